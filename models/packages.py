@@ -1,0 +1,232 @@
+"""Model packages: a folder with Keras weights and a JSON file that says what they are.
+
+A package holds no code: `model.json` names an architecture that this program knows, and the weights
+are plain arrays (Keras `.weights.h5`, half precision). Pickles, Lambda layers and saved graphs are
+refused, so that a model from a stranger can do no more than predict badly.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.classes import ClassTable, SegmentationClass
+from models.networks import ARCHITECTURES, build_network
+
+if TYPE_CHECKING:
+    import keras
+
+FORMAT_VERSION = 1
+DESCRIPTION_FILE = "model.json"
+WEIGHTS_FILE = "model.weights.h5"
+SHIPPED = Path(__file__).parent / "weights"
+
+
+class PackageError(ValueError):
+    """A model package is unknown, incomplete, damaged or not one that may be loaded."""
+
+
+@dataclass(frozen=True)
+class ModelPackage:
+    """A model package as read from its folder; weights are read by `build_network`.
+
+    Attributes:
+        path: the folder.
+        name: short name, part of `model_id`.
+        architecture: a key of `models.networks.ARCHITECTURES`.
+        width: factor on the channels of the architecture.
+        input_height: nominal rows of the network input.
+        input_width: nominal columns of the network input.
+        mean: per RGB channel, of photos scaled to 0..1.
+        std: per RGB channel, of photos scaled to 0..1.
+        classes: what the network's outputs mean, in their order.
+        training: data, licence, seed, command and whatever else a user should know.
+        metrics: measured quality, with the split it was measured on.
+        fingerprint: SHA-256 of the folder's content, hexadecimal.
+    """
+
+    path: Path
+    name: str
+    architecture: str
+    width: float
+    input_height: int
+    input_width: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    classes: ClassTable
+    training: dict[str, Any]
+    metrics: dict[str, Any]
+    fingerprint: str
+
+    @property
+    def model_id(self) -> str:
+        """What rows carry: the name, for people, and the start of the fingerprint, for machines."""
+        return f"{self.name}@{self.fingerprint[:12]}"
+
+    def build_network(self) -> "keras.Model":
+        """Build the Keras network of this package and load its weights.
+
+        It takes normalised float32 photos `(N, h, w, 3)` and returns float32 logits
+        `(N, h / stride, w / stride, classes)`.
+
+        Raises:
+            PackageError: the weights do not fit the architecture or the class table.
+        """
+        network = build_network(self.architecture, classes=len(self.classes), width=self.width)
+        try:
+            network.load_weights(self.path / WEIGHTS_FILE)
+        except (OSError, KeyError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise PackageError(
+                f"{self.path / WEIGHTS_FILE}: the weights do not fit {self.architecture} "
+                f"(width {self.width}) with {len(self.classes)} classes: {reason}"
+            ) from error
+        return network
+
+
+def load_package(name_or_path: str | Path) -> ModelPackage:
+    """Read and check a package: the name of a shipped one, or the path of a folder.
+
+    Raises:
+        PackageError: there is no such package, or it is incomplete, damaged or carries code.
+    """
+    path = SHIPPED / name_or_path
+    if not (path / DESCRIPTION_FILE).is_file():
+        path = Path(name_or_path)
+    if not path.is_dir():
+        raise PackageError(
+            f"unknown model {str(name_or_path)!r}: neither a shipped model "
+            f"({', '.join(shipped_names())}) nor a folder with a {DESCRIPTION_FILE}"
+        )
+    _refuse_code(path)
+    description = _read_description(path)
+    weights = path / WEIGHTS_FILE
+    content = weights.read_bytes()
+    if hashlib.sha256(content).hexdigest() != description["weights_sha256"]:
+        raise PackageError(
+            f"{weights}: {len(content)} bytes with another SHA-256 than {DESCRIPTION_FILE} states; "
+            "the file was cut short or changed: copy the package again"
+        )
+    fingerprint = hashlib.sha256((path / DESCRIPTION_FILE).read_bytes() + content).hexdigest()
+    try:
+        return ModelPackage(
+            path=path,
+            name=str(description["name"]),
+            architecture=description["architecture"],
+            width=float(description["width"]),
+            input_height=int(description["input_height"]),
+            input_width=int(description["input_width"]),
+            mean=tuple(description["mean"]),
+            std=tuple(description["std"]),
+            classes=ClassTable(
+                tuple(
+                    SegmentationClass(str(c["name"]), tuple(c["color"]))
+                    for c in description["classes"]
+                )
+            ),
+            training=dict(description["training"]),
+            metrics=dict(description["metrics"]),
+            fingerprint=fingerprint,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise PackageError(f"{path / DESCRIPTION_FILE}: {error}") from error
+
+
+def write_package(
+    directory: str | Path,
+    network: "keras.Model",
+    *,
+    name: str,
+    architecture: str,
+    width: float,
+    input_height: int,
+    input_width: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    classes: ClassTable,
+    training: dict[str, Any],
+    metrics: dict[str, Any],
+) -> ModelPackage:
+    """Write a package with the weights in half precision and return it as read back."""
+    import keras
+
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float16")
+    try:
+        half = build_network(architecture, classes=len(classes), width=width)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    half.set_weights(network.get_weights())
+    half.save_weights(directory / WEIGHTS_FILE)
+    description = {
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "architecture": architecture,
+        "width": width,
+        "input_height": input_height,
+        "input_width": input_width,
+        "mean": mean,
+        "std": std,
+        "ignore_value": 255,
+        "classes": [asdict(entry) for entry in classes.classes],
+        "training": training,
+        "metrics": metrics,
+        "weights_sha256": hashlib.sha256((directory / WEIGHTS_FILE).read_bytes()).hexdigest(),
+    }
+    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    (directory / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
+    return load_package(directory)
+
+
+def shipped_names() -> list[str]:
+    """Names of the packages that come with the program."""
+    return sorted(entry.parent.name for entry in SHIPPED.glob(f"*/{DESCRIPTION_FILE}"))
+
+
+def _refuse_code(path: Path) -> None:
+    foreign = sorted(
+        entry.name
+        for entry in path.iterdir()
+        if entry.name not in (DESCRIPTION_FILE, WEIGHTS_FILE)
+        and entry.suffix not in (".md", ".txt", ".csv", ".png", ".json")
+    )
+    if foreign:
+        raise PackageError(
+            f"{path}: found {', '.join(foreign)}; a model package holds {DESCRIPTION_FILE} and "
+            f"{WEIGHTS_FILE}, and files that may carry code are refused"
+        )
+    for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
+        if not (path / name).is_file():
+            raise PackageError(f"{path}: no {name}; a model package needs it")
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    file = path / DESCRIPTION_FILE
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PackageError(
+            f"{file}: not valid JSON ({error}); the file was cut short or changed"
+        ) from error
+    if not isinstance(description, dict):
+        raise PackageError(f"{file}: found a {type(description).__name__}, expected an object")
+    missing = {
+        "format_version", "name", "architecture", "width", "input_height", "input_width",
+        "mean", "std", "classes", "training", "metrics", "weights_sha256",
+    } - description.keys()  # fmt: skip
+    if missing:
+        raise PackageError(f"{file}: without {', '.join(sorted(missing))}")
+    if description["format_version"] != FORMAT_VERSION:
+        raise PackageError(
+            f"{file}: format version {description['format_version']}, "
+            f"this program reads version {FORMAT_VERSION}"
+        )
+    if description["architecture"] not in ARCHITECTURES:
+        raise PackageError(
+            f"{file}: unknown architecture {description['architecture']!r}; "
+            f"this program knows {', '.join(sorted(ARCHITECTURES))}"
+        )
+    return description
