@@ -1,0 +1,225 @@
+"""Labelled photos in the CamVid folder layout, and the random crops a network is trained on.
+
+`<split>/NAME.png` is a photo and `<split>annot/NAME.png` its label: an image of one channel whose
+values are class ids. Two values mark pixels that belong to no class: `IGNORE` (255) and, as CamVid
+has it, the value right after the last class id ("void").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from models.classes import IGNORE
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+LABEL_SUFFIX = ".png"
+PADDING_COLOR = (124, 116, 104)
+"""About the mean of natural photos: near zero once normalised."""
+
+
+@dataclass(frozen=True)
+class LabelledPhotos:
+    """The photos of one split and their labels, in the order of their names.
+
+    Attributes:
+        images: paths of the photos.
+        labels: paths of the index masks, one for each photo.
+        classes: number of classes; label values are 0..classes, or `IGNORE`.
+    """
+
+    images: tuple[Path, ...]
+    labels: tuple[Path, ...]
+    classes: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def list_split(data_dir: str | Path, split: str, classes: int) -> LabelledPhotos:
+    """List the photos of `split` in the folder `data_dir`; files are not opened.
+
+    Raises ValueError where the split holds no photo or a photo has no label.
+    """
+    folder, label_folder = Path(data_dir) / split, Path(data_dir) / f"{split}annot"
+    if not folder.is_dir():
+        raise ValueError(
+            f"{folder}: no such folder; expected {split}/NAME.png and {split}annot/NAME.png "
+            f"in {data_dir}"
+        )
+    images = tuple(
+        sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    )
+    if not images:
+        raise ValueError(f"{folder}: holds no photo; expected PNG or JPEG files")
+    labels = tuple(label_folder / f"{image.stem}{LABEL_SUFFIX}" for image in images)
+    for image, label in zip(images, labels, strict=True):
+        if not label.is_file():
+            raise ValueError(f"{image}: has no label; expected {label}. Add it or move the photo")
+    return LabelledPhotos(images, labels, classes)
+
+
+def read_sample(photos: LabelledPhotos, index: int) -> tuple[Image.Image, np.ndarray]:
+    """Read a photo as RGB and its label as uint8 (H, W) of class ids and `IGNORE`.
+
+    Raises ValueError where the two differ in size, or the label is no index mask or holds a value
+    outside the class table.
+    """
+    image_path, label_path = photos.images[index], photos.labels[index]
+    with Image.open(image_path) as opened:
+        image = opened.convert("RGB")
+    with Image.open(label_path) as opened:
+        if opened.mode not in ("L", "P"):
+            raise ValueError(
+                f"{label_path}: has mode {opened.mode}; expected an 8-bit image of class ids "
+                "(mode L or P). Convert colours to class ids first"
+            )
+        label = np.array(opened)
+    if label.shape != (image.height, image.width):
+        raise ValueError(
+            f"{label_path}: is {label.shape[1]}x{label.shape[0]}, but {image_path} is "
+            f"{image.width}x{image.height}. Resize the label with nearest-neighbour sampling"
+        )
+    label[label == photos.classes] = IGNORE
+    outside = np.unique(label[(label > photos.classes) & (label != IGNORE)])
+    if outside.size:
+        raise ValueError(
+            f"{label_path}: holds {outside.tolist()}; expected class ids 0..{photos.classes - 1}, "
+            f"or {photos.classes} or {IGNORE} for no class. Fix the label or the class table"
+        )
+    return image, label
+
+
+def count_classes(photos: LabelledPhotos) -> np.ndarray:
+    """Count the pixels of each class: int64 (classes,). Reads and so checks every sample."""
+    counts = np.zeros(IGNORE + 1, np.int64)
+    for index in range(len(photos)):
+        _, label = read_sample(photos, index)
+        counts += np.bincount(label.ravel(), minlength=counts.size)
+    return counts[: photos.classes]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes to a training sample.
+
+    Attributes:
+        frame: (height, width) a photo is resized to before the random scale.
+        crop: (height, width) of the result, each a multiple of 32.
+        scales: smallest and largest random scale, drawn uniformly in the logarithm.
+        color: strength of brightness, contrast and saturation changes; 0.3 is a factor 0.7..1.3.
+    """
+
+    frame: tuple[int, int]
+    crop: tuple[int, int]
+    scales: tuple[float, float] = (0.6, 1.8)
+    color: float = 0.3
+
+
+def augment(
+    image: Image.Image, label: np.ndarray, settings: Augmentation, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale, crop, flip and recolour a sample: uint8 (h, w, 3) and uint8 (h, w)."""
+    image = random_color(image, settings.color, random)
+    pixels, label = random_scale_and_crop(image, label, settings, random)
+    return random_flip(pixels, label, random)
+
+
+def random_scale_and_crop(
+    image: Image.Image, label: np.ndarray, settings: Augmentation, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Resize the sample to `frame` times a random scale and cut a random crop out of it.
+
+    A frame smaller than the crop is placed at random on a grey ground that has no class.
+    """
+    scale = np.exp(random.uniform(*np.log(settings.scales)))
+    spans, offsets, boxes = [], [], []
+    for crop, frame, size in zip(settings.crop, settings.frame, label.shape, strict=True):
+        scaled = max(1, round(frame * scale))
+        span = min(crop, scaled)
+        start = random.integers(0, scaled - span, endpoint=True)
+        spans.append(span)
+        offsets.append(int(random.integers(0, crop - span, endpoint=True)))
+        boxes.append((start * size / scaled, (start + span) * size / scaled))
+    (height, width), (top, left) = spans, offsets
+    box = (boxes[1][0], boxes[0][0], boxes[1][1], boxes[0][1])
+    pixels = np.full((*settings.crop, 3), PADDING_COLOR, np.uint8)
+    ids = np.full(settings.crop, IGNORE, np.uint8)
+    area = np.s_[top : top + height, left : left + width]
+    pixels[area] = image.resize((width, height), Image.Resampling.BILINEAR, box)
+    ids[area] = Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST, box)
+    return pixels, ids
+
+
+def random_flip(
+    pixels: np.ndarray, label: np.ndarray, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mirror every second sample left to right."""
+    if random.random() < 0.5:
+        return pixels[:, ::-1], label[:, ::-1]
+    return pixels, label
+
+
+def random_color(
+    image: Image.Image, strength: float, random: np.random.Generator
+) -> Image.Image:
+    """Change brightness, contrast and saturation, each by a factor 1 - strength..1 + strength."""
+    for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        image = enhancer(image).enhance(random.uniform(1 - strength, 1 + strength))
+    return image
+
+
+def normalise(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """Turn uint8 RGB (..., 3) into float32 (x / 255 - mean) / std."""
+    scale, shift = 1 / (255 * np.asarray(std)), np.asarray(mean) / np.asarray(std)
+    return pixels * scale.astype(np.float32) - shift.astype(np.float32)
+
+
+class TrainingBatches(keras.utils.PyDataset):
+    """Shuffled batches of augmented crops: float32 (N, h, w, 3) and uint8 (N, h, w).
+
+    Every crop depends only on the seed, the epoch and its place in the epoch, so a resumed training
+    sees what an uninterrupted one would have. Samples that do not fill a last batch are left out;
+    the shuffling makes it others in each epoch.
+    """
+
+    def __init__(
+        self,
+        photos: LabelledPhotos,
+        augmentation: Augmentation,
+        *,
+        batch_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        seed: int,
+        first_epoch: int = 0,
+    ):
+        super().__init__(workers=2, max_queue_size=4)
+        self.photos = photos
+        self.augmentation = augmentation
+        self.batch_size = min(batch_size, len(photos))
+        self.mean, self.std = mean, std
+        self.seed, self.epoch = seed, first_epoch
+
+    def __len__(self) -> int:
+        return len(self.photos) // self.batch_size
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.photos))
+        start = index * self.batch_size
+        crops, labels = [], []
+        for place in range(start, start + self.batch_size):
+            random = np.random.default_rng((self.seed, self.epoch, place))
+            image, label = read_sample(self.photos, order[place])
+            pixels, label = augment(image, label, self.augmentation, random)
+            crops.append(pixels)
+            labels.append(label)
+        return normalise(np.stack(crops), self.mean, self.std), np.stack(labels)
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1

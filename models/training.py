@@ -1,0 +1,284 @@
+"""Train a network on labelled photos in the CamVid folder layout.
+
+AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019) with a warm-up and
+a cosine decay, class-weighted cross entropy, and an exponential moving average of all weights that
+is what is validated and kept.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+from models.classes import IGNORE, ClassTable
+from models.datasets import (
+    Augmentation,
+    LabelledPhotos,
+    TrainingBatches,
+    count_classes,
+    list_split,
+    normalise,
+)
+from models.evaluation import Metrics, measure
+from models.networks import build_network
+from models.networks.efficientnet_lite import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    load_imagenet_weights,
+)
+
+BEST_WEIGHTS = "best.weights.h5"
+LOG = "log.csv"
+LOG_COLUMNS = ("epoch", "seconds", "learning_rate", "loss", "val_miou")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What a training depends on.
+
+    Attributes:
+        data_dir: folder in the CamVid layout with the splits `train` and `val`.
+        output_dir: folder for checkpoints, log and best weights; a training found here is resumed.
+        classes: the classes of the labels, in the order of their ids.
+        architecture: name of a network in `models.networks.ARCHITECTURES`.
+        width: factor on the network's channel counts.
+        encoder_weights: `.npz` file of ImageNet weights, or None to start at random.
+        input_height, input_width: nominal size of a photo at inference, multiples of 32; photos
+            are validated at it and training crops are cut at scales around it.
+        crop_height, crop_width: size of the training crops, multiples of 32.
+        scales: smallest and largest random scale of a training photo.
+        batch_size: crops in a step.
+        epochs: passes over the training split.
+        learning_rate: highest learning rate, at the end of the warm-up.
+        warmup_epochs: epochs over which the learning rate rises from 0.
+        weight_decay: decoupled weight decay of kernels; biases and normalisation have none.
+        class_balance: exponent b of the class weights, frequency ** -b; 0 treats pixels alike,
+            1 treats classes alike.
+        average_momentum: momentum of the moving average of the weights.
+        validate_every: epochs between validations; the last epoch is always validated.
+        seed: seed of initial weights, order and augmentation.
+    """
+
+    data_dir: Path
+    output_dir: Path
+    classes: ClassTable
+    architecture: str = "efficientnet_fpn"
+    width: float = 1.0
+    encoder_weights: Path | None = None
+    input_height: int = 384
+    input_width: int = 512
+    crop_height: int = 288
+    crop_width: int = 384
+    scales: tuple[float, float] = (0.6, 1.8)
+    batch_size: int = 8
+    epochs: int = 40
+    learning_rate: float = 1e-3
+    warmup_epochs: int = 2
+    weight_decay: float = 1e-2
+    class_balance: float = 0.4
+    average_momentum: float = 0.995
+    validate_every: int = 4
+    seed: int = 0
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The network with the best validated weights, after which epoch, and their metrics."""
+
+    network: keras.Model
+    epoch: int
+    miou: float
+
+
+def train(config: TrainingConfig) -> TrainingResult:
+    """Train as `config` says, resuming what `config.output_dir` holds.
+
+    The folder gets `log.csv` with a row for each epoch, the weights of the best validated epoch and
+    one checkpoint, replaced after each epoch.
+
+    Raises ValueError where the data or the encoder weights do not fit; before the first step.
+    """
+    keras.utils.set_random_seed(config.seed)
+    photos = list_split(config.data_dir, "train", len(config.classes))
+    validation = list_split(config.data_dir, "val", len(config.classes))
+    network = build_network(config.architecture, len(config.classes), config.width)
+    if config.encoder_weights is not None:
+        load_imagenet_weights(network, config.encoder_weights)
+    weights = class_weights(count_classes(photos), config.class_balance)
+    steps = max(1, len(photos) // config.batch_size)
+    network.compile(
+        optimizer=_optimizer(config, steps),
+        loss=weighted_cross_entropy(weights),
+        jit_compile=False,
+    )
+    network.optimizer.build(network.trainable_variables)
+    keeper = _EpochKeeper(config, validation)
+    keeper.set_model(network)
+    first_epoch = keeper.resume()
+    batches = TrainingBatches(
+        photos,
+        Augmentation(
+            frame=(config.input_height, config.input_width),
+            crop=(config.crop_height, config.crop_width),
+            scales=config.scales,
+        ),
+        batch_size=config.batch_size,
+        mean=config.mean,
+        std=config.std,
+        seed=config.seed,
+        first_epoch=first_epoch,
+    )
+    network.fit(
+        batches,
+        initial_epoch=first_epoch,
+        epochs=config.epochs,
+        callbacks=[keeper],
+        shuffle=False,
+        verbose=0,
+    )
+    keeper.averaged.load_weights(config.output_dir / BEST_WEIGHTS)
+    return TrainingResult(keeper.averaged, keeper.best_epoch, keeper.best_miou)
+
+
+def class_weights(counts: np.ndarray, balance: float) -> np.ndarray:
+    """Weights frequency ** -balance, float32 (classes,), with mean 1 over the labelled pixels.
+
+    A class without a pixel gets weight 0. Raises ValueError where no pixel has a class.
+    """
+    total = counts.sum()
+    if not total:
+        raise ValueError("the training labels hold no pixel with a class; check the class table")
+    present = counts > 0
+    weights = np.zeros(len(counts), np.float64)
+    weights[present] = (counts[present] / total) ** -balance
+    return (weights / (weights * counts / total).sum()).astype(np.float32)
+
+
+def weighted_cross_entropy(weights: np.ndarray) -> Callable:
+    """A loss of labels (N, H, W) and logits (N, h, w, C): the weighted mean over labelled pixels.
+
+    The logits are interpolated to the labels' size, so that thin things keep their labels. Pixels
+    with `IGNORE` have weight 0.
+    """
+    table = np.zeros(IGNORE + 1, np.float32)
+    table[: len(weights)] = weights
+
+    def loss(labels, logits):
+        labels = ops.cast(labels, "int32")
+        logits = ops.image.resize(logits, ops.shape(labels)[1:3], interpolation="bilinear")
+        pixel_weights = ops.take(ops.convert_to_tensor(table), labels)
+        targets = ops.where(labels == IGNORE, 0, labels)
+        losses = ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
+        return ops.sum(losses * pixel_weights) / ops.maximum(ops.sum(pixel_weights), 1.0)
+
+    return loss
+
+
+def _optimizer(config: TrainingConfig, steps: int) -> keras.optimizers.Optimizer:
+    warmup = min(config.warmup_epochs, config.epochs - 1) * steps
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else config.learning_rate,
+        decay_steps=config.epochs * steps - warmup,
+        warmup_target=config.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    return optimizer
+
+
+class _EpochKeeper(keras.callbacks.Callback):
+    """Averages the weights, validates the average, logs, and keeps the best and a checkpoint."""
+
+    def __init__(self, config: TrainingConfig, validation: LabelledPhotos):
+        super().__init__()
+        self.config = config
+        self.validation = validation
+        self.averaged = build_network(config.architecture, len(config.classes), config.width)
+        self.average: list[np.ndarray] = []
+        self.steps = 0
+        self.best_epoch, self.best_miou = 0, -1.0
+        self.started = 0.0
+
+    def resume(self) -> int:
+        """Load the newest checkpoint, if there is one; return the number of epochs done."""
+        self.config.output_dir.mkdir(parents=True, exist_ok=True)
+        found = sorted(self.config.output_dir.glob("checkpoint-*"))
+        found = [path for path in found if path.suffix != ".tmp"]
+        if not found:
+            self.average = [np.array(weight) for weight in self.model.get_weights()]
+            with (self.config.output_dir / LOG).open("w", newline="") as file:
+                csv.writer(file).writerow(LOG_COLUMNS)
+            return 0
+        self.model.load_weights(found[-1] / "network.weights.h5")
+        self.averaged.load_weights(found[-1] / "average.weights.h5")
+        self.average = [np.array(weight) for weight in self.averaged.get_weights()]
+        state = json.loads((found[-1] / "state.json").read_text())
+        self.steps = state["steps"]
+        self.best_epoch, self.best_miou = state["best_epoch"], state["best_miou"]
+        return state["epoch"]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1
+        # A young average must not remember the random start for long.
+        momentum = min(self.config.average_momentum, (1 + self.steps) / (10 + self.steps))
+        for average, weight in zip(self.average, self.model.get_weights(), strict=True):
+            average += (1 - momentum) * (weight - average)
+
+    def on_epoch_end(self, epoch, logs=None):
+        done = epoch + 1
+        self.averaged.set_weights(self.average)
+        miou: float | str = ""
+        if done % self.config.validate_every == 0 or done == self.config.epochs:
+            miou = self._validate().miou
+            if miou > self.best_miou:
+                self.best_epoch, self.best_miou = done, miou
+                self.averaged.save_weights(self.config.output_dir / BEST_WEIGHTS)
+        self._save_checkpoint(done)
+        rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        seconds = round(time.monotonic() - self.started, 1)
+        with (self.config.output_dir / LOG).open("a", newline="") as file:
+            csv.writer(file).writerow([done, seconds, rate, logs["loss"], miou])
+
+    def _validate(self) -> Metrics:
+        config = self.config
+
+        def predict(images: np.ndarray) -> np.ndarray:
+            return self.averaged.predict_on_batch(normalise(images, config.mean, config.std))
+
+        return measure(
+            predict, self.validation, config.classes, config.input_height, config.input_width
+        )
+
+    def _save_checkpoint(self, epoch: int) -> None:
+        """Write the new checkpoint beside the old ones, then remove those."""
+        old = list(self.config.output_dir.glob("checkpoint-*"))
+        path = self.config.output_dir / f"checkpoint-{epoch:05d}"
+        unfinished = path.with_suffix(".tmp")
+        unfinished.mkdir(exist_ok=True)
+        self.model.save_weights(unfinished / "network.weights.h5")
+        self.averaged.save_weights(unfinished / "average.weights.h5")
+        state = {
+            "epoch": epoch,
+            "steps": self.steps,
+            "best_epoch": self.best_epoch,
+            "best_miou": self.best_miou,
+        }
+        (unfinished / "state.json").write_text(json.dumps(state))
+        unfinished.rename(path)
+        for folder in old:
+            shutil.rmtree(folder)
