@@ -1,20 +1,23 @@
-"""Segmentation networks by name, all built by one constructor signature."""
+"""Segmentation networks by name, all built by one constructor signature.
 
-from __future__ import annotations
+Each module of this package holds one architecture and its
+`build(classes, input_shape=(None, None, 3), width=1.0) -> keras.Model`. They are imported when a
+network is built, so that reading a model's description does not import Keras.
+"""
 
-from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-import keras
+if TYPE_CHECKING:
+    import keras
 
-from models.networks import efficientnet_fpn
-
-ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
-    "efficientnet_fpn": efficientnet_fpn.build,
+ARCHITECTURES = {
+    "efficientnet_fpn": "models.networks.efficientnet_fpn",
 }
-"""Architecture -> `build(classes, input_shape=(None, None, 3), width=1.0) -> keras.Model`."""
+"""Architecture -> the module that builds it."""
 
 
-def build_network(architecture: str, classes: int, width: float = 1.0) -> keras.Model:
+def build_network(architecture: str, classes: int, width: float = 1.0) -> "keras.Model":
     """Build the named network with fresh weights for any input size that is a multiple of 32.
 
     The model maps normalised float32 RGB images (N, H, W, 3) to float32 logits (N, h, w, classes).
@@ -29,4 +32,4 @@ def build_network(architecture: str, classes: int, width: float = 1.0) -> keras.
         raise ValueError(f"a network needs at least one class, found {classes}")
     if not width > 0:
         raise ValueError(f"width must be greater than 0, found {width}")
-    return ARCHITECTURES[architecture](classes, width=width)
+    return import_module(ARCHITECTURES[architecture]).build(classes, width=width)
