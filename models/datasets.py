@@ -139,20 +139,21 @@ def random_scale_and_crop(
     """
     scale = np.exp(random.uniform(*np.log(settings.scales)))
     spans, offsets, boxes = [], [], []
-    for crop, frame, size in zip(settings.crop, settings.frame, label.shape, strict=True):
+    for crop, frame, extent in zip(settings.crop, settings.frame, label.shape, strict=True):
         scaled = max(1, round(frame * scale))
         span = min(crop, scaled)
         start = random.integers(0, scaled - span, endpoint=True)
         spans.append(span)
         offsets.append(int(random.integers(0, crop - span, endpoint=True)))
-        boxes.append((start * size / scaled, (start + span) * size / scaled))
+        boxes.append((start * extent / scaled, (start + span) * extent / scaled))
     (height, width), (top, left) = spans, offsets
     box = (boxes[1][0], boxes[0][0], boxes[1][1], boxes[0][1])
     pixels = np.full((*settings.crop, 3), PADDING_COLOR, np.uint8)
     ids = np.full(settings.crop, IGNORE, np.uint8)
     area = np.s_[top : top + height, left : left + width]
-    pixels[area] = image.resize((width, height), Image.Resampling.BILINEAR, box)
-    ids[area] = Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST, box)
+    size = (width, height)
+    pixels[area] = np.asarray(image.resize(size, Image.Resampling.BILINEAR, box))
+    ids[area] = np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST, box))
     return pixels, ids
 
 
@@ -165,9 +166,7 @@ def random_flip(
     return pixels, label
 
 
-def random_color(
-    image: Image.Image, strength: float, random: np.random.Generator
-) -> Image.Image:
+def random_color(image: Image.Image, strength: float, random: np.random.Generator) -> Image.Image:
     """Change brightness, contrast and saturation, each by a factor 1 - strength..1 + strength."""
     for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         image = enhancer(image).enhance(random.uniform(1 - strength, 1 + strength))

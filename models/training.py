@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,13 +29,14 @@ from models.datasets import (
     list_split,
     normalise,
 )
-from models.evaluation import Metrics, measure
+from models.evaluation import Metrics, evaluate, measure
 from models.networks import build_network
 from models.networks.efficientnet_lite import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     load_imagenet_weights,
 )
+from models.packages import ModelPackage, write_package
 
 BEST_WEIGHTS = "best.weights.h5"
 LOG = "log.csv"
@@ -66,6 +68,8 @@ class TrainingConfig:
         average_momentum: momentum of the moving average of the weights.
         validate_every: epochs between validations; the last epoch is always validated.
         seed: seed of initial weights, order and augmentation.
+        mean, std: per RGB channel of photos scaled to 0..1; what the network's input is
+            normalised by.
     """
 
     data_dir: Path
@@ -116,6 +120,8 @@ def train(config: TrainingConfig) -> TrainingResult:
     if config.encoder_weights is not None:
         load_imagenet_weights(network, config.encoder_weights)
     weights = class_weights(count_classes(photos), config.class_balance)
+    # A bad validation label must not stop the training hours later.
+    count_classes(validation)
     steps = max(1, len(photos) // config.batch_size)
     network.compile(
         optimizer=_optimizer(config, steps),
@@ -149,6 +155,39 @@ def train(config: TrainingConfig) -> TrainingResult:
     )
     keeper.averaged.load_weights(config.output_dir / BEST_WEIGHTS)
     return TrainingResult(keeper.averaged, keeper.best_epoch, keeper.best_miou)
+
+
+def write_trained_package(
+    directory: str | Path,
+    network: keras.Model,
+    config: TrainingConfig,
+    name: str,
+    training: dict[str, Any],
+) -> ModelPackage:
+    """Write `network` as a model package with the metrics it has on the split `val`.
+
+    The metrics are measured on the package itself: half-precision weights, the engine of this
+    machine. `training` says what a user should know of the data, its licence and the training.
+    """
+
+    def write(metrics: dict[str, Any]) -> ModelPackage:
+        return write_package(
+            directory,
+            network,
+            name=name,
+            architecture=config.architecture,
+            width=config.width,
+            input_height=config.input_height,
+            input_width=config.input_width,
+            mean=config.mean,
+            std=config.std,
+            classes=config.classes,
+            training=training,
+            metrics=metrics,
+        )
+
+    metrics = evaluate(write({}), config.data_dir, "val")
+    return write({"split": "val", **metrics.to_dict()})
 
 
 def class_weights(counts: np.ndarray, balance: float) -> np.ndarray:
@@ -229,17 +268,17 @@ class _EpochKeeper(keras.callbacks.Callback):
         self.best_epoch, self.best_miou = state["best_epoch"], state["best_miou"]
         return state["epoch"]
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.started = time.monotonic()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self.steps += 1
         # A young average must not remember the random start for long.
         momentum = min(self.config.average_momentum, (1 + self.steps) / (10 + self.steps))
         for average, weight in zip(self.average, self.model.get_weights(), strict=True):
             average += (1 - momentum) * (weight - average)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         done = epoch + 1
         self.averaged.set_weights(self.average)
         miou: float | str = ""
@@ -249,10 +288,11 @@ class _EpochKeeper(keras.callbacks.Callback):
                 self.best_epoch, self.best_miou = done, miou
                 self.averaged.save_weights(self.config.output_dir / BEST_WEIGHTS)
         self._save_checkpoint(done)
+        loss = (logs or {}).get("loss")
         rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
         seconds = round(time.monotonic() - self.started, 1)
         with (self.config.output_dir / LOG).open("a", newline="") as file:
-            csv.writer(file).writerow([done, seconds, rate, logs["loss"], miou])
+            csv.writer(file).writerow([done, seconds, rate, loss, miou])
 
     def _validate(self) -> Metrics:
         config = self.config

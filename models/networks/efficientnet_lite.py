@@ -162,7 +162,9 @@ def _weight_sources(network: keras.Model) -> Mapping[str, tuple[str, ...]]:
     """Layer name -> PyTorch keys of its weights, in the order of `layer.get_weights()`."""
 
     def batch_norm(key: str) -> tuple[str, ...]:
-        return tuple(f"{key}.{field}" for field in ("weight", "bias", "running_mean", "running_var"))
+        return tuple(
+            f"{key}.{field}" for field in ("weight", "bias", "running_mean", "running_var")
+        )
 
     names = {layer.name for layer in network.layers}
     sources: dict[str, tuple[str, ...]] = {
