@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from models.datasets import normalise
+from models.networks import ARCHITECTURES, build_network
+from models.networks.efficientnet_lite import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    SKIP_CONNECTIONS,
+    encode,
+    load_imagenet_weights,
+)
+
+SHARED_DATA = Path(__file__).parents[3] / "shared" / "data"
+IMAGENET_WEIGHTS = SHARED_DATA / "weights" / "efficientnet_lite0_imagenet.npz"
+needs_weights = pytest.mark.skipif(
+    not IMAGENET_WEIGHTS.is_file(), reason="the ImageNet weights are not here"
+)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return build_network("efficientnet_fpn", classes=5)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    image = keras.Input((None, None, 3))
+    return keras.Model(image, encode(image))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_logits_are_float32_at_output_stride_4_for_any_multiple_of_32(architecture):
+    network = build_network(architecture, classes=5, width=0.25)
+    for height, width in [(32, 64), (96, 32)]:
+        logits = network(np.zeros((2, height, width, 3), np.float32))
+        assert logits.shape == (2, height // 4, width // 4, 5)
+        assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+
+
+def test_default_network_is_compact(network):
+    assert 2.5e6 < network.count_params() < 3.5e6
+    assert build_network("efficientnet_fpn", 5, width=0.5).count_params() < 1e6
+
+
+def test_encoder_returns_a_feature_map_for_each_stride(encoder):
+    features = encoder(np.zeros((1, 64, 96, 3), np.float32))
+    assert {stride: tuple(features[stride].shape[1:]) for stride in SKIP_CONNECTIONS} == {
+        2: (32, 48, 16),
+        4: (16, 24, 24),
+        8: (8, 12, 40),
+        16: (4, 6, 112),
+        32: (2, 3, 320),
+    }
+
+
+def test_unknown_architecture_lists_what_exists():
+    with pytest.raises(ValueError, match="'segformer'.*efficientnet_fpn"):
+        build_network("segformer", classes=5)
+
+
+@pytest.mark.parametrize("arguments", [{"classes": 0}, {"classes": 2, "width": 0.0}])
+def test_impossible_network_is_refused(arguments):
+    with pytest.raises(ValueError, match="found 0"):
+        build_network("efficientnet_fpn", **arguments)
+
+
+@needs_weights
+def test_imagenet_weights_recognise_what_stands_in_streets(encoder):
+    """The encoder with the checkpoint's own classifier on top sees a tram or a car."""
+    from PIL import Image
+
+    load_imagenet_weights(encoder, IMAGENET_WEIGHTS)
+    with Image.open(SHARED_DATA / "camvid" / "train" / "0016E5_04620.png") as photo:
+        pixels = np.asarray(photo.convert("RGB").resize((320, 224)))
+    features = encoder(normalise(pixels[np.newaxis], IMAGENET_MEAN, IMAGENET_STD))[32]
+    with np.load(IMAGENET_WEIGHTS) as tensors:
+        x = np.asarray(features) @ tensors["_conv_head.weight"][:, :, 0, 0].T
+        x = (x - tensors["_bn1.running_mean"]) / np.sqrt(tensors["_bn1.running_var"] + 1e-3)
+        x = np.clip(x * tensors["_bn1.weight"] + tensors["_bn1.bias"], 0, 6).mean(axis=(0, 1, 2))
+        scores = tensors["_fc.weight"] @ x + tensors["_fc.bias"]
+    streetcar = 829
+    assert scores.argmax() == streetcar
+
+
+@needs_weights
+def test_imagenet_weights_do_not_fit_another_width():
+    with pytest.raises(ValueError, match="stem_conv.*width 1.0"):
+        load_imagenet_weights(build_network("efficientnet_fpn", 5, width=0.5), IMAGENET_WEIGHTS)
+
+
+def test_checkpoint_with_other_tensors_names_them(network, tmp_path):
+    np.savez(tmp_path / "other.npz", **{"_conv_stem.weight": np.zeros(3), "extra": np.zeros(1)})
+    with pytest.raises(ValueError, match=r"other\.npz.*missing _blocks\.0.*unexpected extra"):
+        load_imagenet_weights(network, tmp_path / "other.npz")
