@@ -14,6 +14,7 @@ import keras
 from keras import layers
 
 from models.networks.efficientnet_lite import encode, scale_channels
+from models.networks.resizing import BilinearUpSampling2D
 
 PYRAMID_CHANNELS = 96
 CONTEXT_DILATIONS = (1, 3, 6)
@@ -38,7 +39,7 @@ def build(
     channels = scale_channels(PYRAMID_CHANNELS, width)
     x = _context(features[32], channels)
     for stride in (16, 8, 4):
-        x = layers.UpSampling2D(2, interpolation="bilinear", name=f"pyramid_{stride}_upsample")(x)
+        x = BilinearUpSampling2D(name=f"pyramid_{stride}_upsample")(x)
         lateral = _conv(features[stride], channels, f"lateral_{stride}", activate=False)
         x = layers.Add(name=f"pyramid_{stride}_add")([x, lateral])
         x = _separable_conv(x, channels, f"pyramid_{stride}")

@@ -3,6 +3,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from models.datasets import normalise
 from models.networks import ARCHITECTURES, build_network
@@ -13,6 +14,7 @@ from models.networks.efficientnet_lite import (
     encode,
     load_imagenet_weights,
 )
+from models.networks.resizing import BilinearUpSampling2D
 
 SHARED_DATA = Path(__file__).parents[3] / "shared" / "data"
 IMAGENET_WEIGHTS = SHARED_DATA / "weights" / "efficientnet_lite0_imagenet.npz"
@@ -39,6 +41,24 @@ def test_logits_are_float32_at_output_stride_4_for_any_multiple_of_32(architectu
         logits = network(np.zeros((2, height, width, 3), np.float32))
         assert logits.shape == (2, height // 4, width // 4, 5)
         assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_one_traced_graph_takes_every_size(architecture):
+    network = build_network(architecture, classes=2, width=0.25)
+    graph = tf.function(
+        lambda image: network(image, training=False),
+        input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)],
+    )
+    for height, width in [(32, 64), (96, 32)]:
+        image = np.random.default_rng(0).normal(size=(1, height, width, 3)).astype(np.float32)
+        np.testing.assert_allclose(graph(image), network(image, training=False), atol=1e-4)
+
+
+def test_upsampling_is_bilinear_with_half_pixel_centres():
+    row = np.array([0.0, 4.0, 8.0], np.float32)
+    upsampled = BilinearUpSampling2D()(np.tile(row, (1, 2, 1))[..., np.newaxis])
+    assert np.asarray(upsampled)[0, :, :, 0].tolist() == [[0, 1, 3, 5, 7, 8]] * 4
 
 
 def test_default_network_is_compact(network):
