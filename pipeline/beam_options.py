@@ -1,0 +1,38 @@
+"""Beam's options on citymask's command line: Beam's parser takes what it knows."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+from apache_beam.options.pipeline_options import PipelineOptions
+
+IN_PROCESS_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+"""What `DirectRunner` stands for here. Beam's own switch of that name may download a binary."""
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Split a command line into what is left for citymask and the Beam options that are set.
+
+    Raises:
+        click.UsageError: a Beam option has a value that Beam does not take.
+    """
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)
+    known, rest = parser.parse_known_args(list(arguments))
+    given = {k: v for k, v in vars(known).items() if v != parser.get_default(k)}
+    return rest, given
+
+
+def pipeline_options(given: dict[str, Any]) -> PipelineOptions:
+    """Options for a pipeline; the local runner is the one inside this process."""
+    options = dict(given)
+    if options.get("runner", "DirectRunner") == "DirectRunner":
+        options["runner"] = IN_PROCESS_RUNNER
+    return PipelineOptions(flags=[], **options)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise click.UsageError(f"Beam option: {message}")

@@ -1,0 +1,164 @@
+"""The command line: `citymask run`, `train`, `evaluate` and `models`."""
+
+import json
+import os
+import sys
+import time
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from models.packages import PackageError, load_package, shipped_names
+from pipeline import __version__, console
+
+EXIT_CONFIGURATION = 2
+EXIT_TOO_MANY_FAILURES = 3
+EXIT_INTERRUPTED = 130
+
+
+class _Refused(click.ClickException):
+    """One clear line, and the exit code of wrong usage or configuration."""
+
+    exit_code = EXIT_CONFIGURATION
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="citymask")
+def cli() -> None:
+    """Turn a city's image archive into class masks and per-class pixel statistics."""
+
+
+class _Share(click.ParamType):
+    """A share from 0 to 1, also written as a percentage."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        text = str(value)
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            self.fail(f"{text!r} is not a share from 0 to 1 or a percentage such as 5%", param, ctx)
+        return share
+
+
+class _RunCommand(click.Command):
+    """A command whose line may also hold any option of Beam."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not {"-h", "--help"} & set(args):
+            from pipeline.beam_options import split_arguments
+
+            args, ctx.obj = split_arguments(args)
+        return super().parse_args(ctx, args)
+
+
+@cli.command(cls=_RunCommand)
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--output", "-o", required=True, metavar="OUT", help="Folder for all results.")
+@click.option(
+    "--model", default="default", show_default=True, metavar="NAME_OR_PATH",
+    help="A shipped model or the folder of a model package.",
+)  # fmt: skip
+@click.option("--overlay", is_flag=True, help="Write a blended JPEG beside each mask.")
+@click.option(
+    "--max-failures", type=_Share(), metavar="SHARE",
+    help="Exit with 3 if more than this share of the images failed, e.g. 0.05 or 5%. "
+    "Default: only if all failed.",
+)  # fmt: skip
+@click.option(
+    "--max-pixels", type=click.IntRange(1), default=250_000_000, show_default=True,
+    help="Refuse photos that claim more pixels.",
+)  # fmt: skip
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=8, show_default=True,
+    help="Photos per call of the network.",
+)  # fmt: skip
+@click.option(
+    "--unit-size", type=click.IntRange(1), default=64, show_default=True,
+    help="Most images per work unit: the grain of commit and resume.",
+)  # fmt: skip
+@click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
+@click.option("--verbose", "-v", is_flag=True, help="Print what libraries say, too.")
+@click.pass_obj
+def run(
+    beam_arguments: dict[str, Any],
+    inputs: tuple[str, ...],
+    max_failures: float | None,
+    quiet: bool,
+    verbose: bool,
+    **request: Any,
+) -> None:
+    """Segment the images of INPUT... into masks and statistics under OUT.
+
+    INPUT is a directory (searched recursively), a glob pattern, an image, a .tar or .tfrecord
+    shard, or a .csv, .parquet or .txt manifest. Images that are done already are skipped. All
+    options of Apache Beam's runners are accepted as well (--runner, --direct_num_workers, ...).
+    """
+    level = console.VERBOSE if verbose else console.QUIET if quiet else console.NORMAL
+    console.set_up_logging(level)
+    from pipeline import run as runs
+    from pipeline.beam_options import pipeline_options
+
+    started, start = runs.utc_now(), time.monotonic()
+    try:
+        job, notes = runs.prepare(
+            runs.RunRequest(inputs=inputs, **request), runs.new_run_id(started)
+        )
+    except (runs.ConfigurationError, PackageError) as error:
+        raise _Refused(str(error)) from error
+    for note in notes:
+        console.logger.info("%s", note)
+    try:
+        with console.ProgressMonitor(level):
+            result = runs.execute(job, pipeline_options(beam_arguments))
+    except PackageError as error:
+        raise _Refused(str(error)) from error
+    record = runs.make_record(job, result, started, time.monotonic() - start)
+    runs.write_record(record, job.options.output)
+    if not quiet:
+        summary = json.loads(Path(job.options.output, "summary.json").read_text("utf-8"))
+        console.print_closing_table(summary, record)
+        click.echo(f"Results in {job.options.output}")
+    images = record["images"]
+    failed = images["failed"]
+    share = failed / (images["done"] + failed + images["skipped"] or 1)
+    if share > max_failures if max_failures is not None else share == 1:
+        click.echo(
+            f"Error: {failed} images failed, {share:.1%} of all; see "
+            f"{os.path.join(job.options.output, 'failures')}", err=True
+        )  # fmt: skip
+        sys.exit(EXIT_TOO_MANY_FAILURES)
+
+
+@cli.command()
+def models() -> None:
+    """List the models that come with citymask."""
+    for name in shipped_names():
+        package = load_package(name)
+        miou = package.metrics.get("miou")
+        click.echo(
+            f"{name}: {package.architecture}, {len(package.classes)} classes "
+            f"({', '.join(package.classes.names)}), mIoU {miou:.3f} on {package.metrics['split']}"
+        )
+
+
+def main() -> None:
+    """Run the command line; unexpected errors end with one line and exit code 1."""
+    try:
+        cli(prog_name="citymask", standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        if "--verbose" in sys.argv or "-v" in sys.argv:
+            raise
+        line = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        click.echo(
+            f"Error: {type(error).__name__}: {line}\nRun with --verbose for the whole story.",
+            err=True,
+        )
+        sys.exit(1)

@@ -1,0 +1,144 @@
+"""What a person sees: progress while a run goes on, and a table when it ends."""
+
+import logging
+import os
+import sys
+import time
+import warnings
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from transforms import progress
+
+QUIET, NORMAL, VERBOSE = range(3)
+
+LINE_INTERVAL = 10.0
+"""Seconds between the progress lines where no terminal shows a bar."""
+
+logger = logging.getLogger("citymask")
+
+
+def set_up_logging(level: int) -> None:
+    """Let through what the user asked for; call it before TensorFlow is imported.
+
+    Unless verbose, the warnings of TensorFlow, Beam and their libraries stay out of the terminal:
+    they speak to developers of those.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(
+        level=logging.INFO if level == VERBOSE else logging.ERROR, handlers=[handler], force=True
+    )
+    logger.setLevel((logging.ERROR, logging.INFO, logging.DEBUG)[level])
+    progress.logger.propagate = False
+    if level != VERBOSE:
+        warnings.simplefilter("ignore")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+class ProgressMonitor(logging.Handler):
+    """Listens to progress records and keeps count; as a context it shows them while it is open.
+
+    Attributes:
+        counts: images `found`, `skipped`, `done` and `failed` so far.
+    """
+
+    def __init__(self, level: int):
+        super().__init__(logging.DEBUG)
+        self.counts = {"found": 0, "skipped": 0, "done": 0, "failed": 0}
+        self._shown = level != QUIET
+        self._bar: Progress | None = None
+        self._started = self._line_at = time.monotonic()
+
+    def __enter__(self) -> "ProgressMonitor":
+        progress.logger.addHandler(self)
+        progress.logger.setLevel(logging.DEBUG)
+        if self._shown and sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                _RateColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task("listing", total=None)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        progress.logger.removeHandler(self)
+        if self._bar is not None:
+            self._bar.stop()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count a progress record and show the state."""
+        for name, number in getattr(record, progress.COUNTS).items():
+            self.counts[name] += number
+        if not self._shown:
+            return
+        finished = self.counts["done"] + self.counts["failed"]
+        total = self.counts["found"] - self.counts["skipped"]
+        if finished == 0:
+            self._started = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(
+                self._task,
+                description="segmenting" if finished else "listing",
+                completed=finished,
+                total=total if finished else None,
+            )
+        elif time.monotonic() - self._line_at >= LINE_INTERVAL:
+            self._line_at = time.monotonic()
+            logger.info("%s", self._line(finished, total))
+
+    def _line(self, finished: int, total: int) -> str:
+        if not finished:
+            return f"listing: {self.counts['found']} images found"
+        rate = finished / max(time.monotonic() - self._started, 1e-9)
+        left = (total - finished) / rate
+        return (
+            f"{finished} of {total} images, {rate:.1f} images/s, "
+            f"{left:.0f} s left, {self.counts['failed']} failed"
+        )
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.finished_speed or task.speed or 0:.1f} images/s")
+
+
+def print_closing_table(summary: dict[str, Any], record: dict[str, Any]) -> None:
+    """Print the classes by share and what became of the images, to standard output.
+
+    Args:
+        summary: the document of `summary.json`.
+        record: the run record.
+    """
+    console = Console()
+    table = Table(title=None, header_style="bold")
+    table.add_column("class")
+    table.add_column("share", justify="right")
+    table.add_column("images", justify="right")
+    for entry in sorted(summary["classes"], key=lambda entry: -entry["pixels"]):
+        table.add_row(entry["name"], f"{entry['fraction']:.1%}", str(entry["images"]))
+    console.print(table)
+    images = record["images"]
+    console.print(
+        f"{images['done']} images done, {images['failed']} failed, "
+        f"{images['skipped']} skipped (done before), {record['images_per_second']:.1f} images/s",
+        highlight=False,
+    )

@@ -1,0 +1,71 @@
+"""The graph: the way of the data from INPUTs to masks, rows and a summary.
+
+    inputs --list--> ImageRef --drop what is done--> ImageRef --group--> WorkUnit --reshuffle-->
+       SegmentUnit [ read | decode | infer | upsample | encode | write | commit ] --> UnitResult
+       --> summary
+
+Pixels stay inside SegmentUnit; only references and counts flow between the steps.
+"""
+
+from dataclasses import dataclass
+
+import apache_beam as beam
+
+from models.packages import ModelPackage
+from transforms import (
+    CountCommitted,
+    DropDone,
+    ListImages,
+    RemoveSuperseded,
+    SegmentArchive,
+    SegmentOptions,
+    SummarisePixels,
+)
+from transforms.planning import DEFAULT_UNIT_SIZE, SKIPPED, SUPERSEDED, TODO
+from transforms.summarising import counts_of_failures, counts_of_skipped, write_summary
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one run is to do.
+
+    Attributes:
+        inputs: directories, glob patterns, images, shards and manifests.
+        package: the model.
+        options: where and how images are segmented.
+        mask_folder: folder of the masks below the output folder.
+        fold_case: whether the output folder takes names that differ only in case for one.
+        unit_size: most images in a work unit.
+    """
+
+    inputs: tuple[str, ...]
+    package: ModelPackage
+    options: SegmentOptions
+    mask_folder: str
+    fold_case: bool
+    unit_size: int = DEFAULT_UNIT_SIZE
+
+
+def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
+    """Add the steps of `job` to a pipeline."""
+    model, classes, output = job.package.model_id, job.package.classes, job.options.output
+
+    refs = pipeline | "Inputs" >> beam.Create(job.inputs) | "List" >> ListImages(output)
+    plan = refs | "DropDone" >> DropDone(output, model, job.mask_folder, job.fold_case)
+    results = plan[TODO] | "Segment" >> SegmentArchive(job.package, job.options, job.unit_size)
+    removed = {"superseded": plan[SUPERSEDED], "results": results} | RemoveSuperseded()
+
+    done = (
+        pipeline
+        | "Output" >> beam.Create([output])
+        | "AfterCommit" >> beam.WaitOn(results, removed)
+        | "CountCommitted" >> CountCommitted(model, classes)
+    )
+    failed = results | "CountFailed" >> beam.FlatMap(counts_of_failures)
+    skipped = plan[SKIPPED] | "CountSkipped" >> beam.Map(counts_of_skipped)
+    (
+        (done, failed, skipped)
+        | "AllCounts" >> beam.Flatten()
+        | "Summarise" >> SummarisePixels(classes)
+        | "WriteSummary" >> beam.Map(write_summary, output)
+    )

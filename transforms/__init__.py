@@ -1,0 +1,21 @@
+"""Beam transforms that segment image archives, and the plain functions they wrap.
+
+The transforms below are public: put them into a pipeline of your own.
+"""
+
+from transforms.listing import ListImages
+from transforms.planning import DropDone, GroupIntoUnits
+from transforms.segmenting import SegmentArchive, SegmentOptions, SegmentUnit
+from transforms.summarising import CountCommitted, RemoveSuperseded, SummarisePixels
+
+__all__ = [
+    "CountCommitted",
+    "DropDone",
+    "GroupIntoUnits",
+    "ListImages",
+    "RemoveSuperseded",
+    "SegmentArchive",
+    "SegmentOptions",
+    "SegmentUnit",
+    "SummarisePixels",
+]

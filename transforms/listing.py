@@ -1,0 +1,245 @@
+"""Listing: from the INPUTs of a run to one `ImageRef` per image."""
+
+import glob
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from transforms import columns, manifests, names, photos, progress, shards, storage
+from transforms.records import Container, ImageRef, PassedOver
+
+logger = logging.getLogger(__name__)
+
+COUNTERS = "citymask.listing"
+"""Namespace of the Beam counters of this step: `images`, and `passed_over: <reason>`."""
+
+TAR_EXTENSIONS = (".tar",)
+TFRECORD_EXTENSIONS = (".tfrecord", ".tfrecords")
+COMPRESSED_TAR_EXTENSIONS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+HIDDEN = "hidden file"
+NOT_AN_IMAGE = "not an image"
+
+
+class InputError(ValueError):
+    """An INPUT does not exist, is empty or cannot be read; the message says what to give."""
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """A file of an INPUT and its path relative to that INPUT."""
+
+    file: storage.FoundFile
+    relative_path: str
+
+
+Listed = ListedFile | ImageRef | PassedOver
+
+
+def list_input(spec: str, excluded: str = "") -> Iterator[Listed]:
+    """What an INPUT holds: files, and for a manifest the images it names.
+
+    Args:
+        spec: a directory, a glob pattern, an image, a tar or TFRecord shard, or a manifest.
+        excluded: a directory that is never listed: the output folder.
+
+    Raises:
+        InputError: there is no such INPUT, or it is of no known kind.
+        ManifestError: it is a manifest that cannot be read.
+    """
+    if storage.is_remote(spec):
+        raise InputError(f"{spec}: only local files can be read by this version; copy it here first")
+    path = os.path.abspath(spec)
+    if os.path.isdir(path):
+        for file in storage.walk(path, excluded):
+            yield _classify(file, os.path.relpath(file.path, path))
+    elif os.path.exists(path):
+        yield from _list_file(storage.find(path), spec)
+    elif glob.has_magic(spec):
+        root = _glob_root(path)
+        for file in storage.matching(path):
+            if not (excluded and file.path.startswith(excluded + os.sep)):
+                yield _classify(file, os.path.relpath(file.path, root))
+    else:
+        raise InputError(
+            f"{spec}: no such file or directory; INPUT is a directory, a glob pattern, an image, "
+            "a .tar or .tfrecord shard, or a .csv, .parquet or .txt manifest"
+        )
+
+
+def list_members(listed: Listed) -> Iterator[ImageRef | PassedOver]:
+    """The images of a listed file: itself, or the members of a shard."""
+    if not isinstance(listed, ListedFile):
+        yield listed
+        return
+    file = listed.file
+    if _is_tar(file.path):
+        yield from _list_shard(listed, Container.TAR, shards.tar_members)
+    elif _is_tfrecord(file.path):
+        yield from _list_shard(listed, Container.TFRECORD, shards.tfrecord_members)
+    else:
+        yield _image_ref(listed.relative_path, file.path, file.version)
+
+
+def first_image(spec: str, excluded: str = "") -> ImageRef | None:
+    """The first image of an INPUT, or None if it holds none; raises what `list_input` raises."""
+    for listed in list_input(spec, excluded):
+        for item in list_members(listed):
+            if isinstance(item, ImageRef):
+                return item
+    return None
+
+
+@dataclass
+class ListImages(beam.PTransform):
+    """Lists the images of INPUTs: PCollection[str] -> PCollection[ImageRef].
+
+    Files that are not images are passed over and counted, by reason, in Beam counters.
+
+    Attributes:
+        excluded: a directory that is never listed: the output folder.
+    """
+
+    excluded: str = ""
+
+    def expand(self, inputs: beam.PCollection[str]) -> beam.PCollection[ImageRef]:
+        return (
+            inputs
+            | "ListInput" >> beam.FlatMap(list_input, self.excluded).with_output_types(Listed)
+            | "SpreadFiles" >> beam.Reshuffle()
+            | "ListMembers" >> beam.FlatMap(list_members).with_output_types(ImageRef | PassedOver)
+            | "KeepImages" >> beam.FlatMap(_keep_image).with_output_types(ImageRef)
+        )
+
+
+def _keep_image(item: ImageRef | PassedOver) -> Iterator[ImageRef]:
+    if isinstance(item, PassedOver):
+        Metrics.counter(COUNTERS, f"passed_over: {item.reason}").inc()
+        logger.debug("passed over %s: %s", item.uri, item.reason)
+        return
+    Metrics.counter(COUNTERS, "images").inc()
+    progress.report(found=1)
+    yield item
+
+
+def _list_file(file: storage.FoundFile, spec: str) -> Iterator[Listed]:
+    if file.path.lower().endswith(manifests.EXTENSIONS):
+        yield from _list_manifest(file.path)
+        return
+    listed = _classify(file, os.path.basename(file.path))
+    if isinstance(listed, PassedOver):
+        if file.path.lower().endswith(COMPRESSED_TAR_EXTENSIONS):
+            raise InputError(
+                f"{spec}: members of a compressed tar cannot be read by byte range; decompress it"
+            )
+        raise InputError(f"{spec}: not an image, a .tar or .tfrecord shard, or a manifest")
+    yield listed
+
+
+def _list_manifest(path: str) -> Iterator[ImageRef]:
+    for entry in manifests.read_manifest(path):
+        uri = entry.uri.removeprefix("file://")
+        remote = storage.is_remote(uri)
+        if not remote:
+            uri = os.path.normpath(os.path.join(os.path.dirname(path), uri))
+        yield _image_ref(
+            manifests.relative_to(uri, path),
+            uri,
+            "" if remote else storage.find(uri).version,
+            metadata=entry.metadata,
+            damage="only local files can be read by this version" if remote else "",
+        )
+
+
+def _list_shard(
+    listed: ListedFile, container: Container, members: Callable[[str], Iterator[shards.Member]]
+) -> Iterator[ImageRef | PassedOver]:
+    file = listed.file
+    try:
+        if file.size == 0:
+            raise OSError(None, "empty file (0 bytes)")
+        for member in members(file.path):
+            uri = f"{file.path}#{member.name}"
+            reason = None
+            if container is Container.TAR and not member.damage:
+                reason = _reason_to_pass_over(member.name)
+            if reason:
+                yield PassedOver(names.printable(uri), reason)
+                continue
+            types = manifests.types_of(member.metadata)
+            ref = _image_ref(
+                f"{listed.relative_path}/{member.name}",
+                uri,
+                file.version,
+                metadata=manifests.metadata_of(member.metadata, types),
+                damage=member.damage,
+            )
+            yield replace(
+                ref,
+                path=file.path,
+                container=container,
+                offset=member.offset,
+                length=member.length,
+            )
+    except OSError as error:
+        damage = f"cannot be read: {error.strerror or error}"
+        yield _image_ref(listed.relative_path, file.path, file.version, damage=damage)
+
+
+def _image_ref(
+    relative_path: str,
+    uri: str,
+    version: str,
+    metadata: manifests.Metadata = manifests.Metadata(),
+    damage: str = "",
+) -> ImageRef:
+    image = names.image_name(relative_path)
+    return ImageRef(
+        image=image,
+        uri=names.printable(uri),
+        path=uri,
+        version=version,
+        group=metadata.group or names.group_of(image),
+        mask=names.mask_path(columns.MASKS, image),
+        capture=metadata.capture,
+        extra=metadata.extra,
+        damage=damage,
+    )
+
+
+def _classify(file: storage.FoundFile, relative_path: str) -> Listed:
+    reason = _reason_to_pass_over(relative_path)
+    if reason == NOT_AN_IMAGE and (_is_tar(relative_path) or _is_tfrecord(relative_path)):
+        reason = None
+    if reason:
+        return PassedOver(names.printable(file.path), reason)
+    return ListedFile(file, relative_path)
+
+
+def _reason_to_pass_over(relative_path: str) -> str | None:
+    parts = relative_path.split("/")
+    if any(part.startswith(".") and part.strip(".") for part in parts):
+        return HIDDEN
+    return None if photos.is_image_name(parts[-1]) else NOT_AN_IMAGE
+
+
+def _is_tar(path: str) -> bool:
+    return path.lower().endswith(TAR_EXTENSIONS)
+
+
+def _is_tfrecord(path: str) -> bool:
+    """Whether the name is `x.tfrecord`, or one of many as in `x.tfrecord-00000-of-00010`."""
+    name = os.path.basename(path).lower()
+    return name.endswith(TFRECORD_EXTENSIONS) or ".tfrecord-" in name or ".tfrecords-" in name
+
+
+def _glob_root(pattern: str) -> str:
+    """The longest leading folder of a pattern that has no wildcard."""
+    root = os.path.dirname(pattern)
+    while glob.has_magic(root):
+        root = os.path.dirname(root)
+    return root

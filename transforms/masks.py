@@ -1,0 +1,35 @@
+"""Masks and overlays: from class ids to PNG and JPEG bytes."""
+
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+from models.classes import IGNORE
+
+OVERLAY_OPACITY = 0.5
+OVERLAY_QUALITY = 85
+
+_LEVEL = 1
+_RLE = 3
+"""zlib's run-length strategy: a mask is runs of one value, and matching further costs time only."""
+
+
+def encode_mask(mask: np.ndarray, palette: bytes) -> bytes:
+    """A PNG of mode `P` from a uint8 mask `(height, width)` and 256 RGB triples."""
+    image = Image.fromarray(mask)
+    image.putpalette(palette)
+    buffer = BytesIO()
+    image.save(buffer, "PNG", compress_level=_LEVEL, compress_type=_RLE)
+    return buffer.getvalue()
+
+
+def encode_overlay(photo: Image.Image, mask: np.ndarray, palette: bytes) -> bytes:
+    """A JPEG of the RGB photo blended with the mask's colours; pixels without a class stay."""
+    colors = np.frombuffer(palette, np.uint8).reshape(256, 3)
+    blended = Image.blend(photo, Image.fromarray(colors[mask]), OVERLAY_OPACITY)
+    if (mask == IGNORE).any():
+        blended.paste(photo, mask=Image.fromarray(mask == IGNORE))
+    buffer = BytesIO()
+    blended.save(buffer, "JPEG", quality=OVERLAY_QUALITY)
+    return buffer.getvalue()

@@ -1,0 +1,229 @@
+"""Photos: from encoded bytes to pixels at the size people see, and what EXIF says of them."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from models.inputs import resize
+from transforms.manifests import parse_time
+from transforms.records import Capture
+
+DEFAULT_MAX_PIXELS = 250_000_000
+"""Photos that claim more pixels are refused before anything is allocated for them."""
+
+UNSUPPORTED_FORMATS = {"EPS", "PDF", "MPEG", "WMF", "FITS", "GRIB", "HDF5", "BUFR", "STUB", "PCD"}
+"""What Pillow opens but is no photo, or only with the help of an external program."""
+
+UNDECODABLE_EXTENSIONS = {".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
+"""Photos that Pillow cannot decode: listed all the same, so that they are reported as failed."""
+
+# The limit is max_pixels, checked on the header; Pillow's own would refuse large photos.
+Image.MAX_IMAGE_PIXELS = None
+Image.init()
+FORMATS = tuple(name for name in Image.ID if name not in UNSUPPORTED_FORMATS)
+EXTENSIONS = UNDECODABLE_EXTENSIONS | {
+    extension for extension, name in Image.registered_extensions().items() if name in FORMATS
+}
+
+_SWAPS_AXES = (5, 6, 7, 8)
+"""EXIF orientations that turn a photo by a quarter."""
+
+
+class DecodeError(Exception):
+    """A photo cannot be decoded; the message says what was found."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded photo, ready for the network.
+
+    Attributes:
+        pixels: uint8 RGB of shape `(h, w, 3)`, the network input.
+        width: displayed columns of the original.
+        height: displayed rows of the original.
+        capture: what EXIF says of position, time and heading.
+    """
+
+    pixels: np.ndarray
+    width: int
+    height: int
+    capture: Capture
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name ends like an image, in any case."""
+    dot = name.rfind(".")
+    return dot >= 0 and name[dot:].lower() in EXTENSIONS
+
+
+def decode_photo(
+    data: bytes, shape_for: Callable[[int, int], tuple[int, int]], max_pixels: int
+) -> Photo:
+    """Decode a photo straight to its network input; JPEGs are scaled down while decoding.
+
+    Args:
+        data: an encoded image of any format in `FORMATS`; of animations the first frame.
+        shape_for: the network input shape `(h, w)` for a displayed `(width, height)`.
+        max_pixels: larger photos are refused before pixels are allocated.
+
+    Raises:
+        DecodeError: not an image, damaged, of an unsupported codec, or too large.
+    """
+    with _open(data, max_pixels) as image:
+        exif = _exif(image)
+        turned = exif.get(ExifTags.Base.Orientation) in _SWAPS_AXES
+        width, height = image.size[::-1] if turned else image.size
+        shape = shape_for(width, height)
+        stored_shape = shape[::-1] if turned else shape
+        image.draft("RGB", stored_shape[::-1])
+        pixels = resize(_load(image), stored_shape)
+        upright = ImageOps.exif_transpose(_with_orientation(pixels, exif))
+        return Photo(np.asarray(upright), width, height, read_capture(exif))
+
+
+def decode_full(data: bytes, max_pixels: int) -> Image.Image:
+    """Decode a photo to RGB at its displayed size; raises what `decode_photo` raises."""
+    with _open(data, max_pixels) as image:
+        exif = _exif(image)
+        return ImageOps.exif_transpose(_with_orientation(np.asarray(_load(image)), exif))
+
+
+def read_capture(exif: Image.Exif) -> Capture:
+    """Position, time and heading from EXIF 2.32 tags, or from the JSON that Mapillary's apps leave.
+
+    Tags that are damaged or out of range count as unknown.
+    """
+    gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
+    details = exif.get_ifd(ExifTags.IFD.Exif)
+    mapillary = _mapillary(exif.get(ExifTags.Base.ImageDescription))
+    from_tags = Capture(
+        _degrees(gps, ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLatitudeRef, 90),
+        _degrees(gps, ExifTags.GPS.GPSLongitude, ExifTags.GPS.GPSLongitudeRef, 180),
+        _exif_time(details),
+        _finite(gps.get(ExifTags.GPS.GPSImgDirection), 360),
+    )
+    return from_tags.filled_from(mapillary)
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    if not data:
+        raise DecodeError("empty file (0 bytes)")
+    try:
+        image = Image.open(BytesIO(data), formats=FORMATS)
+    except Image.UnidentifiedImageError:
+        raise DecodeError(
+            f"not an image, or of an unsupported codec: {len(data)} bytes that start with "
+            f"{data[:12]!r}"
+        ) from None
+    except Exception as error:  # Pillow's plugins raise what they like on damaged headers.
+        raise DecodeError(f"damaged header: {_reason(error)}") from error
+    width, height = image.size
+    if width * height > max_pixels:
+        image.close()
+        raise DecodeError(
+            f"{width} x {height} pixels are more than the limit of {max_pixels}; "
+            "raise --max-pixels if the photo is genuine"
+        )
+    return image
+
+
+def _load(image: Image.Image) -> Image.Image:
+    """The pixels as 8-bit RGB; deeper grey values keep their upper bits, alpha is dropped."""
+    try:
+        image.load()
+        if image.mode.startswith("I;16"):
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        elif image.mode == "I":
+            values = np.asarray(image).clip(0, 65535)
+            image = Image.fromarray((values >> (8 if values.max() > 255 else 0)).astype(np.uint8))
+        elif image.mode == "F":
+            values = np.nan_to_num(np.asarray(image))
+            scale = 255 if values.max() <= 1 else 1
+            image = Image.fromarray((values * scale).clip(0, 255).astype(np.uint8))
+        return image.convert("RGB")
+    except Exception as error:  # As above: OSError, SyntaxError, struct.error, ...
+        raise DecodeError(f"damaged or unsupported image data: {_reason(error)}") from error
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    try:
+        exif = image.getexif()
+        exif.get_ifd(ExifTags.IFD.GPSInfo)
+        exif.get_ifd(ExifTags.IFD.Exif)
+        return exif
+    except Exception:  # A damaged EXIF block costs the metadata, not the photo.
+        return Image.Exif()
+
+
+def _with_orientation(pixels: np.ndarray, exif: Image.Exif) -> Image.Image:
+    image = Image.fromarray(pixels)
+    orientation = exif.get(ExifTags.Base.Orientation)
+    if orientation is not None:
+        image.getexif()[ExifTags.Base.Orientation] = orientation
+    return image
+
+
+def _degrees(gps: dict[int, Any], tag: int, ref_tag: int, limit: int) -> float | None:
+    try:
+        parts = [float(part) for part in gps[tag]]
+        value = sum(part / 60**power for power, part in enumerate(parts))
+        ref = str(gps.get(ref_tag, "")).strip("\0 ").upper()
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return _finite(-value if ref in ("S", "W") else value, limit)
+
+
+def _finite(value: Any, limit: float) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return number if math.isfinite(number) and abs(number) <= limit else None
+
+
+def _exif_time(details: dict[int, Any]) -> datetime | None:
+    written = details.get(ExifTags.Base.DateTimeOriginal) or details.get(
+        ExifTags.Base.DateTimeDigitized
+    )
+    if not isinstance(written, str):
+        return None
+    day, _, time = written.strip("\0 ").partition(" ")
+    fraction = str(details.get(ExifTags.Base.SubsecTimeOriginal, "")).strip("\0 ")
+    offset = str(details.get(ExifTags.Base.OffsetTimeOriginal, "")).strip("\0 ")
+    moment = f"{day.replace(':', '-')}T{time}"
+    with_fraction = f"{moment}.{fraction:0<6.6}" if fraction.isdigit() else moment
+    return parse_time(with_fraction + offset) or parse_time(moment)
+
+
+def _mapillary(description: Any) -> Capture:
+    if not isinstance(description, str) or not description.startswith("{"):
+        return Capture()
+    try:
+        values = json.loads(description)
+        compass = values.get("MAPCompassHeading", {}).get("TrueHeading")
+        parts = [int(part) for part in values.get("MAPCaptureTime", "").split("_") if part]
+    except (ValueError, AttributeError):
+        return Capture()
+    captured_at = None
+    if len(parts) == 7:
+        try:
+            captured_at = datetime(*parts[:6], parts[6] * 1000)
+        except ValueError:
+            captured_at = None
+    return Capture(
+        _finite(values.get("MAPLatitude"), 90),
+        _finite(values.get("MAPLongitude"), 180),
+        captured_at,
+        _finite(compass, 360),
+    )
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]

@@ -1,0 +1,224 @@
+"""Rows: the Parquet files of `statistics/` and `failures/`, written whole and read back.
+
+A row in `statistics/` is the truth that an image is done. The rows of a work unit are one file,
+written after all its masks under a name made from the unit's id, so that a unit that is run twice
+writes the same file twice.
+"""
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from models.classes import ClassTable
+from transforms import columns, storage
+from transforms.records import ExtraColumn, Failure, Segmented, UnitResult
+
+ROW_FIELDS = (
+    pa.field(columns.IMAGE, pa.string(), nullable=False),
+    pa.field(columns.URI, pa.string(), nullable=False),
+    pa.field(columns.VERSION, pa.string(), nullable=False),
+    pa.field(columns.WIDTH, pa.int64(), nullable=False),
+    pa.field(columns.HEIGHT, pa.int64(), nullable=False),
+    pa.field(columns.LATITUDE, pa.float64()),
+    pa.field(columns.LONGITUDE, pa.float64()),
+    pa.field(columns.CAPTURED_AT, pa.timestamp("us")),
+    pa.field(columns.HEADING, pa.float64()),
+    pa.field(columns.MASK, pa.string(), nullable=False),
+    pa.field(columns.MODEL, pa.string(), nullable=False),
+    pa.field(columns.RUN_ID, pa.string(), nullable=False),
+)
+
+FAILURE_SCHEMA = pa.schema(
+    [
+        pa.field(columns.IMAGE, pa.string(), nullable=False),
+        pa.field(columns.URI, pa.string(), nullable=False),
+        pa.field(columns.VERSION, pa.string(), nullable=False),
+        pa.field(columns.STAGE, pa.string(), nullable=False),
+        pa.field(columns.ERROR, pa.string(), nullable=False),
+        pa.field(columns.MESSAGE, pa.string(), nullable=False),
+        pa.field(columns.ATTEMPTS, pa.int64(), nullable=False),
+        pa.field(columns.RUN_ID, pa.string(), nullable=False),
+    ]
+)
+
+EXTRA_PREFIX = "input_"
+"""Put before a metadata column whose name the statistics use themselves."""
+
+
+@dataclass(frozen=True)
+class CommittedRow:
+    """What the planner needs of a row that stands: which file it is in, and of what it is."""
+
+    image: str
+    uri: str
+    version: str
+    mask: str
+    run_id: str
+    file: str
+
+
+@dataclass(frozen=True)
+class PastFailure:
+    """How often a version of an image has failed so far."""
+
+    image: str
+    version: str
+    attempts: int
+
+
+def statistics_table(
+    segmented: Sequence[Segmented], classes: ClassTable, model: str, run_id: str
+) -> pa.Table:
+    """The statistics rows of segmented images, in the columns of the output contract."""
+    pixel_names = [columns.PIXELS_PREFIX + key for key in classes.keys]
+    fields = [*ROW_FIELDS, *(pa.field(n, pa.int64(), nullable=False) for n in pixel_names)]
+    fields.append(pa.field(columns.GROUP, pa.string(), nullable=False))
+    rows = []
+    for item in segmented:
+        ref, capture = item.ref, item.capture
+        rows.append(
+            {
+                columns.IMAGE: ref.image,
+                columns.URI: ref.uri,
+                columns.VERSION: ref.version,
+                columns.WIDTH: item.width,
+                columns.HEIGHT: item.height,
+                columns.LATITUDE: capture.latitude,
+                columns.LONGITUDE: capture.longitude,
+                columns.CAPTURED_AT: capture.captured_at,
+                columns.HEADING: capture.heading,
+                columns.MASK: ref.mask,
+                columns.MODEL: model,
+                columns.RUN_ID: run_id,
+                columns.GROUP: ref.group,
+                **dict(zip(pixel_names, item.pixels, strict=True)),
+            }
+        )
+    table = pa.Table.from_pylist(rows, pa.schema(fields))
+    for name, array in _extra_arrays([item.ref.extra for item in segmented]).items():
+        name = EXTRA_PREFIX + name if name in table.column_names else name
+        table = table.append_column(name, array)
+    return table
+
+
+def failure_table(failures: Sequence[Failure], run_id: str) -> pa.Table:
+    """The failure rows of images, in the columns of the output contract."""
+    return pa.Table.from_pylist(
+        [
+            {
+                columns.IMAGE: failure.ref.image,
+                columns.URI: failure.ref.uri,
+                columns.VERSION: failure.ref.version,
+                columns.STAGE: failure.stage,
+                columns.ERROR: failure.error,
+                columns.MESSAGE: failure.message,
+                columns.ATTEMPTS: failure.ref.attempts + 1,
+                columns.RUN_ID: run_id,
+            }
+            for failure in failures
+        ],
+        FAILURE_SCHEMA,
+    )
+
+
+def commit(
+    output: str, result: UnitResult, classes: ClassTable, model: str, run_id: str
+) -> None:
+    """Write the rows of a unit whose masks are in place: failures first, then statistics.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    if result.failures:
+        _write_table(
+            os.path.join(output, columns.FAILURES, f"{result.unit_id}.parquet"),
+            failure_table(result.failures, run_id),
+        )
+    if result.segmented:
+        _write_table(
+            os.path.join(output, columns.STATISTICS, f"{result.unit_id}.parquet"),
+            statistics_table(result.segmented, classes, model, run_id),
+        )
+
+
+def parquet_files(output: str, folder: str) -> list[str]:
+    """The Parquet files in a folder of the output, in a fixed order."""
+    return sorted(glob.glob(os.path.join(glob.escape(output), folder, "*.parquet")))
+
+
+def committed_rows(file: str, model: str) -> Iterator[CommittedRow]:
+    """The rows of `model` in a statistics file."""
+    wanted = [columns.IMAGE, columns.URI, columns.VERSION, columns.MASK, columns.RUN_ID]
+    table = pq.read_table(file, columns=wanted, filters=[(columns.MODEL, "==", model)])
+    for row in table.to_pylist():
+        yield CommittedRow(**row, file=file)
+
+
+def past_failures(file: str) -> Iterator[PastFailure]:
+    """The failures in a failures file."""
+    wanted = [columns.IMAGE, columns.VERSION, columns.ATTEMPTS]
+    for row in pq.read_table(file, columns=wanted).to_pylist():
+        yield PastFailure(**row)
+
+
+def models_in(output: str) -> dict[str, set[str]]:
+    """The models with rows in an output folder, and the mask folders each of them uses."""
+    found: dict[str, set[str]] = {}
+    for file in parquet_files(output, columns.STATISTICS):
+        table = pq.read_table(file, columns=[columns.MODEL, columns.MASK])
+        for model in pc.unique(table[columns.MODEL]).to_pylist():
+            masks = table.filter(pc.equal(table[columns.MODEL], model))[columns.MASK]
+            folders = pc.list_element(pc.split_pattern(masks, "/", max_splits=1), 0)
+            found.setdefault(model, set()).update(pc.unique(folders).to_pylist())
+    return found
+
+
+def drop_images(file: str, images: Sequence[str]) -> None:
+    """Rewrite a statistics file without the rows of `images`, or remove it if none is left.
+
+    A file that is gone already is no error, so that a repeated call does no harm.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    if not os.path.exists(file):
+        return
+    table = pq.read_table(file)
+    kept = table.filter(pc.invert(pc.is_in(table[columns.IMAGE], pa.array(list(images)))))
+    if len(kept):
+        _write_table(file, kept)
+    else:
+        os.unlink(file)
+
+
+def _write_table(path: str, table: pa.Table) -> None:
+    buffer = BytesIO()
+    pq.write_table(table, buffer)
+    storage.write(path, buffer.getvalue())
+
+
+def _extra_arrays(extras: Sequence[tuple[ExtraColumn, ...]]) -> dict[str, pa.Array]:
+    """Extra columns by name over rows that may each have others; mixed types become text."""
+    types: dict[str, set[str]] = {}
+    for extra in extras:
+        for entry in extra:
+            types.setdefault(entry.name, set()).add(entry.arrow_type)
+    values: dict[str, list[Any]] = {name: [None] * len(extras) for name in types}
+    for row, extra in enumerate(extras):
+        for entry in extra:
+            values[entry.name][row] = entry.value
+    arrays = {}
+    for name, kinds in types.items():
+        if len(kinds) == 1:
+            arrays[name] = pa.array(values[name], pa.type_for_alias(kinds.pop()))
+        else:
+            texts = [None if value is None else str(value) for value in values[name]]
+            arrays[name] = pa.array(texts, pa.string())
+    return arrays

@@ -1,0 +1,326 @@
+"""Segmenting: from work units to masks and committed rows, everything inside one DoFn.
+
+Within a unit the stages overlap: a pool of threads reads and decodes ahead, the calling thread runs
+the network on batches, a second pool upsamples, encodes and writes behind. Pixels never leave the
+DoFn, and the depths of the queues bound the memory.
+"""
+
+import os
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.metrics import Metrics
+from apache_beam.utils.shared import Shared
+
+from models.inputs import network_shape
+from models.packages import ModelPackage
+from models.upsampling import logits_to_mask
+from transforms import masks, names, photos, planning, progress, rows, shards, storage
+from transforms.columns import COMMIT, DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
+from transforms.records import Container, Failure, ImageRef, Segmented, UnitResult, WorkUnit
+
+if TYPE_CHECKING:
+    from models.engines import Engine
+
+COUNTERS = "citymask.segmenting"
+"""Namespace of the Beam metrics of this step: the counters and distributions named below."""
+
+DONE = "done"
+FAILED = "failed"
+BYTES_IN = "bytes_in"
+BYTES_OUT = "bytes_out"
+BATCH_SIZE = "batch_size"
+MICROSECONDS = "_microseconds"
+"""Ending of the distributions of time: per image, for infer per batch, for commit per unit."""
+
+DEFAULT_BATCH_SIZE = 8
+
+Measure = Callable[[str, float], None]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """Where and how images are segmented.
+
+    Attributes:
+        output: the output folder.
+        run_id: the run whose rows these are.
+        overlay: whether to write a blended JPEG beside each mask.
+        max_pixels: larger photos are refused.
+        batch_size: photos per call of the network.
+        threads: threads that decode ahead, and as many that encode behind.
+    """
+
+    output: str
+    run_id: str
+    overlay: bool = False
+    max_pixels: int = photos.DEFAULT_MAX_PIXELS
+    batch_size: int = DEFAULT_BATCH_SIZE
+    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+
+@dataclass
+class _Item:
+    """An image on its way through the stages, and how it ended."""
+
+    ref: ImageRef
+    photo: photos.Photo | None = None
+    data: bytes | None = None
+    outcome: Segmented | Failure | None = None
+    measured: dict[str, float] = field(default_factory=dict)
+    _stage: str = READ
+
+    @contextmanager
+    def isolated(self) -> Iterator[None]:
+        """Whatever goes wrong inside is the failure of this image alone."""
+        try:
+            yield
+        except Exception as error:
+            self.fail(self._stage, error)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Name and time what happens inside."""
+        self._stage = name
+        start = time.perf_counter()
+        yield
+        self.measured[name + MICROSECONDS] = (time.perf_counter() - start) * 1e6
+
+    def fail(self, stage: str, error: Exception) -> None:
+        """End as a failure in `stage`."""
+        message = names.printable(str(error)) or "no further message"
+        self.outcome = Failure(self.ref, stage, type(error).__name__, message)
+
+
+class UnitSegmenter:
+    """Segments units with one model, on any runner or without one.
+
+    Args:
+        package: the model.
+        engine: the model made ready to run.
+        options: where and how.
+    """
+
+    def __init__(self, package: ModelPackage, engine: "Engine", options: SegmentOptions):
+        self._package = package
+        self._engine = engine
+        self._options = options
+        self._shape_for = partial(
+            network_shape, input_width=package.input_width, input_height=package.input_height
+        )
+        self._ahead = ThreadPoolExecutor(options.threads, "decode")
+        self._behind = ThreadPoolExecutor(options.threads, "encode")
+
+    def segment(self, unit: WorkUnit, measure: Measure) -> UnitResult:
+        """Write the masks of a unit, then commit its rows; every image ends as a row of one kind.
+
+        Args:
+            unit: what to do.
+            measure: called in this thread with the name and value of each measurement.
+
+        Raises:
+            StorageError: the rows cannot be written.
+        """
+        depth = 2 * self._options.batch_size
+        items = []
+        decoded = _map_ahead(self._ahead, self._decode, unit.refs, depth)
+        finished = _map_ahead(self._behind, self._finish, self._infer(decoded, measure), depth)
+        for item in finished:
+            items.append(item)
+            for name, value in item.measured.items():
+                measure(name, value)
+            done = isinstance(item.outcome, Segmented)
+            progress.report(**{DONE if done else FAILED: 1})
+            measure(DONE if done else FAILED, 1)
+        order = {ref: position for position, ref in enumerate(unit.refs)}
+        items.sort(key=lambda item: order[item.ref])
+        result = UnitResult(
+            unit.unit_id,
+            tuple(i.outcome for i in items if isinstance(i.outcome, Segmented)),
+            tuple(i.outcome for i in items if isinstance(i.outcome, Failure)),
+        )
+        start = time.perf_counter()
+        rows.commit(
+            self._options.output,
+            result,
+            self._package.classes,
+            self._package.model_id,
+            self._options.run_id,
+        )
+        measure(COMMIT + MICROSECONDS, (time.perf_counter() - start) * 1e6)
+        return result
+
+    def _decode(self, ref: ImageRef) -> _Item:
+        item = _Item(ref)
+        with item.isolated():
+            with item.stage(READ):
+                data = read_image(ref)
+                item.measured[BYTES_IN] = len(data)
+            with item.stage(DECODE):
+                item.photo = photos.decode_photo(data, self._shape_for, self._options.max_pixels)
+            if self._options.overlay:
+                item.data = data
+        return item
+
+    def _infer(
+        self, items: Iterable[_Item], measure: Measure
+    ) -> Iterator[tuple[_Item, np.ndarray | None]]:
+        """Pair each image with its logits; images of equal network shape share batches."""
+        waiting: dict[tuple[int, ...], list[_Item]] = defaultdict(list)
+        for item in items:
+            if item.photo is None:
+                yield item, None
+                continue
+            batch = waiting[item.photo.pixels.shape]
+            batch.append(item)
+            if len(batch) == self._options.batch_size:
+                yield from self._predict(batch, measure)
+                batch.clear()
+        for batch in waiting.values():
+            if batch:
+                yield from self._predict(batch, measure)
+
+    def _predict(
+        self, batch: Sequence[_Item], measure: Measure
+    ) -> Iterator[tuple[_Item, np.ndarray | None]]:
+        """Run the network; the last batch of a shape is padded, so that all are of one size."""
+        size, shape = self._options.batch_size, batch[0].photo.pixels.shape
+        pixels = np.zeros((size, *shape), np.uint8)
+        for position, item in enumerate(batch):
+            pixels[position] = item.photo.pixels
+        measure(BATCH_SIZE, len(batch))
+        start = time.perf_counter()
+        try:
+            logits = self._engine.predict(pixels)
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0].fail(INFER, error)
+                yield batch[0], None
+            else:  # What one image may have caused must not cost its neighbours.
+                for item in batch:
+                    yield from self._predict([item], measure)
+            return
+        measure(INFER + MICROSECONDS, (time.perf_counter() - start) * 1e6)
+        for item, of_item in zip(batch, logits, strict=False):
+            if np.isfinite(of_item).all():
+                yield item, of_item
+            else:
+                item.fail(INFER, ValueError("the network's output is not finite (NaN or infinity)"))
+                yield item, None
+
+    def _finish(self, paired: tuple[_Item, np.ndarray | None]) -> _Item:
+        """Make and write the mask of an image, and its overlay if asked for."""
+        item, logits = paired
+        photo, ref = item.photo, item.ref
+        if photo is None or logits is None:
+            return item
+        palette = self._package.classes.palette
+        with item.isolated():
+            with item.stage(UPSAMPLE):
+                mask, pixels = logits_to_mask(logits, photo.height, photo.width)
+            with item.stage(ENCODE):
+                files = {ref.mask: masks.encode_mask(mask, palette)}
+                if item.data is not None:
+                    original = photos.decode_full(item.data, self._options.max_pixels)
+                    overlay = masks.encode_overlay(original, mask, palette)
+                    files[names.overlay_path(ref.mask)] = overlay
+            with item.stage(WRITE):
+                for path, data in files.items():
+                    storage.write(os.path.join(self._options.output, path), data)
+                item.measured[BYTES_OUT] = sum(map(len, files.values()))
+            capture = ref.capture.filled_from(photo.capture)
+            item.outcome = Segmented(
+                ref, photo.width, photo.height, capture, tuple(pixels.tolist())
+            )
+        item.photo = item.data = None
+        return item
+
+
+def read_image(ref: ImageRef) -> bytes:
+    """The encoded bytes of an image, out of its file or by its byte range in a shard.
+
+    Raises:
+        StorageError: the file cannot be read or is cut short.
+        ShardError: the member is damaged.
+    """
+    if ref.damage:
+        raise shards.ShardError(ref.damage)
+    if ref.container is Container.TFRECORD:
+        data = storage.read(ref.path, ref.offset, ref.length + shards.CHECKSUM_BYTES)
+        return shards.read_tfrecord_image(data, ref.offset)
+    return storage.read(ref.path, ref.offset, ref.length)
+
+
+@dataclass
+class SegmentArchive(beam.PTransform):
+    """Segments images: PCollection[ImageRef] -> PCollection[UnitResult].
+
+    Images are grouped into work units; each unit's masks are written first, then its rows. Only
+    descriptors and counts are shuffled, never pixels.
+
+    Attributes:
+        package: the model.
+        options: where and how.
+        unit_size: most images in a work unit.
+    """
+
+    package: ModelPackage
+    options: SegmentOptions
+    unit_size: int = planning.DEFAULT_UNIT_SIZE
+
+    def expand(self, refs: beam.PCollection[ImageRef]) -> beam.PCollection[UnitResult]:
+        return (
+            refs
+            | "GroupIntoUnits" >> planning.GroupIntoUnits(self.package.model_id, self.unit_size)
+            | "SegmentUnit" >> beam.ParDo(SegmentUnit(self.package, self.options))
+        )
+
+
+class SegmentUnit(beam.DoFn):
+    """Segments one work unit at a time; model and threads are shared by the whole process."""
+
+    def __init__(self, package: ModelPackage, options: SegmentOptions):
+        self._package = package
+        self._options = options
+        self._shared = Shared()
+        self._segmenter: UnitSegmenter | None = None
+
+    def process(self, unit: WorkUnit) -> Iterator[UnitResult]:
+        if self._segmenter is None:  # Not in setup: a run without work loads no model.
+            self._segmenter = self._shared.acquire(self._load)
+        yield self._segmenter.segment(unit, _measure)
+
+    def _load(self) -> UnitSegmenter:
+        from models.engines import load_engine
+
+        return UnitSegmenter(self._package, load_engine(self._package), self._options)
+
+
+def _measure(name: str, value: float) -> None:
+    if name == BATCH_SIZE or name.endswith(MICROSECONDS):
+        Metrics.distribution(COUNTERS, name).update(round(value))
+    else:
+        Metrics.counter(COUNTERS, name).inc(round(value))
+
+
+def _map_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], depth: int
+) -> Iterator[R]:
+    """Map in the pool and in order, with at most `depth` items on their way."""
+    pending: deque[Future[R]] = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) >= depth:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

@@ -1,0 +1,119 @@
+"""Files: listing, ranged reads and writes that are either whole or not there."""
+
+import glob
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+TEMPORARY_PREFIX = ".citymask-"
+"""Files that start with this are unfinished; no reader takes them for results."""
+
+
+class StorageError(Exception):
+    """A file could not be listed, read or written; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file as listed: its path and what its version is made of."""
+
+    path: str
+    size: int
+    modified_ns: int
+
+    @property
+    def version(self) -> str:
+        """Changes when the file is written anew."""
+        return f"{self.size}-{self.modified_ns}"
+
+
+def is_remote(path: str) -> bool:
+    """Whether the path names an object store, as in `gs://bucket/name`."""
+    return "://" in path
+
+
+def walk(directory: str, excluded: str) -> Iterator[FoundFile]:
+    """Files below `directory` but not below `excluded`, in a fixed order.
+
+    Links to folders are followed, each folder once.
+
+    Raises:
+        StorageError: `directory` itself cannot be listed. Folders below it that cannot be listed
+            are found as files, and fail when they are read.
+    """
+    visited = {os.path.realpath(excluded)}
+    unlisted: list[str] = []
+    for folder, names, files in os.walk(
+        directory, followlinks=True, onerror=lambda error: unlisted.append(str(error.filename))
+    ):
+        identity = os.path.realpath(folder)
+        if identity in visited:
+            names.clear()
+            continue
+        visited.add(identity)
+        names.sort()
+        for name in sorted(files):
+            yield find(os.path.join(folder, name))
+    for folder in unlisted:
+        if folder == directory:
+            raise StorageError(f"{folder}: cannot be listed; check its permissions")
+        yield find(folder)
+
+
+def matching(pattern: str) -> Iterator[FoundFile]:
+    """Files that match a glob pattern, in a fixed order; `**` matches any depth."""
+    for path in sorted(glob.glob(pattern, recursive=True, include_hidden=True)):
+        if os.path.isfile(path):
+            yield find(path)
+
+
+def find(path: str) -> FoundFile:
+    """The file at `path`; one that cannot be looked at has size -1 and fails when it is read."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return FoundFile(path, -1, 0)
+    return FoundFile(path, status.st_size, status.st_mtime_ns)
+
+
+def read(path: str, offset: int = 0, length: int | None = None) -> bytes:
+    """The bytes of a file, or `length` of them from `offset`.
+
+    Raises:
+        StorageError: the file cannot be read, or ends before `offset + length`.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            if length is None:
+                return file.readall()
+            file.seek(offset)
+            data = bytearray()
+            while len(data) < length and (part := file.read(length - len(data))):
+                data += part
+    except (OSError, ValueError) as error:
+        raise StorageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(data) < length:
+        raise StorageError(
+            f"cut short: {length} bytes expected at byte {offset}, the file ends after {len(data)}"
+        )
+    return bytes(data)
+
+
+def write(path: str, data: bytes) -> None:
+    """Write a file under a temporary name beside it and move it into place.
+
+    Raises:
+        StorageError: the folder cannot be made or the file not be written; nothing is left of it.
+    """
+    folder = os.path.dirname(path)
+    temporary = os.path.join(folder, TEMPORARY_PREFIX + uuid.uuid4().hex)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(temporary, "xb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error

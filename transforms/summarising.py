@@ -1,0 +1,234 @@
+"""Summarising: pixels and images per class, for the archive and for each of its groups."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from models.classes import ClassTable
+from transforms import columns, rows, storage
+from transforms.records import ImageRef, UnitResult
+
+CSV_COLUMNS = (
+    "group", "images_done", "images_failed", "images_skipped",
+    "class", "pixels", "fraction", "images",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GroupCounts:
+    """Counts of some images of one group; counts of the same group add up.
+
+    Attributes:
+        group: name of the group.
+        done: images with a row.
+        failed: images that failed in this run.
+        skipped: images that this run found done already; they are among `done`.
+        pixels: pixels per class in the order of the ids; empty where no image is done.
+        images: images that show the class, in the same order.
+    """
+
+    group: str
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+    pixels: tuple[int, ...] = ()
+    images: tuple[int, ...] = ()
+
+    def __add__(self, other: "GroupCounts") -> "GroupCounts":
+        return GroupCounts(
+            self.group,
+            self.done + other.done,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+            _add(self.pixels, other.pixels),
+            _add(self.images, other.images),
+        )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts of the whole archive and of its groups by name."""
+
+    classes: ClassTable
+    archive: GroupCounts = GroupCounts("")
+    groups: dict[str, GroupCounts] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `summary.json`."""
+        groups = {name: self._entry(counts) for name, counts in sorted(self.groups.items())}
+        return {**self._entry(self.archive), "groups": groups}
+
+    def to_csv(self) -> str:
+        """The same as a table: a row per class, for the archive (empty group) and each group."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(CSV_COLUMNS)
+        for counts in (self.archive, *(self.groups[name] for name in sorted(self.groups))):
+            images = (counts.group, counts.done, counts.failed, counts.skipped)
+            for entry in self._entry(counts)["classes"]:
+                writer.writerow((*images, *entry.values()))
+        return text.getvalue()
+
+    def _entry(self, counts: GroupCounts) -> dict[str, Any]:
+        zeros = (0,) * len(self.classes)
+        pixels, images = counts.pixels or zeros, counts.images or zeros
+        total = sum(pixels)
+        return {
+            "images": {"done": counts.done, "failed": counts.failed, "skipped": counts.skipped},
+            "classes": [
+                {"name": name, "pixels": n, "fraction": n / total if total else 0.0, "images": shown}
+                for name, n, shown in zip(self.classes.names, pixels, images, strict=True)
+            ],
+        }
+
+
+def counts_of_result(result: UnitResult) -> Iterator[GroupCounts]:
+    """The counts of a segmented unit, an entry per image."""
+    for item in result.segmented:
+        shown = tuple(int(n > 0) for n in item.pixels)
+        yield GroupCounts(item.ref.group, done=1, pixels=item.pixels, images=shown)
+    yield from counts_of_failures(result)
+
+
+def counts_of_failures(result: UnitResult) -> Iterator[GroupCounts]:
+    """The counts of a unit's failed images."""
+    for failure in result.failures:
+        yield GroupCounts(failure.ref.group, failed=1)
+
+
+def counts_of_skipped(ref: ImageRef) -> GroupCounts:
+    """The count of an image that was done already."""
+    return GroupCounts(ref.group, skipped=1)
+
+
+def counts_of_file(file: str, model: str, classes: ClassTable) -> Iterator[GroupCounts]:
+    """The counts of the rows of `model` in a statistics file, an entry per group."""
+    names = [columns.PIXELS_PREFIX + key for key in classes.keys]
+    table = pq.read_table(
+        file, columns=[columns.GROUP, *names], filters=[(columns.MODEL, "==", model)]
+    )
+    for name in names:
+        shown = pc.cast(pc.greater(table[name], 0), pa.int64())
+        table = table.append_column(f"images:{name}", shown)
+    sums = [(name, "sum") for name in table.column_names if name != columns.GROUP]
+    grouped = table.group_by(columns.GROUP).aggregate([([], "count_all"), *sums])
+    for row in grouped.to_pylist():
+        yield GroupCounts(
+            row[columns.GROUP],
+            done=row["count_all"],
+            pixels=tuple(row[f"{name}_sum"] for name in names),
+            images=tuple(row[f"images:{name}_sum"] for name in names),
+        )
+
+
+@dataclass
+class SummarisePixels(beam.PTransform):
+    """Adds up counts: PCollection[GroupCounts] -> PCollection[Summary] of one element.
+
+    Attributes:
+        classes: the classes that the counts are of.
+    """
+
+    classes: ClassTable
+
+    def expand(self, counts: beam.PCollection[GroupCounts]) -> beam.PCollection[Summary]:
+        return (
+            counts
+            | "KeyByGroup" >> beam.Map(_by_group).with_output_types(tuple[str, GroupCounts])
+            | "AddPerGroup" >> beam.CombinePerKey(_add_counts)
+            | "Groups" >> beam.Values()
+            | "Collect" >> beam.combiners.ToList()
+            | "Summary" >> beam.Map(_summary, self.classes).with_output_types(Summary)
+        )
+
+
+@dataclass
+class CountCommitted(beam.PTransform):
+    """Counts what stands in an output folder: PCollection[str] -> PCollection[GroupCounts].
+
+    Attributes:
+        model: the `model_id` whose rows count.
+        classes: its classes.
+    """
+
+    model: str
+    classes: ClassTable
+
+    def expand(self, outputs: beam.PCollection[str]) -> beam.PCollection[GroupCounts]:
+        return (
+            outputs
+            | "FindRows" >> beam.FlatMap(rows.parquet_files, columns.STATISTICS)
+            | "SpreadRowFiles" >> beam.Reshuffle()
+            | "CountRows" >> beam.FlatMap(counts_of_file, self.model, self.classes)
+        )
+
+
+@dataclass
+class RemoveSuperseded(beam.PTransform):
+    """Drops rows whose image has a newer one.
+
+    `superseded` PCollection[Superseded] and `results` PCollection[UnitResult] -> PCollection[str],
+    the files that were rewritten. The row of an image that failed this time stays.
+    """
+
+    def expand(self, inputs: dict[str, beam.PCollection]) -> beam.PCollection[str]:
+        images = inputs["results"] | "ImagesDone" >> beam.FlatMap(
+            lambda result: [(item.ref.image, True) for item in result.segmented]
+        )
+        old = inputs["superseded"] | "KeyByImage" >> beam.Map(lambda row: (row.image, row))
+        return (
+            {"old": old, "new": images}
+            | "JoinByImage" >> beam.CoGroupByKey()
+            | "Replaced" >> beam.FlatMap(_replaced).with_output_types(tuple[str, str])
+            | "GroupByFile" >> beam.GroupByKey()
+            | "DropRows" >> beam.Map(_drop_rows)
+        )
+
+
+def write_summary(summary: Summary, output: str) -> Summary:
+    """Write `summary.json` and `summary.csv`; raises StorageError where that is impossible."""
+    document = json.dumps(summary.to_json(), indent=2, ensure_ascii=False) + "\n"
+    storage.write(os.path.join(output, columns.SUMMARY_JSON), document.encode())
+    storage.write(os.path.join(output, columns.SUMMARY_CSV), summary.to_csv().encode())
+    return summary
+
+
+def _add(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
+    return tuple(x + y for x, y in zip(a, b, strict=True)) if a and b else tuple(a or b)
+
+
+def _by_group(counts: GroupCounts) -> tuple[str, GroupCounts]:
+    return counts.group, counts
+
+
+def _add_counts(counts: Iterable[GroupCounts]) -> GroupCounts:
+    first, *others = counts
+    return sum(others, first)
+
+
+def _summary(groups: Sequence[GroupCounts], classes: ClassTable) -> Summary:
+    archive = sum(groups, GroupCounts(""))
+    return Summary(classes, archive, {counts.group: counts for counts in groups})
+
+
+def _replaced(joined: tuple[str, dict[str, Iterable]]) -> Iterator[tuple[str, str]]:
+    image, sides = joined
+    done = any(sides["new"])
+    for row in sides["old"]:
+        if done or row.doubled:
+            yield row.file, image
+
+
+def _drop_rows(item: tuple[str, Iterable[str]]) -> str:
+    file, images = item
+    rows.drop_images(file, list(images))
+    return file
