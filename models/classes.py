@@ -41,9 +41,9 @@ class ClassTable:
             raise ValueError(f"a class table holds 1 to {MAX_CLASSES} classes, not {len(self)}")
         for what, values in (
             ("name", [c.key for c in self.classes]),
-            ("colour", [c.color for c in self.classes]),
+            ("colour", [str(c.color) for c in self.classes]),
         ):
-            repeated = sorted({str(v) for v in values if values.count(v) > 1})
+            repeated = sorted({value for value in values if values.count(value) > 1})
             if repeated:
                 raise ValueError(
                     f"class {what} given twice: {', '.join(repeated)}; "

@@ -1,6 +1,9 @@
 """Engines: a model package made ready to run on this machine."""
 
 import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -17,11 +20,11 @@ class Engine(Protocol):
 
 
 class TensorFlowEngine:
-    """A frozen TensorFlow graph that takes uint8 photos; normalisation is part of the graph.
+    """Frozen TensorFlow graphs that take uint8 photos; normalisation is part of the graph.
 
-    Freezing turns the variables into constants and lets Grappler fold batch normalisation into the
-    convolutions. One trace serves every shape: batch, height and width are left open. XLA is not
-    used: on a CPU it is an order of magnitude slower than the plain graph.
+    Freezing turns the variables into constants, so that batch normalisation folds into the
+    convolutions. There is one graph per input shape, made when the shape is first seen: pipelines
+    keep to a few shapes. XLA is not used: on a CPU it is an order of magnitude slower here.
 
     Args:
         package: the model to run. Its weights are read here.
@@ -31,26 +34,34 @@ class TensorFlowEngine:
     """
 
     def __init__(self, package: "ModelPackage"):
+        self._network = package.build_network()
+        self._mean = np.asarray(package.mean, np.float32) * 255
+        self._std = np.asarray(package.std, np.float32) * 255
+        self._graphs: dict[tuple[int, ...], Callable] = {}
+        self._lock = threading.Lock()
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """See `Engine.predict`."""
+        import tensorflow as tf
+
+        with self._lock:
+            graph = self._graphs.get(images.shape)
+            if graph is None:
+                graph = self._graphs[images.shape] = self._freeze(images.shape)
+        return graph(tf.constant(images))[0].numpy()
+
+    def _freeze(self, shape: tuple[int, ...]) -> Callable:
         import tensorflow as tf
         from tensorflow.python.framework.convert_to_constants import (
             convert_variables_to_constants_v2,
         )
 
-        network = package.build_network()
-        mean = tf.constant(package.mean, tf.float32) * 255
-        std = tf.constant(package.std, tf.float32) * 255
-
-        @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])
         def logits(images: tf.Tensor) -> tf.Tensor:
-            normalised = (tf.cast(images, tf.float32) - mean) / std
-            return tf.cast(network(normalised, training=False), tf.float32)
+            normalised = (tf.cast(images, tf.float32) - self._mean) / self._std
+            return tf.cast(self._network(normalised, training=False), tf.float32)
 
-        self._frozen = convert_variables_to_constants_v2(logits.get_concrete_function())
-        self._constant = tf.constant
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """See `Engine.predict`."""
-        return self._frozen(self._constant(images))[0].numpy()
+        return convert_variables_to_constants_v2(logits.get_concrete_function())
 
 
 def load_engine(package: "ModelPackage") -> Engine:
@@ -59,5 +70,25 @@ def load_engine(package: "ModelPackage") -> Engine:
     Raises:
         PackageError: the weights do not fit the package's description.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _start_up_notices_hidden():
+        import tensorflow  # noqa: F401
     return TensorFlowEngine(package)
+
+
+@contextmanager
+def _start_up_notices_hidden() -> Iterator[None]:
+    """Keep what TensorFlow's native code prints while it is imported out of standard error.
+
+    Only where `TF_CPP_MIN_LOG_LEVEL` asks for silence: the notices come before TensorFlow reads it.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0":
+        yield
+        return
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as sink:
+            os.dup2(sink.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)

@@ -12,9 +12,7 @@ ASPECT_RATIOS = (1 / 2, 9 / 16, 3 / 4, 1.0, 4 / 3, 16 / 9, 2.0)
 """Width / height of the network input shapes; a photo takes the nearest one."""
 
 
-def network_shape(
-    width: int, height: int, input_width: int, input_height: int
-) -> tuple[int, int]:
+def network_shape(width: int, height: int, input_width: int, input_height: int) -> tuple[int, int]:
     """The network input shape `(height, width)` for a photo of `width` x `height` pixels.
 
     All shapes have about the area of the model's nominal input, so that they cost the same, and

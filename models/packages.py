@@ -171,6 +171,7 @@ def write_package(
         "mean": mean,
         "std": std,
         "ignore_value": 255,
+        "outputs": network.output_shape[-1],
         "classes": [asdict(entry) for entry in classes.classes],
         "training": training,
         "metrics": metrics,
@@ -215,7 +216,7 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise PackageError(f"{file}: found a {type(description).__name__}, expected an object")
     missing = {
         "format_version", "name", "architecture", "width", "input_height", "input_width",
-        "mean", "std", "classes", "training", "metrics", "weights_sha256",
+        "mean", "std", "outputs", "classes", "training", "metrics", "weights_sha256",
     } - description.keys()  # fmt: skip
     if missing:
         raise PackageError(f"{file}: without {', '.join(sorted(missing))}")
@@ -223,6 +224,11 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise PackageError(
             f"{file}: format version {description['format_version']}, "
             f"this program reads version {FORMAT_VERSION}"
+        )
+    if description["outputs"] != len(description["classes"]):
+        raise PackageError(
+            f"{file}: {len(description['classes'])} classes for a network with "
+            f"{description['outputs']} outputs; name each output once, in its order"
         )
     if description["architecture"] not in ARCHITECTURES:
         raise PackageError(

@@ -52,7 +52,9 @@ def list_input(spec: str, excluded: str = "") -> Iterator[Listed]:
         ManifestError: it is a manifest that cannot be read.
     """
     if storage.is_remote(spec):
-        raise InputError(f"{spec}: only local files can be read by this version; copy it here first")
+        raise InputError(
+            f"{spec}: only local files can be read by this version; copy it here first"
+        )
     path = os.path.abspath(spec)
     if os.path.isdir(path):
         for file in storage.walk(path, excluded):
@@ -194,9 +196,10 @@ def _image_ref(
     relative_path: str,
     uri: str,
     version: str,
-    metadata: manifests.Metadata = manifests.Metadata(),
+    metadata: manifests.Metadata | None = None,
     damage: str = "",
 ) -> ImageRef:
+    metadata = metadata or manifests.Metadata()
     image = names.image_name(relative_path)
     return ImageRef(
         image=image,

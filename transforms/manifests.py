@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from transforms import columns
-from transforms.records import Capture, ExtraColumn
+from transforms.records import UNKNOWN_CAPTURE, Capture, ExtraColumn
 
 EXTENSIONS = (".csv", ".parquet", ".txt")
 CAPTURE_COLUMNS = (columns.LATITUDE, columns.LONGITUDE, columns.CAPTURED_AT, columns.HEADING)
@@ -27,7 +27,7 @@ class ManifestError(ValueError):
 class Metadata:
     """What a manifest row or a shard's metadata says of an image."""
 
-    capture: Capture = Capture()
+    capture: Capture = UNKNOWN_CAPTURE
     group: str | None = None
     extra: tuple[ExtraColumn, ...] = ()
 

@@ -62,7 +62,9 @@ def mask_path(folder: str, image: str) -> str:
 def overlay_path(mask: str) -> str:
     """Path of the overlay that stands beside `mask`."""
     stem = mask.removesuffix(".png")
-    return posixpath.join(posixpath.dirname(stem), _shorten(posixpath.basename(stem), ".overlay.jpg"))
+    return posixpath.join(
+        posixpath.dirname(stem), _shorten(posixpath.basename(stem), ".overlay.jpg")
+    )
 
 
 def group_of(image: str) -> str:
@@ -74,9 +76,7 @@ def group_of(image: str) -> str:
 def _escape_part(part: str) -> str:
     if part in (".", ".."):
         return part.replace(".", "%2E")
-    return "".join(
-        _escape_character(c) if c in "%\\" or _is_unprintable(c) else c for c in part
-    )
+    return "".join(_escape_character(c) if c in "%\\" or _is_unprintable(c) else c for c in part)
 
 
 def _is_unprintable(character: str) -> bool:

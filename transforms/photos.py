@@ -214,7 +214,8 @@ def _mapillary(description: Any) -> Capture:
     captured_at = None
     if len(parts) == 7:
         try:
-            captured_at = datetime(*parts[:6], parts[6] * 1000)
+            year, month, day, hour, minute, second, millisecond = parts
+            captured_at = datetime(year, month, day, hour, minute, second, millisecond * 1000)
         except ValueError:
             captured_at = None
     return Capture(

@@ -101,19 +101,21 @@ def plan_images(
 
     todo, skipped, taken = [], [], set()
     by_source = {f"{ref.uri}@{ref.offset}": ref for ref in refs}
-    for source, ref in sorted(by_source.items(), key=lambda item: (item[1].uri not in own_names, item[0])):
+    for source, ref in sorted(
+        by_source.items(), key=lambda item: (item[1].uri not in own_names, item[0])
+    ):
         image = own_names.get(ref.uri, ref.image)
         owner = owners.get(place(image))
         if place(image) in taken or (owner and not _same_image(owner, image, ref)):
             image = names.distinct_name(ref.image, source)
         taken.add(place(image))
         ref = replace(ref, image=image, mask=names.mask_path(mask_folder, image))
-        row = standing.get(image)
-        if row is not None and row.version == ref.version:
+        current = standing.get(image)
+        if current is not None and current.version == ref.version:
             skipped.append(ref)
             continue
-        if row is not None:
-            superseded.append(Superseded(image, row.file))
+        if current is not None:
+            superseded.append(Superseded(image, current.file))
         todo.append(replace(ref, attempts=attempts.get((image, ref.version), 0)))
     return Plan(tuple(todo), tuple(skipped), tuple(superseded), len(refs) - len(by_source))
 

@@ -35,6 +35,9 @@ class Capture:
         )
 
 
+UNKNOWN_CAPTURE = Capture()
+
+
 @dataclass(frozen=True)
 class ExtraColumn:
     """A metadata column kept as it is: its name, Arrow type (`pyarrow.type_for_alias`), value."""
@@ -65,7 +68,7 @@ class ImageRef:
         mask: path of its mask relative to the output folder.
         container: how to take the image out of `path`.
         offset: first byte of the image, or of its TFRecord's data, in `path`.
-        length: bytes from `offset`; None for a whole file.
+        length: bytes from `offset`, for a TFRecord with its checksum; None for a whole file.
         capture: position, time and heading from a manifest or shard; they override EXIF.
         extra: further metadata columns.
         damage: what the listing found wrong with this member; such an image fails when read.
@@ -81,7 +84,7 @@ class ImageRef:
     container: Container = Container.FILE
     offset: int = 0
     length: int | None = None
-    capture: Capture = Capture()
+    capture: Capture = UNKNOWN_CAPTURE
     extra: tuple[ExtraColumn, ...] = ()
     damage: str = ""
     attempts: int = 0

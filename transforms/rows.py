@@ -128,9 +128,7 @@ def failure_table(failures: Sequence[Failure], run_id: str) -> pa.Table:
     )
 
 
-def commit(
-    output: str, result: UnitResult, classes: ClassTable, model: str, run_id: str
-) -> None:
+def commit(output: str, result: UnitResult, classes: ClassTable, model: str, run_id: str) -> None:
     """Write the rows of a unit whose masks are in place: failures first, then statistics.
 
     Raises:

@@ -176,13 +176,13 @@ class UnitSegmenter:
         self, items: Iterable[_Item], measure: Measure
     ) -> Iterator[tuple[_Item, np.ndarray | None]]:
         """Pair each image with its logits; images of equal network shape share batches."""
-        waiting: dict[tuple[int, ...], list[_Item]] = defaultdict(list)
+        waiting: dict[tuple[int, ...], list[tuple[_Item, np.ndarray]]] = defaultdict(list)
         for item in items:
             if item.photo is None:
                 yield item, None
                 continue
             batch = waiting[item.photo.pixels.shape]
-            batch.append(item)
+            batch.append((item, item.photo.pixels))
             if len(batch) == self._options.batch_size:
                 yield from self._predict(batch, measure)
                 batch.clear()
@@ -191,27 +191,26 @@ class UnitSegmenter:
                 yield from self._predict(batch, measure)
 
     def _predict(
-        self, batch: Sequence[_Item], measure: Measure
+        self, batch: Sequence[tuple[_Item, np.ndarray]], measure: Measure
     ) -> Iterator[tuple[_Item, np.ndarray | None]]:
-        """Run the network; the last batch of a shape is padded, so that all are of one size."""
-        size, shape = self._options.batch_size, batch[0].photo.pixels.shape
-        pixels = np.zeros((size, *shape), np.uint8)
-        for position, item in enumerate(batch):
-            pixels[position] = item.photo.pixels
-        measure(BATCH_SIZE, len(batch))
+        """Run the network; a batch that is not full is padded, so that all are of one size."""
+        images = np.zeros((self._options.batch_size, *batch[0][1].shape), np.uint8)
+        for position, (_, pixels) in enumerate(batch):
+            images[position] = pixels
         start = time.perf_counter()
         try:
-            logits = self._engine.predict(pixels)
+            logits = self._engine.predict(images)
         except Exception as error:
             if len(batch) == 1:
-                batch[0].fail(INFER, error)
-                yield batch[0], None
+                batch[0][0].fail(INFER, error)
+                yield batch[0][0], None
             else:  # What one image may have caused must not cost its neighbours.
-                for item in batch:
-                    yield from self._predict([item], measure)
+                for entry in batch:
+                    yield from self._predict([entry], measure)
             return
         measure(INFER + MICROSECONDS, (time.perf_counter() - start) * 1e6)
-        for item, of_item in zip(batch, logits, strict=False):
+        measure(BATCH_SIZE, len(batch))
+        for (item, _), of_item in zip(batch, logits, strict=False):
             if np.isfinite(of_item).all():
                 yield item, of_item
             else:
@@ -256,7 +255,7 @@ def read_image(ref: ImageRef) -> bytes:
     if ref.damage:
         raise shards.ShardError(ref.damage)
     if ref.container is Container.TFRECORD:
-        data = storage.read(ref.path, ref.offset, ref.length + shards.CHECKSUM_BYTES)
+        data = storage.read(ref.path, ref.offset, ref.length)
         return shards.read_tfrecord_image(data, ref.offset)
     return storage.read(ref.path, ref.offset, ref.length)
 

@@ -40,7 +40,7 @@ class Member:
     Attributes:
         name: its path inside the shard; `@offset` where it has none.
         offset: first byte of its data in the shard.
-        length: bytes of its data.
+        length: bytes of its data; for a TFRecord with the checksum behind it.
         metadata: values from `key.json` or from the Example's own features.
         damage: why it cannot be read, if the index already shows it.
     """
@@ -177,7 +177,7 @@ def tfrecord_members(path: str) -> Iterator[Member]:
                     f"cut short: a record of {length} bytes at byte {data}, "
                     f"the file ends {position - size} bytes earlier"
                 )
-                yield Member(f"@{data}", data, length, damage=damage)
+                yield Member(f"@{data}", data, size - data, damage=damage)
                 continue
             try:
                 features = _example_features(file, data, data + length)
@@ -185,7 +185,7 @@ def tfrecord_members(path: str) -> Iterator[Member]:
                 features = {}  # Reading the record checks it and names the damage.
             name = next((features[k] for k in FILENAME_KEYS if k in features), f"@{data}")
             metadata = {k: features[k] for k in METADATA_KEYS if k in features}
-            yield Member(str(name), data, length, metadata)
+            yield Member(str(name), data, length + CHECKSUM_BYTES, metadata)
 
 
 def read_tfrecord_image(data: bytes, offset: int) -> bytes:
@@ -200,7 +200,9 @@ def read_tfrecord_image(data: bytes, offset: int) -> bytes:
     """
     data, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
     if _masked_crc(data) != checksum:
-        raise ShardError(f"TFRecord at byte {offset}: its checksum (CRC-32C) differs; it is damaged")
+        raise ShardError(
+            f"TFRecord at byte {offset}: its checksum (CRC-32C) differs; it is damaged"
+        )
     file = BytesIO(data)
     spans = _feature_spans(file, 0, len(data))
     for key in ENCODED_KEYS:
@@ -238,7 +240,7 @@ def _next_record(file: BinaryIO, start: int, size: int) -> int:
         file.seek(start)
         block = file.read(window + 12)
         zeros = block.find(bytes(4), 4)
-        while 0 <= zeros:
+        while zeros >= 0:
             header = block[zeros - 4 : zeros + 8]
             if _record_length(header) is not None:
                 return start + zeros - 4
@@ -253,11 +255,12 @@ def _example_features(file: BinaryIO, start: int, end: int) -> dict[str, Any]:
     for key, span in _feature_spans(file, start, end).items():
         values = list(_values(file, *span, limit=_MAX_SMALL_VALUE))
         if len(values) == 1:
-            value = values[0]
-            if isinstance(value, bytes):
-                value = value.decode("utf-8", "surrogateescape")
-            features[key] = value
+            features[key] = _as_text(values[0])
     return features
+
+
+def _as_text(value: bytes | float | int) -> str | float | int:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
 # tf.train.Example is a small, frozen schema (tensorflow/core/example/feature.proto):
@@ -321,7 +324,9 @@ def _fields(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, in
         else:
             raise ShardError(f"not a tf.train.Example: wire type {wire_type} at byte {position}")
         if first + length > end:
-            raise ShardError(f"not a tf.train.Example: a field at byte {position} runs over its end")
+            raise ShardError(
+                f"not a tf.train.Example: a field at byte {position} runs over its end"
+            )
         yield tag >> 3, first, first + length
         position = first + length
 

@@ -62,8 +62,11 @@ def walk(directory: str, excluded: str) -> Iterator[FoundFile]:
 
 
 def matching(pattern: str) -> Iterator[FoundFile]:
-    """Files that match a glob pattern, in a fixed order; `**` matches any depth."""
-    for path in sorted(glob.glob(pattern, recursive=True, include_hidden=True)):
+    """Files that match a glob pattern, in a fixed order.
+
+    `**` matches any depth; wildcards do not match hidden files.
+    """
+    for path in sorted(glob.glob(pattern, recursive=True)):
         if os.path.isfile(path):
             yield find(path)
 
@@ -92,7 +95,9 @@ def read(path: str, offset: int = 0, length: int | None = None) -> bytes:
             while len(data) < length and (part := file.read(length - len(data))):
                 data += part
     except (OSError, ValueError) as error:
-        raise StorageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise StorageError(
+            f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
     if len(data) < length:
         raise StorageError(
             f"cut short: {length} bytes expected at byte {offset}, the file ends after {len(data)}"

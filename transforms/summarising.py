@@ -85,7 +85,12 @@ class Summary:
         return {
             "images": {"done": counts.done, "failed": counts.failed, "skipped": counts.skipped},
             "classes": [
-                {"name": name, "pixels": n, "fraction": n / total if total else 0.0, "images": shown}
+                {
+                    "name": name,
+                    "pixels": n,
+                    "fraction": n / total if total else 0.0,
+                    "images": shown,
+                }
                 for name, n, shown in zip(self.classes.names, pixels, images, strict=True)
             ],
         }

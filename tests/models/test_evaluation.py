@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,8 +7,10 @@ from PIL import Image
 
 from models.classes import IGNORE, ClassTable
 from models.datasets import list_split
-from models.evaluation import confusion_matrix, measure, metrics_from_confusion
+from models.evaluation import confusion_matrix, evaluate, measure, metrics_from_confusion
+from models.packages import load_package
 
+CAMVID_DATA = Path(__file__).parents[3] / "shared" / "data" / "camvid"
 CLASSES = ClassTable.of([("Road", (1, 0, 0)), ("Sky", (2, 0, 0)), ("Tram", (3, 0, 0))])
 
 
@@ -66,3 +69,12 @@ def test_photos_are_measured_at_the_size_of_their_labels(tmp_path):
     written = json.loads(json.dumps(metrics.to_dict()))
     assert written["miou"] == metrics.miou
     assert written["classes"][1] == {"name": "Sky", "iou": metrics.ious[1]}
+
+
+@pytest.mark.skipif(not CAMVID_DATA.is_dir(), reason="CamVid is not here")
+def test_shipped_model_is_as_good_as_its_package_says():
+    package = load_package("default")
+    measured = evaluate(package, CAMVID_DATA, "val")
+    assert measured.miou == pytest.approx(package.metrics["miou"], abs=0.005)
+    assert measured.miou > 0.55
+    assert measured.images == package.metrics["images"] == 101

@@ -1,0 +1,42 @@
+"""Package citymask: `pip install .` gives the command `citymask`."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+setup(
+    name="citymask",
+    version="0.1.0",
+    description="Class masks and per-class pixel statistics of a whole city's photos, with Beam",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=["pipeline*", "transforms*", "models*"]),
+    package_data={"models": ["weights/*/*"]},
+    install_requires=[
+        "apache-beam[gcp]>=2.70,<2.80",
+        "tensorflow>=2.19,<2.23",
+        "keras>=3.10,<4",
+        "numpy>=2.0,<3",
+        "numba>=0.61",
+        "pillow>=12,<14",
+        "pyarrow>=18",
+        "google-cloud-storage>=3,<4",
+        "google-crc32c>=1.6,<2",
+        "click>=8.1,<9",
+        "rich>=13.9,<16",
+    ],
+    extras_require={
+        "test": [
+            "pytest>=8,<10",
+            "duckdb>=1.1",
+            "opencv-python-headless>=4.10",
+            "webdataset>=0.2.100",
+        ],
+        "lint": ["ruff>=0.14", "mypy>=1.15"],
+    },
+    entry_points={"console_scripts": ["citymask=pipeline.cli:main"]},
+)
