@@ -191,7 +191,8 @@ def _refuse_code(path: Path) -> None:
     foreign = sorted(
         entry.name
         for entry in path.iterdir()
-        if entry.name not in (DESCRIPTION_FILE, WEIGHTS_FILE)
+        if entry.is_file()
+        and entry.name not in (DESCRIPTION_FILE, WEIGHTS_FILE)
         and entry.suffix not in (".md", ".txt", ".csv", ".png", ".json")
     )
     if foreign:

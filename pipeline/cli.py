@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -135,14 +136,89 @@ def run(
 
 
 @cli.command()
+@click.argument("architecture")
+@click.option("--data", required=True, metavar="DIR", help="Folder in the CamVid layout.")
+@click.option("--output", "-o", required=True, metavar="MODEL_DIR", help="Model package to write.")
+@click.option("--encoder-weights", metavar="FILE", help="ImageNet weights of the encoder (.npz).")
+@click.option("--width", type=float, default=1.0, show_default=True, help="Channel factor.")
+@click.option("--epochs", type=click.IntRange(1), default=40, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--licence", default="as the data's", help="Licence of the data, for the package.")
+def train(
+    architecture: str,
+    data: str,
+    output: str,
+    encoder_weights: str | None,
+    licence: str,
+    **settings: Any,
+) -> None:
+    """Train ARCHITECTURE on labelled photos and write a model package.
+
+    DIR holds train/NAME.png, trainannot/NAME.png (class ids), val/ and valannot/ alike, and
+    classes.csv with the columns name,red,green,blue; without that file the classes are CamVid's.
+    A training that was stopped goes on where it was.
+    """
+    console.set_up_logging(console.NORMAL)
+    from models.classes import CAMVID, ClassTable
+    from models.training import TrainingConfig, write_trained_package
+    from models.training import train as run_training
+
+    class_file = Path(data, "classes.csv")
+    try:
+        config = TrainingConfig(
+            data_dir=Path(data),
+            output_dir=Path(output, "training"),
+            classes=ClassTable.read(class_file) if class_file.exists() else CAMVID,
+            architecture=architecture,
+            encoder_weights=Path(encoder_weights) if encoder_weights else None,
+            **settings,
+        )
+        trained = run_training(config)
+        description = {
+            "data": f"{data}, split train",
+            "licence": licence,
+            "command": f"citymask {shlex.join(sys.argv[1:])}",
+            "seed": config.seed,
+            "epochs": config.epochs,
+            "best_epoch": trained.epoch,
+        }
+        name = Path(output).resolve().name
+        package = write_trained_package(output, trained.network, config, name, description)
+    except (ValueError, OSError) as error:
+        raise _Refused(str(error)) from error
+    click.echo(f"{output}: mIoU {package.metrics['miou']:.4f} on val, after {trained.epoch} epochs")
+
+
+@cli.command()
+@click.option("--model", default="default", show_default=True, metavar="NAME_OR_PATH")
+@click.option("--data", required=True, metavar="DIR", help="Folder in the CamVid layout.")
+@click.option("--split", default="val", show_default=True, metavar="S")
+@click.option("--json", "json_file", type=click.Path(), metavar="FILE", help="Write metrics there.")
+def evaluate(model: str, data: str, split: str, json_file: str | None) -> None:
+    """Measure a model on labelled photos, at the labels' own size."""
+    console.set_up_logging(console.NORMAL)
+    from models.evaluation import evaluate as measure
+
+    try:
+        metrics = measure(load_package(model), data, split)
+        if json_file:
+            document = json.dumps(metrics.to_dict(), indent=2) + "\n"
+            Path(json_file).write_text(document, encoding="utf-8")
+    except (ValueError, OSError) as error:
+        raise _Refused(str(error)) from error
+    console.print_metrics(metrics)
+
+
+@cli.command()
 def models() -> None:
     """List the models that come with citymask."""
     for name in shipped_names():
         package = load_package(name)
-        miou = package.metrics.get("miou")
         click.echo(
             f"{name}: {package.architecture}, {len(package.classes)} classes "
-            f"({', '.join(package.classes.names)}), mIoU {miou:.3f} on {package.metrics['split']}"
+            f"({', '.join(package.classes.names)}), "
+            f"mIoU {package.metrics['miou']:.3f} on {package.metrics['split']}"
         )
 
 

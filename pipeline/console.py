@@ -5,7 +5,7 @@ import os
 import sys
 import time
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -21,6 +21,9 @@ from rich.table import Table
 from rich.text import Text
 
 from transforms import progress
+
+if TYPE_CHECKING:
+    from models.evaluation import Metrics
 
 QUIET, NORMAL, VERBOSE = range(3)
 
@@ -92,7 +95,7 @@ class ProgressMonitor(logging.Handler):
             return
         finished = self.counts["done"] + self.counts["failed"]
         total = self.counts["found"] - self.counts["skipped"]
-        if finished == 0:
+        if finished <= 1:  # The clock starts once the model is loaded.
             self._started = time.monotonic()
         if self._bar is not None:
             self._bar.update(
@@ -106,9 +109,9 @@ class ProgressMonitor(logging.Handler):
             logger.info("%s", self._line(finished, total))
 
     def _line(self, finished: int, total: int) -> str:
-        if not finished:
-            return f"listing: {self.counts['found']} images found"
-        rate = finished / max(time.monotonic() - self._started, 1e-9)
+        if finished < 2:
+            return f"{self.counts['found']} images found, {total} to do"
+        rate = (finished - 1) / max(time.monotonic() - self._started, 1e-9)
         left = (total - finished) / rate
         return (
             f"{finished} of {total} images, {rate:.1f} images/s, "
@@ -119,6 +122,21 @@ class ProgressMonitor(logging.Handler):
 class _RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.finished_speed or task.speed or 0:.1f} images/s")
+
+
+def print_metrics(metrics: "Metrics") -> None:
+    """Print a model's quality per class and as a whole, to standard output."""
+    console = Console()
+    table = Table("class", header_style="bold")
+    table.add_column("IoU", justify="right")
+    for name, iou in zip(metrics.names, metrics.ious, strict=True):
+        table.add_row(name, "-" if iou is None else f"{iou:.4f}")
+    console.print(table)
+    console.print(
+        f"mIoU {metrics.miou:.4f}, pixel accuracy {metrics.pixel_accuracy:.4f}, "
+        f"mean class accuracy {metrics.mean_class_accuracy:.4f}, {metrics.images} images",
+        highlight=False,
+    )
 
 
 def print_closing_table(summary: dict[str, Any], record: dict[str, Any]) -> None:
@@ -136,9 +154,13 @@ def print_closing_table(summary: dict[str, Any], record: dict[str, Any]) -> None
     for entry in sorted(summary["classes"], key=lambda entry: -entry["pixels"]):
         table.add_row(entry["name"], f"{entry['fraction']:.1%}", str(entry["images"]))
     console.print(table)
-    images = record["images"]
-    console.print(
-        f"{images['done']} images done, {images['failed']} failed, "
-        f"{images['skipped']} skipped (done before), {record['images_per_second']:.1f} images/s",
-        highlight=False,
-    )
+    images, rate = record["images"], record["images_per_second"]
+    passed_over = sum(record["passed_over"].values())
+    parts = [
+        f"{images['done']} images done ({rate:.1f} images/s)" if images["done"] else "nothing new",
+        f"{images['failed']} failed",
+        f"{images['skipped']} skipped (done before)",
+    ]
+    if passed_over:
+        parts.append(f"{passed_over} other files passed over")
+    console.print(", ".join(parts), highlight=False)
