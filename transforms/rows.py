@@ -102,9 +102,12 @@ def statistics_table(
             }
         )
     table = pa.Table.from_pylist(rows, pa.schema(fields))
-    for name, array in _extra_arrays([item.ref.extra for item in segmented]).items():
-        name = EXTRA_PREFIX + name if name in table.column_names else name
-        table = table.append_column(name, array)
+    extras = _extra_arrays([item.ref.extra for item in segmented])
+    for name, array in extras.items():
+        column = name
+        while column in table.column_names or (column != name and column in extras):
+            column = EXTRA_PREFIX + column
+        table = table.append_column(column, array)
     return table
 
 
@@ -203,7 +206,10 @@ def _write_table(path: str, table: pa.Table) -> None:
 
 
 def _extra_arrays(extras: Sequence[tuple[ExtraColumn, ...]]) -> dict[str, pa.Array]:
-    """Extra columns by name over rows that may each have others; mixed types become text."""
+    """Extra columns by name over rows that may each have others.
+
+    Whole numbers among fractions become fractions; what is mixed otherwise becomes text.
+    """
     types: dict[str, set[str]] = {}
     for extra in extras:
         for entry in extra:
@@ -214,7 +220,9 @@ def _extra_arrays(extras: Sequence[tuple[ExtraColumn, ...]]) -> dict[str, pa.Arr
             values[entry.name][row] = entry.value
     arrays = {}
     for name, kinds in types.items():
-        if len(kinds) == 1:
+        if kinds == {"int64", "double"}:
+            arrays[name] = pa.array(values[name], pa.float64())
+        elif len(kinds) == 1:
             arrays[name] = pa.array(values[name], pa.type_for_alias(kinds.pop()))
         else:
             texts = [None if value is None else str(value) for value in values[name]]
