@@ -12,7 +12,14 @@ import click
 
 from models.packages import PackageError, load_package, shipped_names
 from pipeline import __version__, console
+from pipeline import run as runs
+from pipeline.beam_options import pipeline_options, split_arguments
+from transforms import columns
+from transforms.photos import DEFAULT_MAX_PIXELS
+from transforms.planning import DEFAULT_UNIT_SIZE
+from transforms.segmenting import DEFAULT_BATCH_SIZE
 
+EXIT_UNEXPECTED = 1
 EXIT_CONFIGURATION = 2
 EXIT_TOO_MANY_FAILURES = 3
 EXIT_INTERRUPTED = 130
@@ -51,8 +58,6 @@ class _RunCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not {"-h", "--help"} & set(args):
-            from pipeline.beam_options import split_arguments
-
             args, ctx.obj = split_arguments(args)
         return super().parse_args(ctx, args)
 
@@ -71,15 +76,15 @@ class _RunCommand(click.Command):
     "Default: only if all failed.",
 )  # fmt: skip
 @click.option(
-    "--max-pixels", type=click.IntRange(1), default=250_000_000, show_default=True,
+    "--max-pixels", type=click.IntRange(1), default=DEFAULT_MAX_PIXELS, show_default=True,
     help="Refuse photos that claim more pixels.",
 )  # fmt: skip
 @click.option(
-    "--batch-size", type=click.IntRange(1), default=8, show_default=True,
+    "--batch-size", type=click.IntRange(1), default=DEFAULT_BATCH_SIZE, show_default=True,
     help="Photos per call of the network.",
 )  # fmt: skip
 @click.option(
-    "--unit-size", type=click.IntRange(1), default=64, show_default=True,
+    "--unit-size", type=click.IntRange(1), default=DEFAULT_UNIT_SIZE, show_default=True,
     help="Most images per work unit: the grain of commit and resume.",
 )  # fmt: skip
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
@@ -101,9 +106,6 @@ def run(
     """
     level = console.VERBOSE if verbose else console.QUIET if quiet else console.NORMAL
     console.set_up_logging(level)
-    from pipeline import run as runs
-    from pipeline.beam_options import pipeline_options
-
     started, start = runs.utc_now(), time.monotonic()
     try:
         job, notes = runs.prepare(
@@ -116,12 +118,13 @@ def run(
     try:
         with console.ProgressMonitor(level):
             result = runs.execute(job, pipeline_options(beam_arguments))
-    except PackageError as error:
+    except (runs.ConfigurationError, PackageError) as error:
         raise _Refused(str(error)) from error
-    record = runs.make_record(job, result, started, time.monotonic() - start)
+    seconds = time.monotonic() - start
+    record = runs.make_record(job, beam_arguments, result, started, seconds)
     runs.write_record(record, job.options.output)
     if not quiet:
-        summary = json.loads(Path(job.options.output, "summary.json").read_text("utf-8"))
+        summary = json.loads(Path(job.options.output, columns.SUMMARY_JSON).read_text("utf-8"))
         console.print_closing_table(summary, record)
         click.echo(f"Results in {job.options.output}")
     images = record["images"]
@@ -130,7 +133,7 @@ def run(
     if share > max_failures if max_failures is not None else share == 1:
         click.echo(
             f"Error: {failed} images failed, {share:.1%} of all; see "
-            f"{os.path.join(job.options.output, 'failures')}", err=True
+            f"{os.path.join(job.options.output, columns.FAILURES)}", err=True
         )  # fmt: skip
         sys.exit(EXIT_TOO_MANY_FAILURES)
 
@@ -223,17 +226,20 @@ def models() -> None:
 
 
 def main() -> None:
-    """Run the command line; unexpected errors end with one line and exit code 1."""
+    """Run the command line; whatever goes wrong ends with one line and the contract's exit code."""
     try:
-        cli(prog_name="citymask", standalone_mode=True)
-    except KeyboardInterrupt:
+        sys.exit(cli.main(prog_name="citymask", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted; the next run goes on from what is committed.", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
-        if "--verbose" in sys.argv or "-v" in sys.argv:
+        if {"--verbose", "-v"} & set(sys.argv):
             raise
-        line = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        line = next(iter(str(error).strip().splitlines()), "no further message")
         click.echo(
-            f"Error: {type(error).__name__}: {line}\nRun with --verbose for the whole story.",
-            err=True,
+            f"Error: {type(error).__name__}: {line}\nRun with --verbose to see where.", err=True
         )
-        sys.exit(1)
+        sys.exit(EXIT_UNEXPECTED)

@@ -77,8 +77,15 @@ def prepare(request: RunRequest, run_id: str) -> tuple[Job, list[str]]:
 
 
 def execute(job: Job, beam_options: PipelineOptions) -> PipelineResult:
-    """Run the graph to its end."""
-    pipeline = beam.Pipeline(options=beam_options)
+    """Run the graph to its end.
+
+    Raises:
+        ConfigurationError: Beam does not know the runner or misses an option for it.
+    """
+    try:
+        pipeline = beam.Pipeline(options=beam_options)
+    except ValueError as error:
+        raise ConfigurationError(f"Beam: {error}") from error
     build_graph(pipeline, job)
     result = pipeline.run()
     result.wait_until_finish()
@@ -91,7 +98,11 @@ def new_run_id(now: datetime) -> str:
 
 
 def make_record(
-    job: Job, result: PipelineResult, started: datetime, seconds: float
+    job: Job,
+    beam_arguments: dict[str, Any],
+    result: PipelineResult,
+    started: datetime,
+    seconds: float,
 ) -> dict[str, Any]:
     """The run record: versions, model, options, counts, and where the time went."""
     counters, distributions = _metrics(result)
@@ -116,6 +127,7 @@ def make_record(
             "batch_size": job.options.batch_size,
             "unit_size": job.unit_size,
             "threads": job.options.threads,
+            "beam": beam_arguments,
         },
         "images": {
             "found": counters.get((listing.COUNTERS, "images"), 0),
