@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import sys
 import time
 from pathlib import Path
@@ -227,15 +228,16 @@ def models() -> None:
 
 def main() -> None:
     """Run the command line; whatever goes wrong ends with one line and the contract's exit code."""
+    interrupts = _Interrupts()
     try:
         sys.exit(cli.main(prog_name="citymask", standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted; the next run goes on from what is committed.", err=True)
-        sys.exit(EXIT_INTERRUPTED)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if interrupts.seen:
+            click.echo("Interrupted; the next run goes on from what is committed.", err=True)
+            sys.exit(EXIT_INTERRUPTED)
         if {"--verbose", "-v"} & set(sys.argv):
             raise
         line = next(iter(str(error).strip().splitlines()), "no further message")
@@ -243,3 +245,15 @@ def main() -> None:
             f"Error: {type(error).__name__}: {line}\nRun with --verbose to see where.", err=True
         )
         sys.exit(EXIT_UNEXPECTED)
+
+
+class _Interrupts:
+    """Remembers an interrupt from the keyboard, which Beam turns into an error of another type."""
+
+    def __init__(self) -> None:
+        self.seen = False
+        signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def _on_interrupt(self, *_: Any) -> None:
+        self.seen = True
+        raise KeyboardInterrupt

@@ -47,6 +47,8 @@ def set_up_logging(level: int) -> None:
     logger.setLevel((logging.ERROR, logging.INFO, logging.DEBUG)[level])
     progress.logger.propagate = False
     if level != VERBOSE:
+        # Beam logs the stack trace of what it then raises; the command line says it in one line.
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
         warnings.simplefilter("ignore")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -163,4 +165,4 @@ def print_closing_table(summary: dict[str, Any], record: dict[str, Any]) -> None
     ]
     if passed_over:
         parts.append(f"{passed_over} other files passed over")
-    console.print(", ".join(parts), highlight=False)
+    console.print(", ".join(parts), highlight=False, soft_wrap=True)

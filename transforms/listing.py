@@ -215,6 +215,9 @@ def _image_ref(
 
 
 def _classify(file: storage.FoundFile, relative_path: str) -> Listed:
+    if file.closed:
+        damage = "this folder cannot be listed; check its permissions"
+        return _image_ref(relative_path, file.path, file.version, damage=damage)
     reason = _reason_to_pass_over(relative_path)
     if reason == NOT_AN_IMAGE and (_is_tar(relative_path) or _is_tfrecord(relative_path)):
         reason = None
