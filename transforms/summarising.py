@@ -12,10 +12,14 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from apache_beam.metrics import Metrics
 
 from models.classes import ClassTable
 from transforms import columns, rows, storage
 from transforms.records import ImageRef, UnitResult
+
+COUNTERS = "citymask.summarising"
+"""Namespace of the Beam counters of these steps: `rows_counted`, `rows_removed`."""
 
 CSV_COLUMNS = (
     "group", "images_done", "images_failed", "images_skipped",
@@ -173,7 +177,7 @@ class CountCommitted(beam.PTransform):
             outputs
             | "FindRows" >> beam.FlatMap(rows.parquet_files, columns.STATISTICS)
             | "SpreadRowFiles" >> beam.Reshuffle()
-            | "CountRows" >> beam.FlatMap(counts_of_file, self.model, self.classes)
+            | "CountRows" >> beam.FlatMap(_count_file, self.model, self.classes)
         )
 
 
@@ -235,5 +239,13 @@ def _replaced(joined: tuple[str, dict[str, Iterable]]) -> Iterator[tuple[str, st
 
 def _drop_rows(item: tuple[str, Iterable[str]]) -> str:
     file, images = item
-    rows.drop_images(file, list(images))
+    names = list(images)
+    rows.drop_images(file, names)
+    Metrics.counter(COUNTERS, "rows_removed").inc(len(names))
     return file
+
+
+def _count_file(file: str, model: str, classes: ClassTable) -> Iterator[GroupCounts]:
+    for counts in counts_of_file(file, model, classes):
+        Metrics.counter(COUNTERS, "rows_counted").inc(counts.done)
+        yield counts
