@@ -97,9 +97,10 @@ class _Item:
         self.measured[name + MICROSECONDS] = (time.perf_counter() - start) * 1e6
 
     def fail(self, stage: str, error: Exception) -> None:
-        """End as a failure in `stage`."""
+        """End as a failure in `stage`; the pixels are let go."""
         message = names.printable(str(error)) or "no further message"
         self.outcome = Failure(self.ref, stage, type(error).__name__, message)
+        self.photo = self.data = None
 
 
 class UnitSegmenter:
@@ -210,7 +211,7 @@ class UnitSegmenter:
             return
         measure(INFER + MICROSECONDS, (time.perf_counter() - start) * 1e6)
         measure(BATCH_SIZE, len(batch))
-        for (item, _), of_item in zip(batch, logits, strict=False):
+        for (item, _), of_item in zip(batch, logits[: len(batch)], strict=True):
             if np.isfinite(of_item).all():
                 yield item, of_item
             else:
