@@ -1,10 +1,11 @@
 """Names that are safe as paths under the output folder, one to one with what they name.
 
-An image's name is its path relative to its INPUT, with `/` between the parts. In each part these
-are written as `%` and two hexadecimal digits per byte: `%` itself, control characters and newlines,
-backslashes, bytes that are not UTF-8, and the dots of the parts `.` and `..`. Everything else stays
-as it is, so ordinary names are unchanged. A mask's file name that would be longer than 255 bytes is
-cut and ends with `~` and a hash of the whole name instead.
+An image's name is its path relative to its INPUT, with `/` between the parts; empty parts and `.`
+name nothing and are left out. In each part these are written as `%` and two hexadecimal digits per
+byte: `%` itself, control characters and newlines, backslashes, bytes that are not UTF-8, and the
+dots of the part `..`. Everything else stays as it is, so ordinary names are unchanged. A mask's
+file name that would be longer than 255 bytes is cut and ends with `~` and a hash of the whole name
+instead; so does one that already looks as if it had been cut.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ MAX_PART_BYTES = 255
 """Longest file name that the usual file systems take."""
 
 _SUFFIX = re.compile(r"~[0-9a-f]{8}(?=\.[^./]*$|$)")
+_CUT = re.compile(r"~[0-9a-f]{16}$")
 
 
 def image_name(relative_path: str) -> str:
@@ -22,10 +24,13 @@ def image_name(relative_path: str) -> str:
 
     >>> image_name("lund/01.jpg")
     'lund/01.jpg'
+    >>> image_name("./lund//01.jpg")
+    'lund/01.jpg'
     >>> image_name("/../50%.jpg")
     '%2E%2E/50%25.jpg'
     """
-    return "/".join(_escape_part(part) for part in relative_path.split("/") if part) or "%00"
+    parts = [part for part in relative_path.split("/") if part not in ("", ".")]
+    return "/".join(map(_escape_part, parts)) or "%00"
 
 
 def printable(path: str) -> str:
@@ -74,8 +79,8 @@ def group_of(image: str) -> str:
 
 
 def _escape_part(part: str) -> str:
-    if part in (".", ".."):
-        return part.replace(".", "%2E")
+    if part == "..":
+        return "%2E%2E"
     return "".join(_escape_character(c) if c in "%\\" or _is_unprintable(c) else c for c in part)
 
 
@@ -90,7 +95,7 @@ def _escape_character(character: str) -> str:
 
 
 def _shorten(part: str, extension: str) -> str:
-    if len((part + extension).encode()) <= MAX_PART_BYTES:
+    if len((part + extension).encode()) <= MAX_PART_BYTES and not _CUT.search(part):
         return part + extension
     ending = "~" + _digest(part, 16) + extension
     kept = part.encode()[: MAX_PART_BYTES - len(ending)].decode(errors="ignore")

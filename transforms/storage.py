@@ -2,9 +2,10 @@
 
 import glob
 import os
+import stat
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 TEMPORARY_PREFIX = ".citymask-"
 """Files that start with this are unfinished; no reader takes them for results."""
@@ -16,11 +17,19 @@ class StorageError(Exception):
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file as listed: its path and what its version is made of."""
+    """A file as listed: its path and what its version is made of.
+
+    Attributes:
+        path: where it is.
+        size: bytes.
+        modified_ns: time of the last change, Unix nanoseconds.
+        closed: whether it is a folder that could not be listed.
+    """
 
     path: str
     size: int
     modified_ns: int
+    closed: bool = False
 
     @property
     def version(self) -> str:
@@ -39,10 +48,10 @@ def walk(directory: str, excluded: str) -> Iterator[FoundFile]:
     Links to folders are followed, each folder once.
 
     Raises:
-        StorageError: `directory` itself cannot be listed. Folders below it that cannot be listed
-            are found as files, and fail when they are read.
+        StorageError: `directory` itself cannot be listed. Folders below it that cannot be are
+            yielded as `closed`.
     """
-    visited = {os.path.realpath(excluded)}
+    visited = {os.path.realpath(excluded)} if excluded else set()
     unlisted: list[str] = []
     for folder, names, files in os.walk(
         directory, followlinks=True, onerror=lambda error: unlisted.append(str(error.filename))
@@ -58,7 +67,7 @@ def walk(directory: str, excluded: str) -> Iterator[FoundFile]:
     for folder in unlisted:
         if folder == directory:
             raise StorageError(f"{folder}: cannot be listed; check its permissions")
-        yield find(folder)
+        yield replace(find(folder), closed=True)
 
 
 def matching(pattern: str) -> Iterator[FoundFile]:
@@ -75,7 +84,7 @@ def find(path: str) -> FoundFile:
     """The file at `path`; one that cannot be looked at has size -1 and fails when it is read."""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in the path.
         return FoundFile(path, -1, 0)
     return FoundFile(path, status.st_size, status.st_mtime_ns)
 
@@ -87,6 +96,9 @@ def read(path: str, offset: int = 0, length: int | None = None) -> bytes:
         StorageError: the file cannot be read, or ends before `offset + length`.
     """
     try:
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # Opening a pipe waits for ever.
+            raise StorageError("cannot be read: neither a file nor a link to one")
         with open(path, "rb", buffering=0) as file:
             if length is None:
                 return file.readall()
@@ -118,7 +130,9 @@ def write(path: str, data: bytes) -> None:
         with open(temporary, "xb") as file:
             file.write(data)
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         if os.path.exists(temporary):
             os.unlink(temporary)
-        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
+        if isinstance(error, OSError):
+            raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise

@@ -1,0 +1,166 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from transforms import storage
+from transforms.storage import StorageError
+
+
+def make_files(root: Path, *paths: str) -> None:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(path.encode())
+
+
+def walked(root: Path, excluded: str | Path = "") -> list[str]:
+    return [os.path.relpath(f.path, root) for f in storage.walk(str(root), str(excluded))]
+
+
+def test_files_are_found_at_any_depth_in_a_fixed_order(tmp_path):
+    make_files(tmp_path, "b/2.jpg", "b/1.jpg", "z.jpg", "a/deep/er/3.jpg", "B/4.jpg", "a.jpg")
+    expected = ["a.jpg", "z.jpg", "B/4.jpg", "a/deep/er/3.jpg", "b/1.jpg", "b/2.jpg"]
+    assert walked(tmp_path) == expected
+
+
+def test_a_found_file_has_size_and_a_version_that_changes_with_the_file(tmp_path):
+    make_files(tmp_path, "a.jpg")
+    (before,) = storage.walk(str(tmp_path), "")
+    assert before.size == len("a.jpg")
+    os.utime(tmp_path / "a.jpg", ns=(1, 1))
+    (after,) = storage.walk(str(tmp_path), "")
+    assert after.version != before.version
+
+
+def test_the_excluded_folder_is_left_out_even_through_a_link(tmp_path):
+    make_files(tmp_path, "in/1.jpg", "out/masks/2.png")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "out")
+    assert walked(tmp_path, tmp_path / "out") == ["in/1.jpg"]
+
+
+def test_without_an_excluded_folder_the_working_folder_is_walked_too(tmp_path, monkeypatch):
+    make_files(tmp_path, "1.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert walked(tmp_path) == ["1.jpg"]
+
+
+def test_links_are_followed_and_cycles_end(tmp_path):
+    make_files(tmp_path, "in/1.jpg", "elsewhere/2.jpg")
+    (tmp_path / "in" / "folder").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "file.jpg").symlink_to(tmp_path / "in" / "1.jpg")
+    assert walked(tmp_path / "in") == ["1.jpg", "file.jpg", "folder/2.jpg"]
+
+
+def test_a_broken_link_is_found_and_fails_when_read(tmp_path):
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    (found,) = storage.walk(str(tmp_path), "")
+    assert found.size == -1
+    with pytest.raises(StorageError, match="No such file"):
+        storage.read(found.path)
+
+
+def test_a_folder_that_is_not_there_cannot_be_listed(tmp_path):
+    with pytest.raises(StorageError, match="nowhere: cannot be listed"):
+        list(storage.walk(str(tmp_path / "nowhere"), ""))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
+def test_a_folder_below_that_may_not_be_listed_is_found_and_fails_when_read(tmp_path):
+    make_files(tmp_path, "open/1.jpg", "closed/2.jpg")
+    (tmp_path / "closed").chmod(0)
+    try:
+        assert walked(tmp_path) == ["open/1.jpg", "closed"]
+        with pytest.raises(StorageError, match="cannot be read"):
+            storage.read(str(tmp_path / "closed"))
+    finally:
+        (tmp_path / "closed").chmod(0o700)
+
+
+def test_a_glob_finds_files_of_any_depth_but_neither_folders_nor_hidden_files(tmp_path):
+    make_files(tmp_path, "b.jpg", "a/1.jpg", "a/.hidden.jpg", "a/x.txt", "folder.jpg/2.jpg")
+    found = storage.matching(f"{tmp_path}/**/*.jpg")
+    paths = [os.path.relpath(f.path, tmp_path) for f in found]
+    assert paths == ["a/1.jpg", "b.jpg", "folder.jpg/2.jpg"]
+
+
+def test_a_file_is_read_whole_or_in_a_range(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(bytes(range(100)))
+    assert storage.read(str(path)) == bytes(range(100))
+    assert storage.read(str(path), 10, 5) == bytes(range(10, 15))
+    assert storage.read(str(path), 95, 5) == bytes(range(95, 100))
+    assert storage.read(str(path), 100, 0) == b""
+
+
+@pytest.mark.parametrize(("offset", "length", "left"), [(95, 6, 5), (100, 1, 0), (5000, 3, 0)])
+def test_reading_past_the_end_says_what_is_missing(tmp_path, offset, length, left):
+    path = tmp_path / "a"
+    path.write_bytes(bytes(100))
+    message = f"{length} bytes expected at byte {offset}, the file ends after {left}"
+    with pytest.raises(StorageError, match=message):
+        storage.read(str(path), offset, length)
+
+
+def test_what_cannot_be_read_says_why(tmp_path):
+    with pytest.raises(StorageError, match="cannot be read: No such file or directory"):
+        storage.read(str(tmp_path / "deleted.jpg"))
+    (tmp_path / "folder.jpg").mkdir()
+    with pytest.raises(StorageError, match="cannot be read: Is a directory"):
+        storage.read(str(tmp_path / "folder.jpg"))
+    with pytest.raises(StorageError, match="cannot be read: .*null byte"):
+        storage.read("a\0.jpg")
+
+
+def test_a_failing_device_is_a_storage_error():
+    # The memory of a process reads as an I/O error at address 0, as a bad disk does.
+    with pytest.raises(StorageError, match="cannot be read: Input/output error"):
+        storage.read("/proc/self/mem", 0, 10)
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(StorageError, match="neither a file nor a link to one"):
+        storage.read(str(tmp_path / "pipe.jpg"))
+
+
+def test_a_path_that_cannot_exist_is_found_without_a_size():
+    assert storage.find("a\0.jpg").size == -1
+    assert storage.find("a" * 5000).size == -1
+
+
+def test_writing_makes_the_folders_and_replaces_the_file(tmp_path):
+    path = tmp_path / "a" / "b" / "mask.png"
+    for data in (b"first", b"second"):
+        storage.write(str(path), data)
+        assert path.read_bytes() == data
+    assert os.listdir(path.parent) == ["mask.png"]
+
+
+@pytest.mark.parametrize("name", ["a" * 256, "taken"])
+def test_a_failed_write_leaves_nothing_behind(tmp_path, name):
+    (tmp_path / "taken" / "by a folder").mkdir(parents=True)
+    with pytest.raises(StorageError, match=f"{name}: cannot be written"):
+        storage.write(str(tmp_path / name), b"data")
+    assert os.listdir(tmp_path) == ["taken"]
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "mask.png"
+    path.write_bytes(b"old")
+    with pytest.raises(TypeError):
+        storage.write(str(path), "not bytes")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["mask.png"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_a_storage_error(tmp_path):
+    if not os.path.isdir("/proc/self"):
+        pytest.skip("needs a file system that cannot be written to")
+    with pytest.raises(StorageError, match="cannot be written"):
+        storage.write("/proc/self/mask.png", b"data")
+
+
+def test_only_paths_with_a_scheme_are_remote():
+    assert storage.is_remote("gs://bucket/a.jpg")
+    assert not storage.is_remote("/data/a:b.jpg")
