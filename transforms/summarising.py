@@ -122,6 +122,8 @@ def counts_of_skipped(ref: ImageRef) -> GroupCounts:
 def counts_of_file(file: str, model: str, classes: ClassTable) -> Iterator[GroupCounts]:
     """The counts of the rows of `model` in a statistics file, an entry per group."""
     names = [columns.PIXELS_PREFIX + key for key in classes.keys]
+    if not set(names) <= set(pq.read_schema(file).names):
+        return  # Rows of a model with other classes.
     table = pq.read_table(
         file, columns=[columns.GROUP, *names], filters=[(columns.MODEL, "==", model)]
     )
