@@ -11,7 +11,7 @@ import os
 import struct
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from itertools import groupby
 from typing import Any, BinaryIO
@@ -38,7 +38,8 @@ class Member:
     """One member of a shard.
 
     Attributes:
-        name: its path inside the shard; `@offset` where it has none.
+        name: its path inside the shard; `@offset` where it has none, and before the extension of
+            one that the shard has already.
         offset: first byte of its data in the shard.
         length: bytes of its data; for a TFRecord with the checksum behind it.
         metadata: values from `key.json` or from the Example's own features.
@@ -61,8 +62,11 @@ def tar_members(path: str) -> Iterator[Member]:
     Raises:
         OSError: the shard cannot be opened.
     """
-    entries = _tar_entries(path)
-    for _, same_key in groupby(entries, key=lambda member: _webdataset_key(member.name)):
+    yield from _with_names_of_their_own(_samples(path))
+
+
+def _samples(path: str) -> Iterator[Member]:
+    for _, same_key in groupby(_tar_entries(path), key=lambda member: _webdataset_key(member.name)):
         members = list(same_key)
         sidecars = {m.name: m for m in members if m.name.lower().endswith(".json")}
         for member in members:
@@ -80,56 +84,79 @@ def _tar_entries(path: str) -> Iterator[Member]:
     """Files of a tar in their order; what lies between them unread is yielded as damage."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        expected = 0
-        try:
-            # ignore_zeros makes tarfile go on at the next valid header after a damaged one.
-            with tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as archive:
-                for entry in archive:
-                    yield from _gap(file, expected, entry.offset)
-                    stored = entry.size if entry.isreg() else 0
-                    expected = entry.offset_data + -(-stored // TAR_BLOCK) * TAR_BLOCK
-                    if entry.isreg():
-                        missing = entry.offset_data + entry.size - size
-                        damage = (
-                            f"cut short: {entry.size} bytes expected at byte {entry.offset_data}, "
-                            f"the tar ends {missing} bytes earlier"
-                        )
-                        yield Member(
-                            entry.name,
-                            entry.offset_data,
-                            entry.size,
-                            damage=damage if missing > 0 else "",
-                        )
-        except tarfile.TarError:
-            pass  # The end is damaged: the gap below says where.
+        expected = start = 0
+        while start < size:
+            file.seek(start)
+            try:
+                # ignore_zeros makes tarfile go on at the next valid header after a damaged one.
+                with tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as archive:
+                    for entry in archive:
+                        if entry.offset < expected or archive.offset <= entry.offset:
+                            raise tarfile.HeaderError("a header that points backwards")
+                        yield from _gap(file, expected, entry.offset)
+                        expected = archive.offset
+                        if entry.isreg():
+                            yield _tar_member(entry, size)
+                break
+            except (tarfile.TarError, ValueError, OverflowError):
+                # tarfile gives up at a damaged header that belongs to a long name before it.
+                start = max(start, expected) + TAR_BLOCK
         yield from _gap(file, expected, size)
 
 
+def _tar_member(entry: tarfile.TarInfo, size: int) -> Member:
+    missing = entry.offset_data + entry.size - size
+    damage = ""
+    if entry.issparse():
+        damage = f"stored as a sparse file at byte {entry.offset_data}; pack it without --sparse"
+    elif missing > 0:
+        damage = (
+            f"cut short: {entry.size} bytes expected at byte {entry.offset_data}, "
+            f"the tar ends {missing} bytes earlier"
+        )
+    return Member(entry.name, entry.offset_data, entry.size, damage=damage)
+
+
 def _gap(file: BinaryIO, start: int, end: int) -> Iterator[Member]:
-    """A damaged member if the bytes from `start` to `end` are neither padding nor a header."""
-    if start >= end:
-        return
+    """A damaged member if the bytes from `start` to `end` are neither padding nor a pax header.
+
+    Only global pax headers lie between members: tarfile does not yield them.
+    """
     here = file.tell()
-    file.seek(start)
-    if _is_header(file.read(TAR_BLOCK)):  # A pax global header; tarfile does not yield it.
-        file.seek(here)
-        return
-    position = start
-    file.seek(start)
-    while position < end and (block := file.read(min(1 << 20, end - position))):
-        if block.strip(b"\0"):
+    while start < end:
+        file.seek(start)
+        block = file.read(min(TAR_BLOCK, end - start))
+        if global_header := _global_header_bytes(block):
+            start += global_header
+        elif block.strip(b"\0"):
             yield Member(f"@{start}", start, end - start, damage=f"no tar header at byte {start}")
             break
-        position += len(block)
+        else:
+            start += TAR_BLOCK
     file.seek(here)
 
 
-def _is_header(block: bytes) -> bool:
+def _global_header_bytes(block: bytes) -> int:
+    """Bytes of the global pax header that starts with `block`; 0 if it is none."""
     try:
-        tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
+        header = tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
     except tarfile.TarError:
-        return False
-    return True
+        return 0
+    if header.type != tarfile.XGLTYPE or header.size < 0:
+        return 0
+    return TAR_BLOCK + -(-header.size // TAR_BLOCK) * TAR_BLOCK
+
+
+def _with_names_of_their_own(members: Iterator[Member]) -> Iterator[Member]:
+    """The members, with their offset in a name that an earlier one has, so that none is lost."""
+    seen: set[str] = set()
+    for member in members:
+        name = member.name
+        while name in seen:
+            stem, extension = os.path.splitext(name)
+            name = f"{stem}@{member.offset}{extension}"
+        seen.add(name)
+        yield replace(member, name=name)
 
 
 def _webdataset_key(name: str) -> str:
@@ -144,7 +171,7 @@ def _read_sidecar(path: str, sidecar: Member) -> dict[str, Any]:
         file.seek(sidecar.offset)
         try:
             metadata = json.loads(file.read(sidecar.length))
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
     return metadata if isinstance(metadata, dict) else {}
 
@@ -158,6 +185,10 @@ def tfrecord_members(path: str) -> Iterator[Member]:
     Raises:
         OSError: the shard cannot be opened.
     """
+    yield from _with_names_of_their_own(_records(path))
+
+
+def _records(path: str) -> Iterator[Member]:
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         position = 0
@@ -183,7 +214,8 @@ def tfrecord_members(path: str) -> Iterator[Member]:
                 features = _example_features(file, data, data + length)
             except ShardError:
                 features = {}  # Reading the record checks it and names the damage.
-            name = next((features[k] for k in FILENAME_KEYS if k in features), f"@{data}")
+            given = (features.get(key) for key in FILENAME_KEYS)
+            name = next((value for value in given if value not in (None, "")), f"@{data}")
             metadata = {k: features[k] for k in METADATA_KEYS if k in features}
             yield Member(str(name), data, length + CHECKSUM_BYTES, metadata)
 
@@ -204,12 +236,15 @@ def read_tfrecord_image(data: bytes, offset: int) -> bytes:
             f"TFRecord at byte {offset}: its checksum (CRC-32C) differs; it is damaged"
         )
     file = BytesIO(data)
-    spans = _feature_spans(file, 0, len(data))
-    for key in ENCODED_KEYS:
-        if key in spans:
-            values = list(_values(file, *spans[key], limit=len(data)))
-            if values and isinstance(values[0], bytes):
-                return values[0]
+    try:
+        spans = _feature_spans(file, 0, len(data))
+        for key in ENCODED_KEYS:
+            if key in spans:
+                values = list(_values(file, *spans[key], limit=len(data)))
+                if values and isinstance(values[0], bytes):
+                    return values[0]
+    except ShardError as error:
+        raise ShardError(f"TFRecord at byte {offset}: {error}") from error
     raise ShardError(
         f"tf.train.Example at byte {offset}: no image; found the features "
         f"{sorted(spans)}, expected {ENCODED_KEYS[0]!r}"
@@ -322,10 +357,12 @@ def _fields(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, in
         elif wire_type in (1, 5):
             first, length = file.tell(), 8 if wire_type == 1 else 4
         else:
-            raise ShardError(f"not a tf.train.Example: wire type {wire_type} at byte {position}")
+            raise ShardError(
+                f"not a tf.train.Example: wire type {wire_type} at its byte {position}"
+            )
         if first + length > end:
             raise ShardError(
-                f"not a tf.train.Example: a field at byte {position} runs over its end"
+                f"not a tf.train.Example: the field at its byte {position} runs over its end"
             )
         yield tag >> 3, first, first + length
         position = first + length
