@@ -1,7 +1,7 @@
 """Manifests: lists of image URIs, with what is known of each image in further columns."""
 
 import json
-import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
@@ -17,6 +18,9 @@ from transforms.records import UNKNOWN_CAPTURE, Capture, ExtraColumn
 
 EXTENSIONS = (".csv", ".parquet", ".txt")
 CAPTURE_COLUMNS = (columns.LATITUDE, columns.LONGITUDE, columns.CAPTURED_AT, columns.HEADING)
+
+_NOT_A_NUMBER = r"^[-+]?0[0-9]|^\+|^[-+]?[0-9]{19,}$"
+"""Digits that a number would not keep: leading zeros, a plus sign, more than an int64 holds."""
 
 
 class ManifestError(ValueError):
@@ -44,7 +48,8 @@ def read_manifest(path: str) -> Iterator[ManifestEntry]:
     """Read a CSV or Parquet file with a `uri` column, or a text file with a URI per line.
 
     The columns `latitude, longitude, captured_at, heading, group` are understood; all others are
-    kept with their type (nested ones as JSON text).
+    kept with their type: nested ones as JSON text, times to the microsecond. In a CSV file a column
+    has the type that all its values fit; one with a value such as 00123 stays text.
 
     Raises:
         ManifestError: the file cannot be read, or it has no `uri` column.
@@ -58,10 +63,11 @@ def read_manifest(path: str) -> Iterator[ManifestEntry]:
             for entry in batch.schema
             if entry.name not in (columns.URI, columns.GROUP, *CAPTURE_COLUMNS)
         }
-        for row in batch.to_pylist():
+        for row in _to_rows(batch, path):
             uri = row.pop(columns.URI)
-            if uri is not None and str(uri).strip():
-                yield ManifestEntry(str(uri).strip(), metadata_of(row, types))
+            uri = os.fsdecode(uri) if isinstance(uri, bytes) else str(uri or "")
+            if uri := uri.strip():
+                yield ManifestEntry(uri, metadata_of(row, types))
 
 
 def metadata_of(row: dict[str, Any], types: dict[str, pa.DataType]) -> Metadata:
@@ -74,12 +80,12 @@ def metadata_of(row: dict[str, Any], types: dict[str, pa.DataType]) -> Metadata:
     group = row.get(columns.GROUP)
     return Metadata(
         Capture(
-            latitude=_number(row.get(columns.LATITUDE), -90, 90),
-            longitude=_number(row.get(columns.LONGITUDE), -180, 180),
+            latitude=parse_number(row.get(columns.LATITUDE), -90, 90),
+            longitude=parse_number(row.get(columns.LONGITUDE), -180, 180),
             captured_at=parse_time(row.get(columns.CAPTURED_AT)),
-            heading=_heading(row.get(columns.HEADING)),
+            heading=parse_heading(row.get(columns.HEADING)),
         ),
-        group=None if group is None or group == "" else str(group),
+        group=None if group is None or group == "" else _valid_text(group),
         extra=tuple(_extra(name, kind, row.get(name)) for name, kind in types.items()),
     )
 
@@ -88,7 +94,7 @@ def types_of(row: dict[str, Any]) -> dict[str, pa.DataType]:
     """Arrow types for the extra values of a JSON object: whole numbers, numbers, flags or text."""
     kinds: dict[type, pa.DataType] = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
     return {
-        name: kinds.get(type(value), pa.string())
+        name: pa.string() if _is_too_large(value) else kinds.get(type(value), pa.string())
         for name, value in row.items()
         if value is not None and name not in (columns.GROUP, *CAPTURE_COLUMNS)
     }
@@ -106,12 +112,15 @@ def parse_time(value: Any) -> datetime | None:
         except ValueError:
             return None
     if isinstance(value, datetime):
-        return value.astimezone(timezone.utc).replace(tzinfo=None) if value.tzinfo else value
+        try:
+            return value.astimezone(timezone.utc).replace(tzinfo=None) if value.tzinfo else value
+        except OverflowError:
+            return None
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day)
-    if isinstance(value, (int, float)) and math.isfinite(value):
-        seconds = value / 1000 if abs(value) > 1e11 else value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
+            seconds = value / 1000 if abs(value) > 1e11 else value
             return datetime.fromtimestamp(seconds, timezone.utc).replace(tzinfo=None)
         except (ValueError, OverflowError, OSError):
             return None
@@ -122,7 +131,7 @@ def _read_list(path: str) -> Iterator[ManifestEntry]:
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape") as lines:
             for line in lines:
-                if uri := line.rstrip("\r\n"):
+                if (uri := line.rstrip("\r\n")).strip():
                     yield ManifestEntry(uri)
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read: {error.strerror}") from error
@@ -131,8 +140,7 @@ def _read_list(path: str) -> Iterator[ManifestEntry]:
 def _batches(path: str) -> Iterator[pa.RecordBatch]:
     try:
         if path.lower().endswith(".csv"):
-            # The whole file at once, so that a column has one type from the first row to the last.
-            source = pyarrow.csv.read_csv(path)
+            source = _read_csv(path)
             names, batches = source.column_names, source.to_batches()
         else:
             file = pyarrow.parquet.ParquetFile(path)
@@ -142,10 +150,61 @@ def _batches(path: str) -> Iterator[pa.RecordBatch]:
                 f"{path}: found the columns {', '.join(names)}; a manifest needs a column "
                 f"{columns.URI!r} with the path or URI of each image"
             )
-        yield from batches
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ManifestError(f"{path}: not a readable manifest: {reason}") from error
+        yield from map(_with_python_times, batches)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_csv(path: str) -> pa.Table:
+    """The whole file at once, so that a column has one type from the first row to the last."""
+    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    texts = dict.fromkeys((columns.URI, columns.GROUP), pa.string())
+    options = pyarrow.csv.ConvertOptions(column_types=texts)
+    table = pyarrow.csv.read_csv(path, parse_options=parsing, convert_options=options)
+    numbers = [
+        entry.name
+        for entry in table.schema
+        if (pa.types.is_integer(entry.type) or pa.types.is_floating(entry.type))
+        and entry.name not in CAPTURE_COLUMNS
+        and table.column_names.count(entry.name) == 1
+    ]
+    if not numbers:
+        return table
+    options = pyarrow.csv.ConvertOptions(
+        include_columns=numbers, column_types=dict.fromkeys(numbers, pa.string())
+    )
+    written = pyarrow.csv.read_csv(path, parse_options=parsing, convert_options=options)
+    for name in numbers:
+        if pc.any(pc.match_substring_regex(written[name], _NOT_A_NUMBER)).as_py():
+            table = table.set_column(table.column_names.index(name), name, written[name])
+    return table
+
+
+def _with_python_times(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with its nanoseconds cut to microseconds: Python's own times hold no more."""
+    for index, entry in enumerate(batch.schema):
+        kind = entry.type
+        if pa.types.is_timestamp(kind) and kind.unit == "ns":
+            kind = pa.timestamp("us", kind.tz)
+        elif pa.types.is_time64(kind):
+            kind = pa.time64("us")
+        elif pa.types.is_duration(kind) and kind.unit == "ns":
+            kind = pa.duration("us")
+        if kind != entry.type:
+            batch = batch.set_column(index, entry.name, batch.column(index).cast(kind, safe=False))
+    return batch
+
+
+def _to_rows(batch: pa.RecordBatch, path: str) -> list[dict[str, Any]]:
+    try:
+        return batch.to_pylist()
+    except (ValueError, OverflowError) as error:  # Such as a time after the year 9999.
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> ManifestError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ManifestError(f"{path}: not a readable manifest: {reason}")
 
 
 def _extra(name: str, kind: pa.DataType, value: Any) -> ExtraColumn:
@@ -157,21 +216,34 @@ def _extra(name: str, kind: pa.DataType, value: Any) -> ExtraColumn:
         kind = pa.string()
     if pa.types.is_null(kind):
         kind = pa.string()
-    if pa.types.is_string(kind) and value is not None and not isinstance(value, str):
-        value = json.dumps(value, default=str, ensure_ascii=False)
-    return ExtraColumn(name, str(kind), value)
+    if pa.types.is_string(kind) and value is not None:
+        if isinstance(value, (bool, list, dict)):
+            value = json.dumps(value, default=str, ensure_ascii=False)
+        value = _valid_text(value)
+    return ExtraColumn(_valid_text(name), str(kind), value)
 
 
-def _number(value: Any, lowest: float, highest: float) -> float | None:
+def _valid_text(value: Any) -> str:
+    """The value as text that Parquet can hold; JSON and shards may hold what is not UTF-8."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def _is_too_large(value: Any) -> bool:
+    return isinstance(value, int) and not -(1 << 63) <= value < 1 << 63
+
+
+def parse_number(value: Any, lowest: float, highest: float) -> float | None:
+    """The value as a number between two others; what is none is None."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
         return None
     return number if lowest <= number <= highest else None
 
 
-def _heading(value: Any) -> float | None:
-    number = _number(value, -360, 360)
+def parse_heading(value: Any) -> float | None:
+    """The value as degrees in 0 <= heading < 360; what is none is None."""
+    number = parse_number(value, -360, 360)
     return None if number is None else number % 360
 
 

@@ -1,7 +1,6 @@
 """Photos: from encoded bytes to pixels at the size people see, and what EXIF says of them."""
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,14 +11,18 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from models.inputs import resize
-from transforms.manifests import parse_time
+from transforms.manifests import parse_heading, parse_number, parse_time
 from transforms.records import Capture
 
 DEFAULT_MAX_PIXELS = 250_000_000
 """Photos that claim more pixels are refused before anything is allocated for them."""
 
-UNSUPPORTED_FORMATS = {"EPS", "PDF", "MPEG", "WMF", "FITS", "GRIB", "HDF5", "BUFR", "STUB", "PCD"}
-"""What Pillow opens but is no photo, or only with the help of an external program."""
+UNSUPPORTED_FORMATS = {
+    *("EPS", "PDF", "MPEG", "WMF", "FITS", "GRIB", "HDF5", "BUFR", "STUB", "PCD"),
+    *("ICO", "ICNS", "CUR", "IPTC"),
+}
+"""What Pillow opens but is no photo, or only with the help of an external program, or what holds an
+image of a size that its own header does not tell."""
 
 UNDECODABLE_EXTENSIONS = {".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
 """Photos that Pillow cannot decode: listed all the same, so that they are reported as failed."""
@@ -78,21 +81,22 @@ def decode_photo(
     """
     with _open(data, max_pixels) as image:
         exif = _exif(image)
-        turned = exif.get(ExifTags.Base.Orientation) in _SWAPS_AXES
+        orientation = _orientation(image, exif)
+        turned = orientation in _SWAPS_AXES
         width, height = image.size[::-1] if turned else image.size
         shape = shape_for(width, height)
         stored_shape = shape[::-1] if turned else shape
         image.draft("RGB", stored_shape[::-1])
         pixels = resize(_load(image), stored_shape)
-        upright = ImageOps.exif_transpose(_with_orientation(pixels, exif))
+        upright = _upright(pixels, orientation)
         return Photo(np.asarray(upright), width, height, read_capture(exif))
 
 
 def decode_full(data: bytes, max_pixels: int) -> Image.Image:
     """Decode a photo to RGB at its displayed size; raises what `decode_photo` raises."""
     with _open(data, max_pixels) as image:
-        exif = _exif(image)
-        return ImageOps.exif_transpose(_with_orientation(np.asarray(_load(image)), exif))
+        orientation = _orientation(image, _exif(image))
+        return _upright(np.asarray(_load(image)), orientation)
 
 
 def read_capture(exif: Image.Exif) -> Capture:
@@ -107,7 +111,7 @@ def read_capture(exif: Image.Exif) -> Capture:
         _degrees(gps, ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLatitudeRef, 90),
         _degrees(gps, ExifTags.GPS.GPSLongitude, ExifTags.GPS.GPSLongitudeRef, 180),
         _exif_time(details),
-        _finite(gps.get(ExifTags.GPS.GPSImgDirection), 360),
+        parse_heading(gps.get(ExifTags.GPS.GPSImgDirection)),
     )
     return from_tags.filled_from(mapillary)
 
@@ -125,6 +129,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     except Exception as error:  # Pillow's plugins raise what they like on damaged headers.
         raise DecodeError(f"damaged header: {_reason(error)}") from error
     width, height = image.size
+    if min(width, height) < 1:
+        raise DecodeError(f"damaged header: {width} x {height} pixels")
     if width * height > max_pixels:
         image.close()
         raise DecodeError(
@@ -162,41 +168,42 @@ def _exif(image: Image.Image) -> Image.Exif:
         return Image.Exif()
 
 
-def _with_orientation(pixels: np.ndarray, exif: Image.Exif) -> Image.Image:
-    image = Image.fromarray(pixels)
+def _orientation(image: Image.Image, exif: Image.Exif) -> int:
+    """The EXIF orientation still to be applied; Pillow itself turns TIFF upright."""
     orientation = exif.get(ExifTags.Base.Orientation)
-    if orientation is not None:
-        image.getexif()[ExifTags.Base.Orientation] = orientation
-    return image
+    return orientation if orientation in range(1, 9) and image.format != "TIFF" else 1
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> Image.Image:
+    image = Image.fromarray(pixels)
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    return ImageOps.exif_transpose(image)
 
 
 def _degrees(gps: dict[int, Any], tag: int, ref_tag: int, limit: int) -> float | None:
     try:
         parts = [float(part) for part in gps[tag]]
         value = sum(part / 60**power for power, part in enumerate(parts))
-        ref = str(gps.get(ref_tag, "")).strip("\0 ").upper()
+        ref = _text(gps.get(ref_tag)).upper()
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
-    return _finite(-value if ref in ("S", "W") else value, limit)
+    return parse_number(-value if ref in ("S", "W") else value, -limit, limit)
 
 
-def _finite(value: Any, limit: float) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return number if math.isfinite(number) and abs(number) <= limit else None
+def _text(value: Any) -> str:
+    """An EXIF text without its padding; some cameras write it as bytes."""
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    return value.strip("\0 ") if isinstance(value, str) else ""
 
 
 def _exif_time(details: dict[int, Any]) -> datetime | None:
-    written = details.get(ExifTags.Base.DateTimeOriginal) or details.get(
-        ExifTags.Base.DateTimeDigitized
+    written = _text(details.get(ExifTags.Base.DateTimeOriginal)) or _text(
+        details.get(ExifTags.Base.DateTimeDigitized)
     )
-    if not isinstance(written, str):
-        return None
-    day, _, time = written.strip("\0 ").partition(" ")
-    fraction = str(details.get(ExifTags.Base.SubsecTimeOriginal, "")).strip("\0 ")
-    offset = str(details.get(ExifTags.Base.OffsetTimeOriginal, "")).strip("\0 ")
+    day, _, time = written.partition(" ")
+    fraction = _text(details.get(ExifTags.Base.SubsecTimeOriginal))
+    offset = _text(details.get(ExifTags.Base.OffsetTimeOriginal))
     moment = f"{day.replace(':', '-')}T{time}"
     with_fraction = f"{moment}.{fraction:0<6.6}" if fraction.isdigit() else moment
     return parse_time(with_fraction + offset) or parse_time(moment)
@@ -209,7 +216,7 @@ def _mapillary(description: Any) -> Capture:
         values = json.loads(description)
         compass = values.get("MAPCompassHeading", {}).get("TrueHeading")
         parts = [int(part) for part in values.get("MAPCaptureTime", "").split("_") if part]
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return Capture()
     captured_at = None
     if len(parts) == 7:
@@ -219,10 +226,10 @@ def _mapillary(description: Any) -> Capture:
         except ValueError:
             captured_at = None
     return Capture(
-        _finite(values.get("MAPLatitude"), 90),
-        _finite(values.get("MAPLongitude"), 180),
+        parse_number(values.get("MAPLatitude"), -90, 90),
+        parse_number(values.get("MAPLongitude"), -180, 180),
         captured_at,
-        _finite(compass, 360),
+        parse_heading(compass),
     )
 
 
