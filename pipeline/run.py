@@ -59,6 +59,8 @@ def prepare(request: RunRequest, run_id: str) -> tuple[Job, list[str]]:
             be written.
         PackageError: the model is unknown or damaged.
     """
+    if storage.is_remote(request.output):
+        raise ConfigurationError(f"{request.output}: this version writes to local folders only")
     output = os.path.abspath(request.output)
     package = load_package(request.model)
     for spec in request.inputs:
@@ -190,8 +192,6 @@ def _check_input(spec: str, output: str) -> None:
 
 def _prepare_output(output: str) -> bool:
     """Make the output folder; tell whether it takes names that differ only in case for one."""
-    if storage.is_remote(output):
-        raise ConfigurationError(f"{output}: this version writes to local folders only")
     name = storage.TEMPORARY_PREFIX + uuid.uuid4().hex
     probe = os.path.join(output, name)
     try:
