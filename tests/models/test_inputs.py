@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.inputs import ASPECT_RATIOS, SHAPE_MULTIPLE, network_shape, resize
+
+SIZES = [
+    *[(4000, 3000), (3000, 4000), (1920, 1080), (2048, 1024), (4096, 2048), (480, 360), (640, 640)],
+    *[(1, 1), (10_000, 20), (20, 10_000), (12_000, 9_000), (1, 65_535), (333, 517), (31, 29)],
+]
+
+
+@pytest.mark.parametrize("nominal", [(480, 352), (96, 64), (1024, 512), (32, 32), (8, 8)])
+@pytest.mark.parametrize("size", SIZES)
+def test_shapes_are_multiples_with_about_the_area_of_the_nominal_input(size, nominal):
+    height, width = network_shape(*size, *nominal)
+    assert height % SHAPE_MULTIPLE == width % SHAPE_MULTIPLE == 0
+    assert height > 0 and width > 0
+    if min(nominal) >= 352:
+        assert height * width == pytest.approx(nominal[0] * nominal[1], rel=0.15)
+
+
+def test_photos_of_all_sizes_share_few_shapes():
+    random = np.random.default_rng(0)
+    sizes = random.integers(1, 10_000, (5000, 2))
+    shapes = {network_shape(int(width), int(height), 480, 352) for width, height in sizes}
+    assert 1 < len(shapes) <= len(ASPECT_RATIOS)
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [
+        ((4000, 3000), (352, 480)),
+        ((3000, 4000), (480, 352)),
+        ((500, 500), (416, 416)),
+        ((2048, 1024), (288, 576)),
+        ((10_000, 20), (288, 576)),
+        ((20, 10_000), (576, 288)),
+    ],
+)
+def test_a_photo_takes_the_shape_nearest_to_its_own(size, shape):
+    assert network_shape(*size, 480, 352) == shape
+
+
+@pytest.mark.parametrize("size", [(4000, 3000), (1600, 900), (700, 701)])
+def test_a_turned_photo_takes_the_turned_shape(size):
+    assert network_shape(*size[::-1], 480, 352) == network_shape(*size, 480, 352)[::-1]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (64, 32), (333, 517), (3000, 20)])
+def test_a_resized_photo_has_the_shape_and_the_colour(size):
+    pixels = resize(Image.new("RGB", size, (10, 100, 200)), (32, 64))
+    assert pixels.shape == (32, 64, 3) and pixels.dtype == np.uint8
+    assert np.abs(pixels.astype(int) - [10, 100, 200]).max() <= 1
+
+
+def test_fine_texture_is_averaged_not_sampled():
+    chequered = (np.indices((640, 640)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    pixels = resize(Image.fromarray(chequered).convert("RGB"), (64, 64))
+    assert np.abs(pixels.astype(int) - 127).max() <= 3
+
+
+def test_a_photo_of_the_right_shape_stays_as_it_is():
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 64, 3), np.uint8)
+    assert np.array_equal(resize(Image.fromarray(pixels), (32, 64)), pixels)

@@ -1,0 +1,113 @@
+import cv2
+import numpy as np
+import pytest
+
+from models.upsampling import logits_to_mask
+
+TIE = 1e-5
+
+SHAPES = [
+    ((1, 1, 2), (1, 1)),
+    ((1, 1, 3), (7, 5)),
+    ((4, 6, 3), (1, 1)),
+    ((8, 8, 5), (3, 2)),
+    ((8, 8, 5), (8, 8)),
+    ((5, 7, 4), (41, 59)),
+    ((12, 16, 11), (97, 131)),
+    ((2, 30, 3), (20, 10_000)),
+    ((30, 2, 3), (10_000, 20)),
+    ((3, 5, 255), (16, 24)),
+    ((6, 6, 1), (20, 20)),
+    ((1, 9, 3), (1, 100)),
+]
+
+
+def made_logits(shape: tuple[int, int, int], blobs: bool, seed: int = 0) -> np.ndarray:
+    """Noise, or noise smoothed into areas of one class as networks give them."""
+    logits = np.random.default_rng(seed).normal(0, 3, shape).astype(np.float32)
+    if blobs:
+        for channel in range(shape[2]):
+            logits[..., channel] = cv2.blur(logits[..., channel], (5, 5)) * 8
+    return logits
+
+
+def interpolated(logits: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Every class interpolated at every pixel in float64, half-pixel centres, edges repeated."""
+
+    def weights(source: int, target: int) -> np.ndarray:
+        positions = (np.arange(target) + 0.5) * source / target - 0.5
+        distances = np.abs(positions.clip(0, source - 1)[:, None] - np.arange(source))
+        return np.clip(1 - distances, 0, None)
+
+    rows, columns = weights(logits.shape[0], height), weights(logits.shape[1], width)
+    return np.einsum("yh,xw,hwc->yxc", rows, columns, logits.astype(np.float64), optimize=True)
+
+
+def assert_same_but_for_ties(mask: np.ndarray, values: np.ndarray) -> None:
+    chosen = np.take_along_axis(values, mask[..., None].astype(int), axis=2)[..., 0]
+    assert (values.max(axis=2) - chosen).max() <= TIE
+    if values.shape[2] > 1:
+        best, second = -np.partition(-values, 1, axis=2)[..., :2].transpose(2, 0, 1)
+        clear = best - second > TIE
+        assert clear.mean() > 0.9
+        assert np.array_equal(mask[clear], values.argmax(axis=2)[clear])
+
+
+@pytest.mark.parametrize("blobs", [False, True])
+@pytest.mark.parametrize(("shape", "size"), SHAPES)
+def test_the_mask_is_the_argmax_of_the_interpolated_logits(shape, size, blobs):
+    logits = made_logits(shape, blobs)
+    mask, counts = logits_to_mask(logits, *size)
+    assert mask.shape == size and mask.dtype == np.uint8
+    assert_same_but_for_ties(mask, interpolated(logits, *size))
+    assert counts.dtype == np.int64
+    assert np.array_equal(counts, np.bincount(mask.ravel(), minlength=shape[2]))
+    assert counts.sum() == size[0] * size[1]
+
+
+@pytest.mark.parametrize(("shape", "size"), [((5, 7, 4), (41, 59)), ((45, 60, 11), (360, 480))])
+def test_the_mask_is_that_of_opencv(shape, size):
+    logits = made_logits(shape, blobs=True)
+    mask, _ = logits_to_mask(logits, *size)
+    resized = cv2.resize(logits, size[::-1], interpolation=cv2.INTER_LINEAR)
+    # OpenCV interpolates in float32 with weights of its own rounding.
+    chosen = np.take_along_axis(resized, mask[..., None].astype(int), axis=2)[..., 0]
+    assert (resized.max(axis=2) - chosen).max() < 1e-3
+    assert (mask == resized.argmax(axis=2)).mean() > 0.999
+
+
+def test_boundaries_are_smooth_not_blocks():
+    logits = np.zeros((2, 2, 2), np.float32)
+    logits[0, 1, 0] = logits[1, 0, 0] = logits[1, 1, 0] = 1
+    logits[0, 0, 1] = 1
+    mask, _ = logits_to_mask(logits, 64, 64)
+    rows_of_class_1 = (mask == 1).sum(axis=0)
+    assert len(np.unique(rows_of_class_1)) > 5
+    assert (np.diff(rows_of_class_1.astype(int)) <= 0).all()
+
+
+def test_ties_go_to_the_lower_class_id():
+    mask, counts = logits_to_mask(np.zeros((2, 3, 4), np.float32), 9, 9)
+    assert not mask.any() and counts.tolist() == [81, 0, 0, 0]
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_tiny_and_huge_logits_are_no_matter(scale):
+    logits = made_logits((6, 8, 4), blobs=True)
+    mask, _ = logits_to_mask(logits * np.float32(scale), 50, 70)
+    expected, _ = logits_to_mask(logits, 50, 70)
+    assert (mask == expected).mean() > 0.999
+
+
+def test_any_memory_layout_and_float_type_is_taken():
+    logits = made_logits((6, 8, 4), blobs=False)
+    expected, _ = logits_to_mask(logits, 33, 44)
+    for same in (np.asfortranarray(logits), logits.astype(np.float64), logits[::-1][::-1]):
+        assert np.array_equal(logits_to_mask(same, 33, 44)[0], expected)
+
+
+def test_the_logits_are_left_as_they_are():
+    logits = made_logits((6, 8, 4), blobs=False)
+    before = logits.copy()
+    logits_to_mask(logits, 33, 44)
+    assert np.array_equal(logits, before)
