@@ -7,6 +7,8 @@ refused, so that a model from a stranger can do no more than predict badly.
 
 import hashlib
 import json
+import math
+import operator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import keras
 
 FORMAT_VERSION = 1
+MAX_INPUT_SIDE = 16_384
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "model.weights.h5"
 SHIPPED = Path(__file__).parent / "weights"
@@ -102,26 +105,26 @@ def load_package(name_or_path: str | Path) -> ModelPackage:
     _refuse_code(path)
     description = _read_description(path)
     weights = path / WEIGHTS_FILE
-    content = weights.read_bytes()
+    content = _read(weights)
     if hashlib.sha256(content).hexdigest() != description["weights_sha256"]:
         raise PackageError(
             f"{weights}: {len(content)} bytes with another SHA-256 than {DESCRIPTION_FILE} states; "
             "the file was cut short or changed: copy the package again"
         )
-    fingerprint = hashlib.sha256((path / DESCRIPTION_FILE).read_bytes() + content).hexdigest()
+    fingerprint = hashlib.sha256(_read(path / DESCRIPTION_FILE) + content).hexdigest()
     try:
         return ModelPackage(
             path=path,
             name=str(description["name"]),
             architecture=description["architecture"],
-            width=float(description["width"]),
-            input_height=int(description["input_height"]),
-            input_width=int(description["input_width"]),
-            mean=tuple(description["mean"]),
-            std=tuple(description["std"]),
+            width=_positive("width", description["width"]),
+            input_height=_pixels("input_height", description["input_height"]),
+            input_width=_pixels("input_width", description["input_width"]),
+            mean=_per_channel("mean", description["mean"]),
+            std=_per_channel("std", [_positive("std", v) for v in description["std"]]),
             classes=ClassTable(
                 tuple(
-                    SegmentationClass(str(c["name"]), tuple(c["color"]))
+                    SegmentationClass(str(c["name"]), tuple(map(operator.index, c["color"])))
                     for c in description["classes"]
                 )
             ),
@@ -205,11 +208,37 @@ def _refuse_code(path: Path) -> None:
             raise PackageError(f"{path}: no {name}; a model package needs it")
 
 
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise PackageError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def _positive(key: str, value: Any) -> float:
+    if not 0 < float(value) < math.inf:
+        raise ValueError(f"found the {key} {value}, expected a number above 0")
+    return float(value)
+
+
+def _pixels(key: str, value: Any) -> int:
+    if not 1 <= operator.index(value) <= MAX_INPUT_SIDE:
+        raise ValueError(f"found the {key} {value}, expected 1 to {MAX_INPUT_SIDE} pixels")
+    return value
+
+
+def _per_channel(key: str, values: Any) -> tuple[float, float, float]:
+    red, green, blue = map(float, values)
+    if not all(map(math.isfinite, (red, green, blue))):
+        raise ValueError(f"found the {key} {values}, expected three finite numbers")
+    return red, green, blue
+
+
 def _read_description(path: Path) -> dict[str, Any]:
     file = path / DESCRIPTION_FILE
     try:
-        description = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        description = json.loads(_read(file).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise PackageError(
             f"{file}: not valid JSON ({error}); the file was cut short or changed"
         ) from error
@@ -226,12 +255,14 @@ def _read_description(path: Path) -> dict[str, Any]:
             f"{file}: format version {description['format_version']}, "
             f"this program reads version {FORMAT_VERSION}"
         )
+    if not isinstance(description["classes"], list):
+        raise PackageError(f"{file}: the classes are not a list")
     if description["outputs"] != len(description["classes"]):
         raise PackageError(
             f"{file}: {len(description['classes'])} classes for a network with "
             f"{description['outputs']} outputs; name each output once, in its order"
         )
-    if description["architecture"] not in ARCHITECTURES:
+    if description["architecture"] not in list(ARCHITECTURES):
         raise PackageError(
             f"{file}: unknown architecture {description['architecture']!r}; "
             f"this program knows {', '.join(sorted(ARCHITECTURES))}"
