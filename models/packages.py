@@ -124,7 +124,7 @@ def load_package(name_or_path: str | Path) -> ModelPackage:
             std=_per_channel("std", [_positive("std", v) for v in description["std"]]),
             classes=ClassTable(
                 tuple(
-                    SegmentationClass(str(c["name"]), tuple(map(operator.index, c["color"])))
+                    SegmentationClass(str(c["name"]), _color(c["color"]))
                     for c in description["classes"]
                 )
             ),
@@ -231,6 +231,11 @@ def _per_channel(key: str, values: Any) -> tuple[float, float, float]:
     red, green, blue = map(float, values)
     if not all(map(math.isfinite, (red, green, blue))):
         raise ValueError(f"found the {key} {values}, expected three finite numbers")
+    return red, green, blue
+
+
+def _color(channels: Any) -> tuple[int, int, int]:
+    red, green, blue = map(operator.index, channels)
     return red, green, blue
 
 

@@ -171,7 +171,9 @@ def _exif(image: Image.Image) -> Image.Exif:
 def _orientation(image: Image.Image, exif: Image.Exif) -> int:
     """The EXIF orientation still to be applied; Pillow itself turns TIFF upright."""
     orientation = exif.get(ExifTags.Base.Orientation)
-    return orientation if orientation in range(1, 9) and image.format != "TIFF" else 1
+    if image.format == "TIFF" or not isinstance(orientation, int):
+        return 1
+    return orientation
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> Image.Image:

@@ -201,6 +201,7 @@ def test_weights_of_another_width_do_not_fit(package):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_weights_of_another_number_of_classes_do_not_fit(package):
     four = [{"name": n, "color": [0, 0, i]} for i, n in enumerate("abcd")]
     describe(package, classes=four, outputs=4)
