@@ -85,6 +85,7 @@ def _tar_entries(path: str) -> Iterator[Member]:
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         expected = start = 0
+        stored: dict[str, Member] = {}
         while start < size:
             file.seek(start)
             try:
@@ -96,7 +97,10 @@ def _tar_entries(path: str) -> Iterator[Member]:
                         yield from _gap(file, expected, entry.offset)
                         expected = archive.offset
                         if entry.isreg():
-                            yield _tar_member(entry, size)
+                            stored[entry.name] = member = _tar_member(entry, size)
+                            yield member
+                        elif entry.islnk() and entry.linkname in stored:
+                            yield replace(stored[entry.linkname], name=entry.name)
                 break
             except (tarfile.TarError, ValueError, OverflowError):
                 # tarfile gives up at a damaged header that belongs to a long name before it.

@@ -99,6 +99,17 @@ def test_global_pax_headers_folders_and_links_are_no_members(tmp_path):
     assert intact(path, members) == {"folder/a.jpg": b"abc"} and len(members) == 1
 
 
+def test_a_hard_link_is_a_member_with_the_bytes_of_what_it_links_to(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg(1))
+    (tmp_path / "b.jpg").hardlink_to(tmp_path / "a.jpg")
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        archive.add(tmp_path / "a.jpg", "a.jpg")
+        archive.add(tmp_path / "b.jpg", "b.jpg")
+        assert archive.getmember("b.jpg").islnk()
+    members = list(shards.tar_members(str(tmp_path / "t.tar")))
+    assert intact(tmp_path / "t.tar", members) == {"a.jpg": jpeg(1), "b.jpg": jpeg(1)}
+
+
 def test_metadata_beside_a_photo_belongs_to_it_alone(tmp_path):
     path = tmp_path / "t.tar"
     members = [
