@@ -1,10 +1,13 @@
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from transforms import storage
 from transforms.storage import StorageError
+
+NOBODY = 65534
 
 
 def make_files(root: Path, *paths: str) -> None:
@@ -65,16 +68,46 @@ def test_a_folder_that_is_not_there_cannot_be_listed(tmp_path):
         list(storage.walk(str(tmp_path / "nowhere"), ""))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
-def test_a_folder_below_that_may_not_be_listed_is_found_and_fails_when_read(tmp_path):
-    make_files(tmp_path, "open/1.jpg", "closed/2.jpg")
-    (tmp_path / "closed").chmod(0)
-    try:
-        assert walked(tmp_path) == ["open/1.jpg", "closed"]
-        with pytest.raises(StorageError, match="cannot be read"):
-            storage.read(str(tmp_path / "closed"))
-    finally:
-        (tmp_path / "closed").chmod(0o700)
+@pytest.fixture
+def unprivileged():
+    """A folder of a user whom permissions bind, while the test runs as that user."""
+    root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as folder:
+        if root:
+            os.chown(folder, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+        try:
+            yield Path(folder)
+        finally:
+            if root:
+                os.seteuid(0)
+
+
+def test_a_folder_below_that_may_not_be_listed_is_found_closed(unprivileged):
+    make_files(unprivileged, "open/1.jpg", "closed/2.jpg")
+    (unprivileged / "closed").chmod(0)
+    found = list(storage.walk(str(unprivileged), ""))
+    assert [os.path.relpath(f.path, unprivileged) for f in found] == ["open/1.jpg", "closed"]
+    assert [f.closed for f in found] == [False, True]
+    with pytest.raises(StorageError, match="closed: cannot be listed"):
+        list(storage.walk(str(unprivileged / "closed"), ""))
+    (unprivileged / "closed").chmod(0o700)
+
+
+def test_a_file_that_may_not_be_read_says_so(unprivileged):
+    make_files(unprivileged, "a.jpg")
+    (unprivileged / "a.jpg").chmod(0)
+    with pytest.raises(StorageError, match="cannot be read: Permission denied"):
+        storage.read(str(unprivileged / "a.jpg"))
+
+
+def test_a_folder_that_may_not_be_written_to_says_so(unprivileged):
+    make_files(unprivileged, "masks/old.png")
+    (unprivileged / "masks").chmod(0o500)
+    with pytest.raises(StorageError, match="new.png: cannot be written: Permission denied"):
+        storage.write(str(unprivileged / "masks" / "new.png"), b"data")
+    assert os.listdir(unprivileged / "masks") == ["old.png"]
+    (unprivileged / "masks").chmod(0o700)
 
 
 def test_a_glob_finds_files_of_any_depth_but_neither_folders_nor_hidden_files(tmp_path):
@@ -152,13 +185,6 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
         storage.write(str(path), "not bytes")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["mask.png"]
-
-
-def test_a_folder_that_cannot_be_written_to_is_a_storage_error(tmp_path):
-    if not os.path.isdir("/proc/self"):
-        pytest.skip("needs a file system that cannot be written to")
-    with pytest.raises(StorageError, match="cannot be written"):
-        storage.write("/proc/self/mask.png", b"data")
 
 
 def test_only_paths_with_a_scheme_are_remote():
