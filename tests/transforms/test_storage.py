@@ -145,6 +145,7 @@ def test_what_cannot_be_read_says_why(tmp_path):
         storage.read("a\0.jpg")
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs Linux")
 def test_a_failing_device_is_a_storage_error():
     # The memory of a process reads as an I/O error at address 0, as a bad disk does.
     with pytest.raises(StorageError, match="cannot be read: Input/output error"):
