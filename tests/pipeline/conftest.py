@@ -77,6 +77,13 @@ def output_at():
     return Output
 
 
+@pytest.fixture
+def logging_kept():
+    """Puts logging back as it was, for tests that call the program themselves."""
+    with _logging_kept():
+        yield
+
+
 @contextmanager
 def _logging_kept() -> Iterator[None]:
     """The command line sets up logging for its process; here that is the process of the tests."""
