@@ -64,7 +64,7 @@ def list_input(spec: str, excluded: str = "") -> Iterator[Listed]:
     elif glob.has_magic(spec):
         root = _glob_root(path)
         for file in storage.matching(path):
-            if not (excluded and file.path.startswith(excluded + os.sep)):
+            if not (excluded and _is_below(file.path, excluded)):
                 yield _classify(file, os.path.relpath(file.path, root))
     else:
         raise InputError(
@@ -241,6 +241,12 @@ def _is_tfrecord(path: str) -> bool:
     """Whether the name is `x.tfrecord`, or one of many as in `x.tfrecord-00000-of-00010`."""
     name = os.path.basename(path).lower()
     return name.endswith(TFRECORD_EXTENSIONS) or ".tfrecord-" in name or ".tfrecords-" in name
+
+
+def _is_below(path: str, folder: str) -> bool:
+    """Whether a file lies below a folder, by whatever links it is reached."""
+    parent = os.path.realpath(os.path.dirname(path))
+    return (parent + os.sep).startswith(os.path.realpath(folder) + os.sep)
 
 
 def _glob_root(pattern: str) -> str:

@@ -168,6 +168,11 @@ class TestGlob:
         assert images(f"{archive}/**/*.png") == ["results/masks/x.png"]
         assert images(f"{archive}/**/*.png", excluded=archive / "results") == []
 
+    def test_the_output_folder_is_not_matched_by_another_name(self, archive, make_photo, tmp_path):
+        make_photo(archive / "results" / "masks" / "x.png")
+        (tmp_path / "link").symlink_to(archive / "results")
+        assert images(f"{archive}/**/*.png", excluded=tmp_path / "link") == []
+
     def test_shards_that_match_are_opened(self, tmp_path, photo_bytes):
         for number in (0, 1):
             write_tar(tmp_path / f"city-{number:06}.tar", {f"{number}.jpg": photo_bytes})
