@@ -154,7 +154,7 @@ def print_closing_table(summary: dict[str, Any], record: dict[str, Any]) -> None
     table.add_column("share", justify="right")
     table.add_column("images", justify="right")
     for entry in sorted(summary["classes"], key=lambda entry: -entry["pixels"]):
-        table.add_row(entry["name"], f"{entry['fraction']:.1%}", str(entry["images"]))
+        table.add_row(Text(entry["name"]), f"{entry['fraction']:.1%}", str(entry["images"]))
     console.print(table)
     images, rate = record["images"], record["images_per_second"]
     passed_over = sum(record["passed_over"].values())

@@ -16,7 +16,7 @@ from apache_beam.runners.runner import PipelineResult
 from models.packages import ModelPackage, load_package
 from pipeline import __version__
 from pipeline.graph import Job, build_graph
-from transforms import columns, listing, planning, rows, segmenting, storage
+from transforms import columns, listing, names, planning, rows, segmenting, storage
 from transforms.manifests import ManifestError
 from transforms.segmenting import SegmentOptions
 
@@ -214,7 +214,7 @@ def _mask_folder(output: str, package: ModelPackage) -> tuple[str, list[str]]:
         return sorted(own)[0], []
     if not any(columns.MASKS in folders for folders in present.values()):
         return columns.MASKS, []
-    folder = f"{columns.MASKS}-{package.model_id}"
+    folder = f"{columns.MASKS}-{names.image_name(package.model_id).replace('/', '-')}"
     others = ", ".join(sorted(present))
     return folder, [
         f"{output} holds results of {others}; they stay as they are. All images are done anew for "

@@ -287,7 +287,7 @@ class TestAnotherRun:
 class TestAnotherModel:
     @pytest.fixture(scope="class")
     def other_model(self, tmp_path_factory):
-        """A package of other classes."""
+        """A package of other classes, from a stranger with odd ideas of names."""
         import keras
 
         from models.networks import build_network
@@ -297,9 +297,9 @@ class TestAnotherModel:
         package = write_package(
             tmp_path_factory.mktemp("models") / "other",
             build_network("efficientnet_fpn", classes=2, width=0.1),
-            name="other", architecture="efficientnet_fpn", width=0.1,
+            name="../../other", architecture="efficientnet_fpn", width=0.1,
             input_height=64, input_width=96, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2),
-            classes=ClassTable.of([("Water", (0, 0, 99)), ("Land", (0, 99, 0))]),
+            classes=ClassTable.of([("Water", (0, 0, 99)), ("[/]Land", (0, 99, 0))]),
             training={"data": "none"}, metrics={},
         )  # fmt: skip
         return package
@@ -320,12 +320,14 @@ class TestAnotherModel:
         second = rows[rows["model"] == other_model.model_id]
         pd.testing.assert_frame_equal(first[before.columns], before, check_dtype=False)
         assert list(second["image"]) == list(before["image"])
-        total = second["pixels_water"] + second["pixels_land"]
+        total = second["pixels_water"] + second["pixels____land"]
         assert (total == second["width"] * second["height"]).all()
         assert {m: (output.path / m).read_bytes() for m in masks} == masks
         assert not set(second["mask"]) & set(masks)
-        assert all((output.path / mask).is_file() for mask in second["mask"])
-        assert [entry["name"] for entry in output.summary["classes"]] == ["Water", "Land"]
+        for mask in second["mask"]:
+            assert (output.path / mask).resolve().is_relative_to(output.path.resolve())
+            assert (output.path / mask).is_file()
+        assert [entry["name"] for entry in output.summary["classes"]] == ["Water", "[/]Land"]
         assert output.summary["images"]["done"] == 5
 
         again = citymask("run", archive, "-o", output.path, "--model", tiny_model)
