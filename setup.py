@@ -34,6 +34,7 @@ setup(
             "pytest>=8,<10",
             "duckdb>=1.1",
             "opencv-python-headless>=4.10",
+            "pandas>=2.2",
             "webdataset>=0.2.100",
         ],
         "lint": ["ruff>=0.14", "mypy>=1.15"],

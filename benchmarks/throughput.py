@@ -28,7 +28,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 PIPELINE, BARE_LOOP = "pipeline", "bare loop"
-BATCH_SIZE = 8
+BATCH_SIZE = 4
 MIB = 1 << 20
 
 

@@ -120,7 +120,7 @@ def run(
         with console.ProgressMonitor(level):
             result = runs.execute(job, pipeline_options(beam_arguments))
     except (runs.ConfigurationError, PackageError) as error:
-        raise _Refused(str(error)) from error
+        raise _Refused(_first_line(error)) from error
     seconds = time.monotonic() - start
     record = runs.make_record(job, beam_arguments, result, started, seconds)
     runs.write_record(record, job.options.output)
@@ -240,11 +240,17 @@ def main() -> None:
             sys.exit(EXIT_INTERRUPTED)
         if {"--verbose", "-v"} & set(sys.argv):
             raise
-        line = next(iter(str(error).strip().splitlines()), "no further message")
         click.echo(
-            f"Error: {type(error).__name__}: {line}\nRun with --verbose to see where.", err=True
-        )
+            f"Error: {type(error).__name__}: {_first_line(error)}\n"
+            "Run with --verbose to see where.", err=True
+        )  # fmt: skip
         sys.exit(EXIT_UNEXPECTED)
+
+
+def _first_line(error: BaseException) -> str:
+    """What an error says, without what Beam adds on where it was raised."""
+    message = str(error).strip().split(" [while running")[0]
+    return next(iter(message.splitlines()), "no further message")
 
 
 class _Interrupts:

@@ -164,6 +164,8 @@ def _list_shard(
     try:
         if file.size == 0:
             raise OSError(None, "empty file (0 bytes)")
+        if not os.path.isfile(file.path):  # Opening a pipe waits for ever.
+            raise OSError(None, "neither a file nor a link to one")
         for member in members(file.path):
             uri = f"{file.path}#{member.name}"
             reason = None

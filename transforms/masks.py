@@ -9,6 +9,7 @@ from models.classes import IGNORE
 
 OVERLAY_OPACITY = 0.5
 OVERLAY_QUALITY = 85
+JPEG_MAX_SIDE = 65_500
 
 _LEVEL = 1
 _RLE = 3
@@ -25,11 +26,15 @@ def encode_mask(mask: np.ndarray, palette: bytes) -> bytes:
 
 
 def encode_overlay(photo: Image.Image, mask: np.ndarray, palette: bytes) -> bytes:
-    """A JPEG of the RGB photo blended with the mask's colours; pixels without a class stay."""
+    """A JPEG of the RGB photo blended with the mask's colours; pixels without a class stay.
+
+    It has the photo's size, unless that is more than a JPEG can have.
+    """
     colors = np.frombuffer(palette, np.uint8).reshape(256, 3)
     blended = Image.blend(photo, Image.fromarray(colors[mask]), OVERLAY_OPACITY)
     if (mask == IGNORE).any():
         blended.paste(photo, mask=Image.fromarray(mask == IGNORE))
+    blended.thumbnail((JPEG_MAX_SIDE, JPEG_MAX_SIDE))
     buffer = BytesIO()
     blended.save(buffer, "JPEG", quality=OVERLAY_QUALITY)
     return buffer.getvalue()

@@ -15,7 +15,7 @@ from transforms.records import Container, ImageRef, WorkUnit
 COUNTERS = "citymask.planning"
 """Namespace of the Beam counters of this step: `skipped`, `replaced`, `duplicates`, `units`."""
 
-DEFAULT_UNIT_SIZE = 64
+DEFAULT_UNIT_SIZE = 128
 UNITS_PER_BUCKET = 16
 BYTES_PER_BUCKET = 64 << 20
 
@@ -161,7 +161,7 @@ class DropDone(beam.PTransform):
     mask_folder: str = columns.MASKS
     fold_case: bool = False
 
-    def expand(self, refs: beam.PCollection[ImageRef]) -> dict[str, beam.PCollection]:
+    def expand(self, refs: beam.PCollection[ImageRef]):
         start = refs.pipeline | "Output" >> beam.Create([self.output])
         committed = (
             start

@@ -41,7 +41,7 @@ BATCH_SIZE = "batch_size"
 MICROSECONDS = "_microseconds"
 """Ending of the distributions of time: per image, for infer per batch, for commit per unit."""
 
-DEFAULT_BATCH_SIZE = 8
+DEFAULT_BATCH_SIZE = 4
 
 Measure = Callable[[str, float], None]
 T = TypeVar("T")

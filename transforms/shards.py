@@ -56,8 +56,8 @@ class Member:
 def tar_members(path: str) -> Iterator[Member]:
     """Index a tar shard: its files, with the metadata of their `key.json`.
 
-    `.json` members that stand beside another member of the same key are taken as its metadata and
-    not yielded. Damaged headers and a cut-off end are yielded as members with `damage`.
+    `.json` members that are the metadata of another member are not yielded themselves. Damaged
+    headers and a cut-off end are yielded as members with `damage`.
 
     Raises:
         OSError: the shard cannot be opened.
@@ -66,18 +66,22 @@ def tar_members(path: str) -> Iterator[Member]:
 
 
 def _samples(path: str) -> Iterator[Member]:
+    """Files of a tar with the metadata beside them; a `.json` without use is a file like others."""
     for _, same_key in groupby(_tar_entries(path), key=lambda member: _webdataset_key(member.name)):
         members = list(same_key)
-        sidecars = {m.name: m for m in members if m.name.lower().endswith(".json")}
+        sidecars = {m.name: _read_sidecar(path, m) for m in members if _is_json(m)}
+        used = set()
         for member in members:
             if member.name in sidecars:
                 continue
             stem = os.path.splitext(member.name)[0]
-            sidecar = sidecars.get(f"{stem}.json") or sidecars.get(
-                f"{_webdataset_key(member.name)}.json"
-            )
-            metadata = _read_sidecar(path, sidecar) if sidecar and not sidecar.damage else {}
-            yield Member(member.name, member.offset, member.length, metadata, member.damage)
+            beside = (f"{stem}.json", f"{_webdataset_key(member.name)}.json")
+            sidecar = next((name for name in beside if sidecars.get(name) is not None), "")
+            used.add(sidecar)
+            yield replace(member, metadata=sidecars.get(sidecar) or {})
+        for member in members:
+            if member.name in sidecars and member.name not in used:
+                yield replace(member, damage="")
 
 
 def _tar_entries(path: str) -> Iterator[Member]:
@@ -169,15 +173,19 @@ def _webdataset_key(name: str) -> str:
     return f"{folder}/{file.partition('.')[0]}" if folder else file.partition(".")[0]
 
 
-def _read_sidecar(path: str, sidecar: Member) -> dict[str, Any]:
-    """The values of a `key.json`; one that is not a JSON object holds none."""
+def _is_json(member: Member) -> bool:
+    return member.name.lower().endswith(".json")
+
+
+def _read_sidecar(path: str, sidecar: Member) -> dict[str, Any] | None:
+    """The values of a `key.json`, or None if it is no JSON object."""
     with open(path, "rb") as file:
         file.seek(sidecar.offset)
         try:
             metadata = json.loads(file.read(sidecar.length))
         except (ValueError, RecursionError):
-            return {}
-    return metadata if isinstance(metadata, dict) else {}
+            return None
+    return metadata if isinstance(metadata, dict) else None
 
 
 def tfrecord_members(path: str) -> Iterator[Member]:

@@ -191,7 +191,7 @@ class RemoveSuperseded(beam.PTransform):
     the files that were rewritten. The row of an image that failed this time stays.
     """
 
-    def expand(self, inputs: dict[str, beam.PCollection]) -> beam.PCollection[str]:
+    def expand(self, inputs):
         images = inputs["results"] | "ImagesDone" >> beam.FlatMap(
             lambda result: [(item.ref.image, True) for item in result.segmented]
         )

@@ -138,8 +138,9 @@ def test_metadata_beside_a_photo_belongs_to_it_alone(tmp_path):
 )
 def test_damaged_metadata_does_not_cost_the_photo(tmp_path, sidecar):
     write_tar(tmp_path / "t.tar", [("a.jpg", b"photo"), ("a.json", sidecar)])
-    (member,) = shards.tar_members(str(tmp_path / "t.tar"))
-    assert member.metadata == {} and content(tmp_path / "t.tar", member) == b"photo"
+    photo, unused = shards.tar_members(str(tmp_path / "t.tar"))
+    assert photo.metadata == {} and content(tmp_path / "t.tar", photo) == b"photo"
+    assert unused.name == "a.json"
 
 
 def test_members_of_the_same_name_are_told_apart(tmp_path):
