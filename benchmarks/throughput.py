@@ -53,7 +53,7 @@ def main() -> None:
         for arm, runs in measured.items()
     }
     peak = statistics.median(run["peak_mib"] for run in measured[PIPELINE])
-    print(f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores")
+    print(f"\n{processor()}, {os.cpu_count()} cores")
     print(f"{arguments.images} photos of {arguments.photos}, median of {arguments.repeats} runs")
     for arm, speed in speeds.items():
         print(f"{arm:10} {speed:6.2f} images/s")
@@ -180,6 +180,14 @@ def run_bare_loop(archive: Path, output: Path) -> None:
                 infer(batch)
         while writing:
             writing.popleft().result()
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def same_masks(first: Path, second: Path) -> bool:

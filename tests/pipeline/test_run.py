@@ -7,10 +7,12 @@ import pty
 import re
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import tarfile
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -699,6 +701,22 @@ class TestOnTheTerminal:
         assert "images/s" in shown
         assert re.search(r"\d:\d\d:\d\d|-:--:--", shown), "time left"
         assert closing_counts(stdout) == (3, 0, 0)
+
+    def test_an_interrupt_ends_with_one_line_and_exit_code_130(self, command, environment, make):
+        for number in range(3, 400):
+            make(Path(command[1]) / f"{number}.jpg", seed=number)
+        with subprocess.Popen(
+            [CONSOLE_SCRIPT, *command, "--unit-size", "4"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        ) as process:  # fmt: skip
+            rows = Path(command[3], "statistics")
+            deadline = time.monotonic() + 120
+            while not (rows.is_dir() and os.listdir(rows)) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 130, stderr
+        assert stderr.splitlines() == ["Interrupted; the next run goes on from what is committed."]
 
     def test_the_console_script_and_the_module_are_the_same(self, environment):
         started = [

@@ -1,0 +1,82 @@
+"""`citymask train`, `evaluate` and `models`, from labelled photos to masks of one's own classes."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory):
+    """Labelled photos of two classes: red on the left, blue on the right."""
+    folder = tmp_path_factory.mktemp("halves")
+    (folder / "classes.csv").write_text("name,red,green,blue\nLeft,255,0,0\nRight,0,0,255\n")
+    for split in ("train", "val"):
+        for index in range(2):
+            label = np.zeros((48, 64), np.uint8)
+            label[:, 20 + 8 * index :] = 1
+            photo = np.where(label[..., None], np.uint8([0, 0, 200]), np.uint8([200, 0, 0]))
+            for name, pixels in ((split, photo), (f"{split}annot", label)):
+                (folder / name).mkdir(exist_ok=True)
+                Image.fromarray(pixels).save(folder / name / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(citymask, halves, tmp_path_factory):
+    model = tmp_path_factory.mktemp("models") / "halves"
+    options = ["--width", "0.1", "--epochs", "1", "--batch-size", "2", "--licence", "CC0-1.0"]
+    done = citymask("train", "efficientnet_fpn", "--data", halves, "--output", model, *options)
+    assert done.exit_code == 0, done.output
+    assert "mIoU" in done.output
+    return model
+
+
+def test_a_trained_package_says_what_it_was_trained_on(trained):
+    description = json.loads((trained / "model.json").read_text())
+    assert [entry["name"] for entry in description["classes"]] == ["Left", "Right"]
+    assert description["training"]["licence"] == "CC0-1.0"
+    assert description["metrics"]["split"] == "val"
+
+
+def test_a_trained_package_segments(trained, citymask, halves, tmp_path):
+    done = citymask("run", halves / "val", "--output", tmp_path / "out", "--model", trained)
+    assert done.exit_code == 0, done.output
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["images"]["done"] == 2
+    assert sum(entry["pixels"] for entry in summary["classes"]) == 2 * 48 * 64
+
+
+def test_evaluation_writes_the_metrics_that_the_package_states(trained, citymask, halves, tmp_path):
+    file = tmp_path / "metrics.json"
+    done = citymask("evaluate", "--model", trained, "--data", halves, "--json", file)
+    assert done.exit_code == 0, done.output
+    metrics = json.loads(file.read_text())
+    assert metrics.keys() >= {"miou", "pixel_accuracy", "mean_class_accuracy", "classes"}
+    stated = json.loads((trained / "model.json").read_text())["metrics"]
+    assert metrics["miou"] == pytest.approx(stated["miou"])
+    assert [entry["name"] for entry in metrics["classes"]] == ["Left", "Right"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "segformer", "--output", "unused"], "segformer"),
+        (["evaluate", "--split", "test"], "test: no such folder"),
+        (["evaluate", "--model", "nope"], "unknown model"),
+    ],
+)
+def test_mistakes_end_with_one_line_and_exit_code_2(citymask, halves, tmp_path, arguments, message):
+    arguments = [str(tmp_path / a) if a == "unused" else a for a in arguments]
+    done = citymask(*arguments, "--data", halves)
+    assert done.exit_code == 2
+    assert message in done.output
+    assert "Traceback" not in done.output
+
+
+def test_the_shipped_models_are_listed_with_classes_and_miou(citymask):
+    done = citymask("models")
+    assert done.exit_code == 0
+    assert "default: efficientnet_fpn, 11 classes (Sky, Building," in done.output
+    assert "mIoU 0." in done.output
