@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from models.networks import ARCHITECTURES
 from models.packages import PackageError, load_package, shipped_names
 from pipeline import __version__, console
 from pipeline import run as runs
@@ -140,7 +141,7 @@ def run(
 
 
 @cli.command()
-@click.argument("architecture")
+@click.argument("architecture", type=click.Choice(sorted(ARCHITECTURES)), metavar="ARCHITECTURE")
 @click.option("--data", required=True, metavar="DIR", help="Folder in the CamVid layout.")
 @click.option("--output", "-o", required=True, metavar="MODEL_DIR", help="Model package to write.")
 @click.option("--encoder-weights", metavar="FILE", help="ImageNet weights of the encoder (.npz).")
@@ -158,6 +159,8 @@ def train(
     **settings: Any,
 ) -> None:
     """Train ARCHITECTURE on labelled photos and write a model package.
+
+    ARCHITECTURE is one of deeplab_largefov, efficientnet_fpn, fcn8s, fcn16s, fcn32s, segnet, unet.
 
     DIR holds train/NAME.png, trainannot/NAME.png (class ids), val/ and valannot/ alike, and
     classes.csv with the columns name,red,green,blue; without that file the classes are CamVid's.

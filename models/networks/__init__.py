@@ -1,20 +1,28 @@
 """Segmentation networks by name, all built by one constructor signature.
 
-Each module of this package holds one architecture and its
+Each module of this package holds one architecture, built by a function
 `build(classes, input_shape=(None, None, 3), width=1.0) -> keras.Model`. They are imported when a
 network is built, so that reading a model's description does not import Keras.
 """
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import keras
 
 ARCHITECTURES = {
-    "efficientnet_fpn": "models.networks.efficientnet_fpn",
+    "deeplab_largefov": "models.networks.deeplab:build",
+    "efficientnet_fpn": "models.networks.efficientnet_fpn:build",
+    "fcn16s": "models.networks.fcn:build_fcn16s",
+    "fcn32s": "models.networks.fcn:build_fcn32s",
+    "fcn8s": "models.networks.fcn:build_fcn8s",
+    "segnet": "models.networks.segnet:build_segnet",
+    "segnet_plain": "models.networks.segnet:build_segnet_plain",
+    "unet": "models.networks.unet:build",
+    "unet_plain": "models.networks.unet:build_without_skips",
 }
-"""Architecture -> the module that builds it."""
+"""Architecture -> the function that builds it, as `module:function`."""
 
 
 def build_network(architecture: str, classes: int, width: float = 1.0) -> "keras.Model":
@@ -32,4 +40,4 @@ def build_network(architecture: str, classes: int, width: float = 1.0) -> "keras
         raise ValueError(f"a network needs at least one class, found {classes}")
     if not width > 0:
         raise ValueError(f"width must be greater than 0, found {width}")
-    return import_module(ARCHITECTURES[architecture]).build(classes, width=width)
+    return resolve_name(ARCHITECTURES[architecture])(classes, width=width)

@@ -1,4 +1,4 @@
-"""Bilinear upsampling inside a network, for inputs whose size is known only at run time."""
+"""Upsampling and cropping inside a network, for inputs whose size is known only at run time."""
 
 from __future__ import annotations
 
@@ -26,3 +26,24 @@ class BilinearUpSampling2D(keras.layers.UpSampling2D):
         _, height, width, _ = ops.shape(inputs)
         size = (height * self.size[0], width * self.size[1])
         return tf.cast(tf.image.resize(inputs, size), inputs.dtype)
+
+
+class CropLike(keras.layers.Layer):
+    """The part of the first input (N, H, W, C) that has height and width of the second one.
+
+    centered: the middle part, as behind unpadded convolutions; else the top left one, as behind
+        poolings that pad at the bottom and the right.
+    """
+
+    def __init__(self, centered: bool = False, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.centered = centered
+
+    def call(self, x, like):
+        _, height, width, _ = ops.shape(x)
+        _, rows, columns, _ = ops.shape(like)
+        top, left = ((height - rows) // 2, (width - columns) // 2) if self.centered else (0, 0)
+        return x[:, top : top + rows, left : left + columns]
+
+    def compute_output_spec(self, x, like):
+        return keras.KerasTensor((*like.shape[:3], x.shape[3]), x.dtype)

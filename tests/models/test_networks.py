@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from models.datasets import normalise
-from models.networks import ARCHITECTURES, build_network
+from models.networks import ARCHITECTURES, build_network, unet
 from models.networks.efficientnet_lite import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -23,6 +23,10 @@ needs_weights = pytest.mark.skipif(
 )
 
 
+OUTPUT_STRIDES = {"efficientnet_fpn": 4, "deeplab_largefov": 8}
+NEEDS_MULTIPLES_OF_32 = ("efficientnet_fpn",)
+
+
 @pytest.fixture(scope="module")
 def network():
     return build_network("efficientnet_fpn", classes=5)
@@ -35,17 +39,59 @@ def encoder():
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_logits_are_float32_at_output_stride_4_for_any_multiple_of_32(architecture):
-    network = build_network(architecture, classes=5, width=0.25)
-    for height, width in [(32, 64), (96, 32)]:
+def test_logits_are_float32_at_the_output_stride_for_any_size(architecture):
+    network = build_network(architecture, classes=5, width=0.125)
+    stride = OUTPUT_STRIDES.get(architecture, 1)
+    sizes = [(32, 64), (96, 32)] + [(45, 37)] * (architecture not in NEEDS_MULTIPLES_OF_32)
+    for height, width in sizes:
         logits = network(np.zeros((2, height, width, 3), np.float32))
-        assert logits.shape == (2, height // 4, width // 4, 5)
+        assert logits.shape == (2, -(-height // stride), -(-width // stride), 5)
         assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "classes", "parameters"),
+    [
+        # Long et al. 2015: VGG-16 has 134.26 M without its 1000 classes.
+        ("fcn8s", 21, 134.49e6),
+        # Badrinarayanan et al. 2017, table III: 29.45 M with 11 classes.
+        ("segnet", 11, 29.46e6),
+    ],
+)
+def test_full_width_has_the_parameters_of_the_paper(architecture, classes, parameters):
+    count = build_network(architecture, classes).count_params()
+    assert count == pytest.approx(parameters, rel=1e-3)
+
+
+def test_the_encoder_of_fcn_is_vgg16():
+    network = build_network("fcn8s", classes=21)
+    encoder = [layer for layer in network.layers if layer.name.startswith(("conv", "fc"))]
+    assert sum(layer.count_params() for layer in encoder) == 134_260_544
+
+
+def test_u_net_as_published_has_its_parameters_and_loses_its_border():
+    # Ronneberger et al. 2015, figure 1: 572 x 572 in, 388 x 388 out; one channel, two classes.
+    network = unet.build(2, (572, 572, 1), batch_normalisation=False, padding="valid")
+    assert network.count_params() == 31_030_658
+    assert network.output_shape == (None, 388, 388, 2)
+
+
+def test_fcn_starts_as_bilinear_interpolation():
+    network = build_network("fcn8s", classes=3, width=0.125)
+    kernel = np.asarray(network.get_layer("logits_deconv").kernel)
+    assert kernel.shape == (16, 16, 3, 3)
+    row = np.arange(5, dtype=np.float32)
+    scores = np.zeros((1, 5, 5, 3), np.float32)
+    scores[0, :, :, 1] = row
+    upsampled = np.asarray(network.get_layer("logits_deconv")(scores))[0, 20]
+    inside = np.arange(8, 32)
+    np.testing.assert_allclose(upsampled[inside, 1], (inside + 0.5) / 8 - 0.5, atol=1e-5)
+    assert not upsampled[:, [0, 2]].any()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_one_traced_graph_takes_every_size(architecture):
-    network = build_network(architecture, classes=2, width=0.25)
+    network = build_network(architecture, classes=2, width=0.125)
     graph = tf.function(
         lambda image: network(image, training=False),
         input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)],

@@ -31,7 +31,7 @@ def build(classes, input_shape=(None, None, 3), width=1.0):
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     """A training on photos that are red where the class is 0 and blue where it is 1."""
-    monkeypatch.setitem(ARCHITECTURES, "tiny", __name__)
+    monkeypatch.setitem(ARCHITECTURES, "tiny", f"{__name__}:build")
     random = np.random.default_rng(0)
     for split in ("train", "val"):
         for folder in (split, f"{split}annot"):

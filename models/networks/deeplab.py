@@ -1,0 +1,59 @@
+"""DeepLab-LargeFOV: dilated convolutions instead of the last poolings keep the detail.
+
+Chen, Papandreou, Kokkinos, Murphy and Yuille, "Semantic Image Segmentation with Deep Convolutional
+Nets and Fully Connected CRFs" (ICLR 2015; "DeepLab", IEEE TPAMI 2017, section 3.1), on VGG-16. The
+fourth and fifth pooling keep their size, and the convolutions behind them are dilated, so that they
+still see as much of the photo. The first fully connected layer is a 3x3 convolution of dilation 12.
+The conditional random field of the paper is left out.
+"""
+
+import keras
+from keras import layers
+
+from models.networks.efficientnet_lite import scale_channels
+from models.networks.fcn import VGG16_STAGES
+
+CLASSIFIER_CHANNELS = 1024
+CLASSIFIER_DILATION = 12
+DILATIONS = {5: 2}
+"""Stage of VGG-16 -> dilation of its convolutions."""
+
+DROPOUT = 0.5
+
+
+def build(
+    classes: int,
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    width: float = 1.0,
+) -> keras.Model:
+    """Build the network.
+
+    classes: number of classes C.
+    input_shape: (H, W, 3), or None for any size.
+    width: factor on the channels of VGG-16 and its classifier.
+
+    Returns a model that maps normalised float32 RGB images (N, H, W, 3) to float32 logits
+    (N, ceil(H / 8), ceil(W / 8), C).
+    """
+    image = keras.Input(input_shape, name="image")
+    x = image
+    for stage, (repeats, channels) in enumerate(VGG16_STAGES, start=1):
+        for index in range(1, repeats + 1):
+            x = layers.Conv2D(
+                scale_channels(channels, width),
+                3,
+                padding="same",
+                dilation_rate=DILATIONS.get(stage, 1),
+                activation="relu",
+                name=f"conv{stage}_{index}",
+            )(x)
+        strides = 2 if stage <= 3 else 1
+        x = layers.MaxPooling2D(3, strides, padding="same", name=f"pool{stage}")(x)
+    channels = scale_channels(CLASSIFIER_CHANNELS, width)
+    for name, kernel, dilation in (("fc6", 3, CLASSIFIER_DILATION), ("fc7", 1, 1)):
+        x = layers.Conv2D(
+            channels, kernel, padding="same", dilation_rate=dilation, activation="relu", name=name
+        )(x)
+        x = layers.Dropout(DROPOUT, name=f"{name}_dropout")(x)
+    logits = layers.Conv2D(classes, 1, dtype="float32", name="logits")(x)
+    return keras.Model(image, logits, name="deeplab_largefov")

@@ -1,0 +1,81 @@
+"""SegNet: an encoder that remembers where its maxima were, and a decoder that puts them back.
+
+Badrinarayanan, Kendall and Cipolla, "SegNet: A Deep Convolutional Encoder-Decoder Architecture for
+Image Segmentation" (2015, IEEE TPAMI 2017). The encoder is the 13 convolutions of VGG-16; each
+2x2 max pooling hands its indices to the unpooling at the same depth of the decoder, which mirrors
+the encoder. Every convolution but the last is followed by batch normalisation and ReLU.
+"""
+
+import keras
+from keras import layers
+
+from models.networks.efficientnet_lite import scale_channels
+from models.networks.fcn import VGG16_STAGES
+from models.networks.resizing import CropLike
+from models.networks.unpooling import MaxPoolWithIndices, MaxUnpool
+
+
+def build_segnet(
+    classes: int,
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    width: float = 1.0,
+) -> keras.Model:
+    """Build SegNet with index unpooling.
+
+    classes: number of classes C.
+    input_shape: (H, W, 3), or None for any size.
+    width: factor on the channels of VGG-16.
+
+    Returns a model that maps normalised float32 RGB images (N, H, W, 3) to float32 logits
+    (N, H, W, C).
+    """
+    return _build("segnet", classes, input_shape, width, index_unpooling=True)
+
+
+def build_segnet_plain(
+    classes: int,
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    width: float = 1.0,
+) -> keras.Model:
+    """SegNet with plain upsampling in place of index unpooling, to show what the indices bring."""
+    return _build("segnet_plain", classes, input_shape, width, index_unpooling=False)
+
+
+def _build(
+    name: str,
+    classes: int,
+    input_shape: tuple[int | None, int | None, int],
+    width: float,
+    index_unpooling: bool,
+) -> keras.Model:
+    image = keras.Input(input_shape, name="image")
+    x = image
+    poolings = []
+    for stage, (repeats, channels) in enumerate(VGG16_STAGES, start=1):
+        for index in range(1, repeats + 1):
+            x = _conv(x, scale_channels(channels, width), f"encoder{stage}_{index}")
+        full = x
+        x, indices = MaxPoolWithIndices(name=f"pool{stage}")(x)
+        poolings.append((full, indices))
+    for stage in range(len(VGG16_STAGES), 0, -1):
+        repeats, channels = VGG16_STAGES[stage - 1]
+        full, indices = poolings[stage - 1]
+        if index_unpooling:
+            x = MaxUnpool(name=f"unpool{stage}")(x, indices, full)
+        else:
+            x = layers.UpSampling2D(2, name=f"upsample{stage}")(x)
+            x = CropLike(name=f"crop{stage}")(x, full)
+        following = VGG16_STAGES[stage - 2][1] if stage > 1 else channels
+        for index in range(repeats, 0, -1):
+            if stage == 1 and index == 1:
+                break
+            wide = channels if index > 1 else following
+            x = _conv(x, scale_channels(wide, width), f"decoder{stage}_{index}")
+    logits = layers.Conv2D(classes, 3, padding="same", dtype="float32", name="logits")(x)
+    return keras.Model(image, logits, name=name)
+
+
+def _conv(x: keras.KerasTensor, channels: int, name: str) -> keras.KerasTensor:
+    x = layers.Conv2D(channels, 3, padding="same", name=f"{name}_conv")(x)
+    x = layers.BatchNormalization(name=f"{name}_bn")(x)
+    return layers.ReLU(name=f"{name}_relu")(x)

@@ -1,0 +1,45 @@
+"""Max pooling that keeps its indices, and the unpooling that uses them, for inputs of any size."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class MaxPoolWithIndices(keras.layers.Layer):
+    """2x2 max pooling that also says which of the four values was the largest.
+
+    float32 (N, H, W, C) -> the maxima (N, ceil(H / 2), ceil(W / 2), C) and their indices, int32 of
+    the same shape: 0 top left, 1 top right, 2 bottom left, 3 bottom right; the first one in a tie.
+    An odd last row or column is pooled by itself.
+    """
+
+    def call(self, x):
+        _, height, width, channels = ops.shape(x)
+        x = ops.pad(x, [[0, 0], [0, height % 2], [0, width % 2], [0, 0]], constant_values=-np.inf)
+        rows, columns = (height + 1) // 2, (width + 1) // 2
+        x = ops.reshape(x, (-1, rows, 2, columns, 2, channels))
+        x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, rows, columns, 4, channels))
+        return ops.max(x, axis=3), ops.argmax(x, axis=3)
+
+    def compute_output_spec(self, x):
+        shape = (x.shape[0], *(None if n is None else -(-n // 2) for n in x.shape[1:3]), x.shape[3])
+        return keras.KerasTensor(shape, x.dtype), keras.KerasTensor(shape, "int32")
+
+
+class MaxUnpool(keras.layers.Layer):
+    """Undoes `MaxPoolWithIndices`: each value goes back to where the maximum was, the rest is 0.
+
+    Inputs: values (N, h, w, C), indices of the same shape, and a tensor whose height and width the
+    result takes: (N, H, W, C) with h = ceil(H / 2) and w = ceil(W / 2).
+    """
+
+    def call(self, values, indices, like):
+        _, rows, columns, channels = ops.shape(values)
+        places = ops.arange(4, dtype=indices.dtype)[:, None]
+        chosen = ops.cast(ops.expand_dims(indices, 3) == places, values.dtype)
+        x = ops.reshape(ops.expand_dims(values, 3) * chosen, (-1, rows, columns, 2, 2, channels))
+        x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, 2 * rows, 2 * columns, channels))
+        return x[:, : ops.shape(like)[1], : ops.shape(like)[2]]
+
+    def compute_output_spec(self, values, indices, like):
+        return keras.KerasTensor((*like.shape[:3], values.shape[3]), values.dtype)
