@@ -125,18 +125,17 @@ def run(
     seconds = time.monotonic() - start
     record = runs.make_record(job, beam_arguments, result, started, seconds)
     runs.write_record(record, job.options.output)
+    images = record["images"]
+    failures = os.path.join(job.options.output, columns.FAILURES)
     if not quiet:
         summary = json.loads(Path(job.options.output, columns.SUMMARY_JSON).read_text("utf-8"))
         console.print_closing_table(summary, record)
         click.echo(f"Results in {job.options.output}")
-    images = record["images"]
-    failed = images["failed"]
-    share = failed / (images["done"] + failed + images["skipped"] or 1)
+        if images["failed"]:
+            click.echo(f"What failed, and why, is in {failures}")
+    share = images["failed"] / (images["done"] + images["failed"] + images["skipped"] or 1)
     if share > max_failures if max_failures is not None else share == 1:
-        click.echo(
-            f"Error: {failed} images failed, {share:.1%} of all; see "
-            f"{os.path.join(job.options.output, columns.FAILURES)}", err=True
-        )  # fmt: skip
+        click.echo(f"Error: {images['failed']} images failed, {share:.1%} of all", err=True)
         sys.exit(EXIT_TOO_MANY_FAILURES)
 
 
