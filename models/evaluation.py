@@ -1,17 +1,22 @@
-"""How well a network segments labelled photos: mIoU, pixel accuracy, mean class accuracy.
+"""How well a network segments labelled photos, from confusion matrices over all pixels of a split.
 
-The measures are those of Long et al., "Fully Convolutional Networks for Semantic Segmentation"
-(CVPR 2015), from one confusion matrix over all pixels of a split, at the labels' own size.
+mIoU, pixel accuracy, mean class accuracy and frequency-weighted IoU are those of Long et al.,
+"Fully Convolutional Networks for Semantic Segmentation" (CVPR 2015), at the labels' own size. The
+border mIoU is the mIoU of the pixels near a class border, the "trimap" of Kohli et al., "Robust
+Higher Order Potentials for Enforcing Label Consistency" (IJCV 2009): it shows how much detail
+survives.
 """
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image, ImageFilter
 
 from models.classes import IGNORE, ClassTable
 from models.datasets import LabelledPhotos, list_split, read_sample
@@ -24,27 +29,69 @@ if TYPE_CHECKING:
 Predict = Callable[[np.ndarray], np.ndarray]
 """uint8 RGB photos (N, h, w, 3) -> float32 logits (N, h / stride, w / stride, classes)."""
 
+BORDER_DISTANCE = 3
+"""Pixels this near to another class count as near a border."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Metrics:
-    """Quality over one split, as fractions 0..1.
+    """Quality over one split, as fractions 0..1; what is named without a class is a mean or sum.
 
     Attributes:
         names: class names in the order of the ids.
-        ious: intersection over union of each class; None where the class occurs neither in labels
-            nor in masks.
-        miou: mean of the class IoUs that exist.
-        pixel_accuracy: share of the labelled pixels that have the right class.
-        mean_class_accuracy: mean over the classes in the labels of the share found.
+        confusion: pixels by class in the label (row) and in the mask (column), int64.
+        border_confusion: the same of the pixels near a class border.
         images: number of photos.
+
+    Raises:
+        ValueError: no pixel of the labels has a class.
     """
 
     names: tuple[str, ...]
-    ious: tuple[float | None, ...]
-    miou: float
-    pixel_accuracy: float
-    mean_class_accuracy: float
+    confusion: np.ndarray
+    border_confusion: np.ndarray
     images: int
+
+    def __post_init__(self) -> None:
+        if not self.confusion.any():
+            raise ValueError(f"the labels of {self.images} photos hold no pixel with a class")
+
+    @property
+    def ious(self) -> tuple[float | None, ...]:
+        """Intersection over union of each class; None where neither labels nor masks show it."""
+        return _ious(self.confusion)
+
+    @property
+    def dices(self) -> tuple[float | None, ...]:
+        """Dice coefficient (F1) of each class: twice the intersection over the sum."""
+        return tuple(None if iou is None else 2 * iou / (1 + iou) for iou in self.ious)
+
+    @property
+    def miou(self) -> float:
+        """Mean of the class IoUs that exist."""
+        return _mean(self.ious)
+
+    @property
+    def border_miou(self) -> float | None:
+        """mIoU of the pixels near a class border; None where no label has a border."""
+        return _mean(_ious(self.border_confusion)) if self.border_confusion.any() else None
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of the labelled pixels that have the right class."""
+        return float(np.trace(self.confusion) / self.confusion.sum())
+
+    @property
+    def mean_class_accuracy(self) -> float:
+        """Mean over the classes in the labels of the share of their pixels that is found."""
+        labelled = self.confusion.sum(axis=1)
+        return float((np.diagonal(self.confusion) / np.maximum(labelled, 1))[labelled > 0].mean())
+
+    @property
+    def frequency_weighted_iou(self) -> float:
+        """Mean of the class IoUs, weighted by the pixels of the class in the labels."""
+        ious = [0.0 if iou is None else iou for iou in self.ious]
+        return float(np.average(ious, weights=self.confusion.sum(axis=1)))
 
     def to_dict(self) -> dict[str, Any]:
         """The metrics as JSON-ready values."""
@@ -52,11 +99,46 @@ class Metrics:
             "miou": self.miou,
             "pixel_accuracy": self.pixel_accuracy,
             "mean_class_accuracy": self.mean_class_accuracy,
+            "frequency_weighted_iou": self.frequency_weighted_iou,
+            "border_miou": self.border_miou,
             "images": self.images,
             "classes": [
-                {"name": name, "iou": iou} for name, iou in zip(self.names, self.ious, strict=True)
+                {"name": name, "iou": iou, "dice": dice}
+                for name, iou, dice in zip(self.names, self.ious, self.dices, strict=True)
             ],
         }
+
+    def write_confusion_csv(self, path: str | Path) -> None:
+        """Write the confusion matrix as a table: a row per class of the labels."""
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["label", *self.names])
+            for name, row in zip(self.names, self.confusion.tolist(), strict=True):
+                writer.writerow([name, *row])
+
+    def write_confusion_chart(self, path: str | Path) -> None:
+        """Draw the confusion matrix, each row as shares of the label's pixels."""
+        from matplotlib.figure import Figure
+
+        shares = self.confusion / np.maximum(self.confusion.sum(axis=1, keepdims=True), 1)
+        side = 2.5 + 0.5 * len(self.names)
+        figure = Figure(figsize=(side + 1, side), layout="constrained")
+        axes = figure.add_subplot()
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        ticks = range(len(self.names))
+        axes.set_xticks(ticks, self.names, rotation=90)
+        axes.set_yticks(ticks, self.names)
+        axes.set_xlabel("class in the mask")
+        axes.set_ylabel("class in the label")
+        if len(self.names) <= 30:
+            for row, column in np.argwhere(shares >= 0.01):
+                share = shares[row, column]
+                color = "white" if share > 0.5 else "black"
+                axes.text(
+                    column, row, f"{share:.0%}", ha="center", va="center", color=color, fontsize=8
+                )
+        figure.colorbar(image, label="share of the label's pixels", shrink=0.8)
+        figure.savefig(path, dpi=120)
 
 
 def confusion_matrix(label: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
@@ -69,26 +151,14 @@ def confusion_matrix(label: np.ndarray, mask: np.ndarray, classes: int) -> np.nd
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def metrics_from_confusion(matrix: np.ndarray, names: tuple[str, ...], images: int) -> Metrics:
-    """Derive the metrics from a confusion matrix (rows: label, columns: mask).
+def near_border(label: np.ndarray, distance: int = BORDER_DISTANCE) -> np.ndarray:
+    """Pixels with another class at most `distance` rows and columns away: bool (height, width).
 
-    Raises ValueError for a matrix without a labelled pixel.
+    Pixels without a class count as a class of their own.
     """
-    if not matrix.any():
-        raise ValueError(f"the labels of {images} photos hold no pixel with a class")
-    right = np.diagonal(matrix)
-    labelled, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
-    union = labelled + predicted - right
-    ious = right[union > 0] / union[union > 0]
-    recalls = right[labelled > 0] / labelled[labelled > 0]
-    return Metrics(
-        names=names,
-        ious=tuple(float(r / u) if u else None for r, u in zip(right, union, strict=True)),
-        miou=float(ious.mean()),
-        pixel_accuracy=float(right.sum() / matrix.sum()),
-        mean_class_accuracy=float(recalls.mean()),
-        images=images,
-    )
+    image, size = Image.fromarray(label), 2 * distance + 1
+    largest = np.asarray(image.filter(ImageFilter.MaxFilter(size)))
+    return largest != np.asarray(image.filter(ImageFilter.MinFilter(size)))
 
 
 def measure(
@@ -99,14 +169,17 @@ def measure(
     input_width: int,
 ) -> Metrics:
     """Segment `photos` as the pipeline does and compare the full-size masks with the labels."""
-    matrix = np.zeros((len(classes), len(classes)), np.int64)
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    border_confusion = np.zeros_like(confusion)
     for index in range(len(photos)):
         image, label = read_sample(photos, index)
         shape = network_shape(image.width, image.height, input_width, input_height)
         logits = predict(resize(image, shape)[np.newaxis])[0]
         mask, _ = logits_to_mask(logits, *label.shape)
-        matrix += confusion_matrix(label, mask, len(classes))
-    return metrics_from_confusion(matrix, classes.names, len(photos))
+        border = near_border(label)
+        confusion += confusion_matrix(label, mask, len(classes))
+        border_confusion += confusion_matrix(label[border], mask[border], len(classes))
+    return Metrics(classes.names, confusion, border_confusion, len(photos))
 
 
 def evaluate(package: ModelPackage, data_dir: str | Path, split: str) -> Metrics:
@@ -119,3 +192,13 @@ def evaluate(package: ModelPackage, data_dir: str | Path, split: str) -> Metrics
     photos = list_split(data_dir, split, len(package.classes))
     predict = load_engine(package).predict
     return measure(predict, photos, package.classes, package.input_height, package.input_width)
+
+
+def _ious(confusion: np.ndarray) -> tuple[float | None, ...]:
+    right = np.diagonal(confusion)
+    union = confusion.sum(axis=0) + confusion.sum(axis=1) - right
+    return tuple(float(r / u) if u else None for r, u in zip(right, union, strict=True))
+
+
+def _mean(values: tuple[float | None, ...]) -> float:
+    return float(np.mean([value for value in values if value is not None]))

@@ -201,7 +201,13 @@ def train(
 @click.option("--data", required=True, metavar="DIR", help="Folder in the CamVid layout.")
 @click.option("--split", default="val", show_default=True, metavar="S")
 @click.option("--json", "json_file", type=click.Path(), metavar="FILE", help="Write metrics there.")
-def evaluate(model: str, data: str, split: str, json_file: str | None) -> None:
+@click.option(
+    "--confusion", type=click.Path(), metavar="FILE.csv",
+    help="Write the confusion matrix there, and a chart of it beside it.",
+)  # fmt: skip
+def evaluate(
+    model: str, data: str, split: str, json_file: str | None, confusion: str | None
+) -> None:
     """Measure a model on labelled photos, at the labels' own size."""
     console.set_up_logging(console.NORMAL)
     from models.evaluation import evaluate as measure
@@ -211,6 +217,9 @@ def evaluate(model: str, data: str, split: str, json_file: str | None) -> None:
         if json_file:
             document = json.dumps(metrics.to_dict(), indent=2) + "\n"
             Path(json_file).write_text(document, encoding="utf-8")
+        if confusion:
+            metrics.write_confusion_csv(confusion)
+            metrics.write_confusion_chart(Path(confusion).with_suffix(".png"))
     except (ValueError, OSError) as error:
         raise _Refused(str(error)) from error
     console.print_metrics(metrics)

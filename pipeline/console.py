@@ -131,13 +131,18 @@ def print_metrics(metrics: "Metrics") -> None:
     console = Console()
     table = Table("class", header_style="bold")
     table.add_column("IoU", justify="right")
-    for name, iou in zip(metrics.names, metrics.ious, strict=True):
-        table.add_row(name, "-" if iou is None else f"{iou:.4f}")
+    table.add_column("Dice", justify="right")
+    for name, iou, dice in zip(metrics.names, metrics.ious, metrics.dices, strict=True):
+        table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in (iou, dice)))
     console.print(table)
     console.print(
         f"mIoU {metrics.miou:.4f}, pixel accuracy {metrics.pixel_accuracy:.4f}, "
-        f"mean class accuracy {metrics.mean_class_accuracy:.4f}, {metrics.images} images",
+        f"mean class accuracy {metrics.mean_class_accuracy:.4f}, "
+        f"frequency-weighted IoU {metrics.frequency_weighted_iou:.4f}, "
+        + (f"border mIoU {metrics.border_miou:.4f}, " if metrics.border_miou is not None else "")
+        + f"{metrics.images} images",
         highlight=False,
+        soft_wrap=True,
     )
 
 

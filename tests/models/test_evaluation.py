@@ -3,15 +3,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.metrics
 from PIL import Image
 
 from models.classes import IGNORE, ClassTable
 from models.datasets import list_split
-from models.evaluation import confusion_matrix, evaluate, measure, metrics_from_confusion
+from models.evaluation import Metrics, confusion_matrix, evaluate, measure, near_border
 from models.packages import load_package
 
 CAMVID_DATA = Path(__file__).parents[3] / "shared" / "data" / "camvid"
 CLASSES = ClassTable.of([("Road", (1, 0, 0)), ("Sky", (2, 0, 0)), ("Tram", (3, 0, 0))])
+
+
+def metrics_of(confusion):
+    return Metrics(CLASSES.names, confusion, np.zeros_like(confusion), 1)
 
 
 def test_metrics_are_those_of_counting_pixel_by_pixel():
@@ -19,7 +24,7 @@ def test_metrics_are_those_of_counting_pixel_by_pixel():
     label = random.integers(0, 3, (20, 30)).astype(np.uint8)
     mask = np.where(random.random(label.shape) < 0.6, label, random.integers(0, 3, label.shape))
     label[random.random(label.shape) < 0.1] = IGNORE
-    metrics = metrics_from_confusion(confusion_matrix(label, mask, 3), CLASSES.names, 1)
+    metrics = metrics_of(confusion_matrix(label, mask, 3))
     pairs = [(t, p) for t, p in zip(label.ravel(), mask.ravel(), strict=True) if t != IGNORE]
     ious, recalls = [], []
     for c in range(3):
@@ -32,8 +37,44 @@ def test_metrics_are_those_of_counting_pixel_by_pixel():
     assert metrics.pixel_accuracy == pytest.approx(sum(t == p for t, p in pairs) / len(pairs))
 
 
+def test_metrics_agree_with_scikit_learn():
+    random = np.random.default_rng(1)
+    label, mask = random.integers(0, 3, (2, 40, 50)).astype(np.uint8)
+    label[:5] = IGNORE
+    metrics = metrics_of(confusion_matrix(label, mask, 3))
+    truth, found = label[label != IGNORE], mask[label != IGNORE]
+    np.testing.assert_array_equal(metrics.confusion, sklearn.metrics.confusion_matrix(truth, found))
+    assert metrics.ious == pytest.approx(sklearn.metrics.jaccard_score(truth, found, average=None))
+    assert metrics.dices == pytest.approx(sklearn.metrics.f1_score(truth, found, average=None))
+    assert metrics.pixel_accuracy == pytest.approx(sklearn.metrics.accuracy_score(truth, found))
+    assert metrics.mean_class_accuracy == pytest.approx(
+        sklearn.metrics.balanced_accuracy_score(truth, found)
+    )
+    assert metrics.frequency_weighted_iou == pytest.approx(
+        sklearn.metrics.jaccard_score(truth, found, average="weighted")
+    )
+
+
+def test_border_pixels_are_those_with_another_class_within_three_pixels():
+    label = np.zeros((9, 20), np.uint8)
+    label[:, 10:] = 1
+    assert np.flatnonzero(near_border(label)[4]).tolist() == [7, 8, 9, 10, 11, 12]
+    assert not near_border(np.full((9, 9), IGNORE, np.uint8)).any()
+
+
+def test_confusion_is_written_as_a_table_and_a_chart(tmp_path):
+    metrics = metrics_of(np.array([[7, 1, 0], [2, 5, 0], [0, 0, 4]]))
+    metrics.write_confusion_csv(tmp_path / "confusion.csv")
+    assert (tmp_path / "confusion.csv").read_text() == (
+        "label,Road,Sky,Tram\nRoad,7,1,0\nSky,2,5,0\nTram,0,0,4\n"
+    )
+    metrics.write_confusion_chart(tmp_path / "confusion.png")
+    with Image.open(tmp_path / "confusion.png") as chart:
+        assert chart.format == "PNG" and chart.width > 300
+
+
 def test_class_that_occurs_nowhere_has_no_iou_and_does_not_lower_the_mean():
-    metrics = metrics_from_confusion(np.diag([5, 3, 0]), CLASSES.names, 1)
+    metrics = metrics_of(np.diag([5, 3, 0]))
     assert metrics.ious == (1, 1, None)
     assert metrics.miou == metrics.mean_class_accuracy == metrics.pixel_accuracy == 1
 
@@ -41,7 +82,7 @@ def test_class_that_occurs_nowhere_has_no_iou_and_does_not_lower_the_mean():
 def test_labels_without_any_class_are_an_error():
     label = np.full((2, 2), IGNORE, np.uint8)
     with pytest.raises(ValueError, match="no pixel with a class"):
-        metrics_from_confusion(confusion_matrix(label, label * 0, 3), CLASSES.names, 1)
+        metrics_of(confusion_matrix(label, label * 0, 3))
 
 
 def test_photos_are_measured_at_the_size_of_their_labels(tmp_path):
@@ -68,7 +109,11 @@ def test_photos_are_measured_at_the_size_of_their_labels(tmp_path):
     assert metrics.ious[2] is None and metrics.images == 1
     written = json.loads(json.dumps(metrics.to_dict()))
     assert written["miou"] == metrics.miou
-    assert written["classes"][1] == {"name": "Sky", "iou": metrics.ious[1]}
+    assert written["classes"][1] == {
+        "name": "Sky",
+        "iou": metrics.ious[1],
+        "dice": metrics.dices[1],
+    }
 
 
 @pytest.mark.skipif(not CAMVID_DATA.is_dir(), reason="CamVid is not here")
