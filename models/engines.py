@@ -2,8 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -70,25 +69,22 @@ def load_engine(package: "ModelPackage") -> Engine:
     Raises:
         PackageError: the weights do not fit the package's description.
     """
-    with _start_up_notices_hidden():
-        import tensorflow  # noqa: F401
+    import_tensorflow()
     return TensorFlowEngine(package)
 
 
-@contextmanager
-def _start_up_notices_hidden() -> Iterator[None]:
-    """Keep what TensorFlow's native code prints while it is imported out of standard error.
+def import_tensorflow() -> None:
+    """Import TensorFlow; keep what its native code prints meanwhile out of standard error.
 
     Only where `TF_CPP_MIN_LOG_LEVEL` asks for silence: the notices come before TensorFlow reads it.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0":
-        yield
         return
     saved = os.dup(2)
     try:
         with open(os.devnull, "wb") as sink:
             os.dup2(sink.fileno(), 2)
-        yield
+        import tensorflow  # noqa: F401
     finally:
         os.dup2(saved, 2)
         os.close(saved)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -151,7 +152,7 @@ def train(config: TrainingConfig) -> TrainingResult:
         epochs=config.epochs,
         callbacks=[keeper],
         shuffle=False,
-        verbose=0,
+        verbose=1 if sys.stdout.isatty() else 2,
     )
     keeper.averaged.load_weights(config.output_dir / BEST_WEIGHTS)
     return TrainingResult(keeper.averaged, keeper.best_epoch, keeper.best_miou)
@@ -188,6 +189,33 @@ def write_trained_package(
 
     metrics = evaluate(write({}), config.data_dir, "val")
     return write({"split": "val", **metrics.to_dict()})
+
+
+def draw_curves(log: str | Path, path: str | Path) -> None:
+    """Draw loss and validated mIoU over the epochs of a training's `log.csv`."""
+    from matplotlib.figure import Figure
+
+    with open(log, newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    epochs = [int(row["epoch"]) for row in rows]
+    axes.plot(epochs, [float(row["loss"]) for row in rows], color="tab:blue", label="loss")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("training loss")
+    validated = [row for row in rows if row["val_miou"]]
+    right = axes.twinx()
+    right.plot(
+        [int(row["epoch"]) for row in validated],
+        [float(row["val_miou"]) for row in validated],
+        "o--",
+        color="tab:orange",
+        label="val mIoU",
+    )
+    right.set_ylabel("val mIoU")
+    right.set_ylim(0, 1)
+    figure.legend(loc="outside upper center", ncols=2)
+    figure.savefig(path, dpi=120)
 
 
 def class_weights(counts: np.ndarray, balance: float) -> np.ndarray:

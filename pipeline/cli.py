@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import click
 
+from models.engines import import_tensorflow
 from models.networks import ARCHITECTURES
 from models.packages import PackageError, load_package, shipped_names
 from pipeline import __version__, console
@@ -149,12 +151,16 @@ def run(
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--licence", default="as the data's", help="Licence of the data, for the package.")
+@click.option("--resume", is_flag=True, help="Go on with a training that was stopped.")
+@click.option("--force", is_flag=True, help="Overwrite what is in MODEL_DIR.")
 def train(
     architecture: str,
     data: str,
     output: str,
     encoder_weights: str | None,
     licence: str,
+    resume: bool,
+    force: bool,
     **settings: Any,
 ) -> None:
     """Train ARCHITECTURE on labelled photos and write a model package.
@@ -163,18 +169,26 @@ def train(
 
     DIR holds train/NAME.png, trainannot/NAME.png (class ids), val/ and valannot/ alike, and
     classes.csv with the columns name,red,green,blue; without that file the classes are CamVid's.
-    A training that was stopped goes on where it was.
+    MODEL_DIR also gets training/log.csv and curves.png.
     """
     console.set_up_logging(console.NORMAL)
+    import_tensorflow()
     from models.classes import CAMVID, ClassTable
-    from models.training import TrainingConfig, write_trained_package
+    from models.training import LOG, TrainingConfig, draw_curves, write_trained_package
     from models.training import train as run_training
 
+    work = Path(output, "training")
+    if force:
+        shutil.rmtree(work, ignore_errors=True)
+    elif Path(output).exists() and not resume:
+        raise _Refused(
+            f"{output} exists: --resume goes on with the training there, --force starts anew"
+        )
     class_file = Path(data, "classes.csv")
     try:
         config = TrainingConfig(
             data_dir=Path(data),
-            output_dir=Path(output, "training"),
+            output_dir=work,
             classes=ClassTable.read(class_file) if class_file.exists() else CAMVID,
             architecture=architecture,
             encoder_weights=Path(encoder_weights) if encoder_weights else None,
@@ -191,6 +205,7 @@ def train(
         }
         name = Path(output).resolve().name
         package = write_trained_package(output, trained.network, config, name, description)
+        draw_curves(work / LOG, Path(output, "curves.png"))
     except (ValueError, OSError) as error:
         raise _Refused(str(error)) from error
     click.echo(f"{output}: mIoU {package.metrics['miou']:.4f} on val, after {trained.epoch} epochs")
@@ -210,6 +225,7 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled photos, at the labels' own size."""
     console.set_up_logging(console.NORMAL)
+    import_tensorflow()
     from models.evaluation import evaluate as measure
 
     try:

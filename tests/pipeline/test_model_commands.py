@@ -40,6 +40,21 @@ def test_a_trained_package_says_what_it_was_trained_on(trained):
     assert description["metrics"]["split"] == "val"
 
 
+def test_training_leaves_its_log_and_curves(trained):
+    assert (trained / "training" / "log.csv").read_text().startswith("epoch,seconds,")
+    with Image.open(trained / "curves.png") as curves:
+        assert curves.format == "PNG"
+
+
+def test_training_never_overwrites_a_model_without_being_told(trained, citymask, halves):
+    before = (trained / "model.json").read_bytes()
+    done = citymask("train", "efficientnet_fpn", "--data", halves, "--output", trained)
+    assert done.exit_code == 2
+    assert "--resume" in done.output
+    assert "--force" in done.output
+    assert (trained / "model.json").read_bytes() == before
+
+
 def test_a_trained_package_segments(trained, citymask, halves, tmp_path):
     done = citymask("run", halves / "val", "--output", tmp_path / "out", "--model", trained)
     assert done.exit_code == 0, done.output
