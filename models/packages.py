@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.classes import ClassTable, SegmentationClass
+from models.classes import IGNORE, ClassTable, SegmentationClass
 from models.networks import ARCHITECTURES, build_network
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def write_package(
         "input_width": input_width,
         "mean": mean,
         "std": std,
-        "ignore_value": 255,
+        "ignore_value": IGNORE,
         "outputs": network.output_shape[-1],
         "classes": [asdict(entry) for entry in classes.classes],
         "training": training,

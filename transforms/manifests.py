@@ -250,7 +250,7 @@ def parse_heading(value: Any) -> float | None:
 def relative_to(uri: str, manifest: str) -> str:
     """The path of a manifest's image that names it: relative to the manifest's folder if below it.
 
-    Elsewhere it is the whole path, without the scheme.
+    Elsewhere it is the whole path.
     """
     path, folder = Path(uri), Path(manifest).parent
     return str(path.relative_to(folder) if path.is_relative_to(folder) else path)

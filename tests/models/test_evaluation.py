@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from models.datasets import list_split
 from models.evaluation import Metrics, confusion_matrix, evaluate, measure, near_border
 from models.packages import load_package
 
-CAMVID_DATA = Path(__file__).parents[3] / "shared" / "data" / "camvid"
 CLASSES = ClassTable.of([("Road", (1, 0, 0)), ("Sky", (2, 0, 0)), ("Tram", (3, 0, 0))])
 
 
@@ -116,10 +114,9 @@ def test_photos_are_measured_at_the_size_of_their_labels(tmp_path):
     }
 
 
-@pytest.mark.skipif(not CAMVID_DATA.is_dir(), reason="CamVid is not here")
-def test_shipped_model_is_as_good_as_its_package_says():
+def test_shipped_model_is_as_good_as_its_package_says(shared_data):
     package = load_package("default")
-    measured = evaluate(package, CAMVID_DATA, "val")
+    measured = evaluate(package, shared_data / "camvid", "val")
     assert measured.miou == pytest.approx(package.metrics["miou"], abs=0.005)
     assert measured.miou > 0.55
     assert measured.images == package.metrics["images"] == 101

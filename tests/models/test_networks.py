@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -15,13 +13,6 @@ from models.networks.efficientnet_lite import (
     load_imagenet_weights,
 )
 from models.networks.resizing import BilinearUpSampling2D
-
-SHARED_DATA = Path(__file__).parents[3] / "shared" / "data"
-IMAGENET_WEIGHTS = SHARED_DATA / "weights" / "efficientnet_lite0_imagenet.npz"
-needs_weights = pytest.mark.skipif(
-    not IMAGENET_WEIGHTS.is_file(), reason="the ImageNet weights are not here"
-)
-
 
 OUTPUT_STRIDES = {"efficientnet_fpn": 4, "deeplab_largefov": 8}
 NEEDS_MULTIPLES_OF_32 = ("efficientnet_fpn",)
@@ -134,16 +125,20 @@ def test_impossible_network_is_refused(arguments):
         build_network("efficientnet_fpn", **arguments)
 
 
-@needs_weights
-def test_imagenet_weights_recognise_what_stands_in_streets(encoder):
+@pytest.fixture
+def imagenet_weights(shared_data):
+    return shared_data / "weights" / "efficientnet_lite0_imagenet.npz"
+
+
+def test_imagenet_weights_recognise_what_stands_in_streets(encoder, imagenet_weights, shared_data):
     """The encoder with the checkpoint's own classifier on top sees a tram or a car."""
     from PIL import Image
 
-    load_imagenet_weights(encoder, IMAGENET_WEIGHTS)
-    with Image.open(SHARED_DATA / "camvid" / "train" / "0016E5_04620.png") as photo:
+    load_imagenet_weights(encoder, imagenet_weights)
+    with Image.open(shared_data / "camvid" / "train" / "0016E5_04620.png") as photo:
         pixels = np.asarray(photo.convert("RGB").resize((320, 224)))
     features = encoder(normalise(pixels[np.newaxis], IMAGENET_MEAN, IMAGENET_STD))[32]
-    with np.load(IMAGENET_WEIGHTS) as tensors:
+    with np.load(imagenet_weights) as tensors:
         x = np.asarray(features) @ tensors["_conv_head.weight"][:, :, 0, 0].T
         x = (x - tensors["_bn1.running_mean"]) / np.sqrt(tensors["_bn1.running_var"] + 1e-3)
         x = np.clip(x * tensors["_bn1.weight"] + tensors["_bn1.bias"], 0, 6).mean(axis=(0, 1, 2))
@@ -152,10 +147,9 @@ def test_imagenet_weights_recognise_what_stands_in_streets(encoder):
     assert scores.argmax() == streetcar
 
 
-@needs_weights
-def test_imagenet_weights_do_not_fit_another_width():
+def test_imagenet_weights_do_not_fit_another_width(imagenet_weights):
     with pytest.raises(ValueError, match="stem_conv.*width 1.0"):
-        load_imagenet_weights(build_network("efficientnet_fpn", 5, width=0.5), IMAGENET_WEIGHTS)
+        load_imagenet_weights(build_network("efficientnet_fpn", 5, width=0.5), imagenet_weights)
 
 
 def test_checkpoint_with_other_tensors_names_them(network, tmp_path):
