@@ -106,28 +106,36 @@ def count_classes(photos: LabelledPhotos) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes to a training sample.
+    """Random changes to a training sample; every range is (smallest, largest).
 
     Attributes:
         frame: (height, width) a photo is resized to before the random scale.
         crop: (height, width) of the result, each a multiple of 32.
-        scales: smallest and largest random scale, drawn uniformly in the logarithm.
-        color: strength of brightness, contrast and saturation changes; 0.3 is a factor 0.7..1.3.
+        scales: random scale, drawn uniformly in the logarithm.
+        exposures: factor on all values, drawn uniformly in the logarithm: dusk to glare.
+        gammas: exponent of the values 0..1, drawn uniformly in the logarithm.
+        saturations: factor on the distance from grey.
+        cast: largest change of one colour channel against the others, as a share.
+        noise: largest standard deviation of Gaussian noise, of values 0..1.
     """
 
     frame: tuple[int, int]
     crop: tuple[int, int]
     scales: tuple[float, float] = (0.6, 1.8)
-    color: float = 0.3
+    exposures: tuple[float, float] = (0.4, 1.4)
+    gammas: tuple[float, float] = (0.7, 1.4)
+    saturations: tuple[float, float] = (0.5, 1.5)
+    cast: float = 0.08
+    noise: float = 0.03
 
 
 def augment(
     image: Image.Image, label: np.ndarray, settings: Augmentation, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scale, crop, flip and recolour a sample: uint8 (h, w, 3) and uint8 (h, w)."""
-    image = random_color(image, settings.color, random)
     pixels, label = random_scale_and_crop(image, label, settings, random)
-    return random_flip(pixels, label, random)
+    pixels, label = random_flip(pixels, label, random)
+    return random_color(pixels, settings, random), label
 
 
 def random_scale_and_crop(
@@ -166,11 +174,20 @@ def random_flip(
     return pixels, label
 
 
-def random_color(image: Image.Image, strength: float, random: np.random.Generator) -> Image.Image:
-    """Change brightness, contrast and saturation, each by a factor 1 - strength..1 + strength."""
-    for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        image = enhancer(image).enhance(random.uniform(1 - strength, 1 + strength))
-    return image
+def random_color(
+    pixels: np.ndarray, settings: Augmentation, random: np.random.Generator
+) -> np.ndarray:
+    """Change exposure, contrast, saturation and white balance, and add noise: uint8 (h, w, 3)."""
+    exposure = np.exp(random.uniform(*np.log(settings.exposures)))
+    gamma = np.exp(random.uniform(*np.log(settings.gammas)))
+    gains = exposure * (1 + random.uniform(-settings.cast, settings.cast, 3))
+    curve = np.linspace(0, 1, 256) ** gamma
+    table = np.clip(255 * np.outer(gains, curve), 0, 255).round().astype(np.uint8)
+    image = Image.fromarray(pixels).point(table.ravel().tolist())
+    image = ImageEnhance.Color(image).enhance(random.uniform(*settings.saturations))
+    sigma = 255 * random.uniform(0, settings.noise)
+    grain = random.standard_normal(pixels.shape, np.float32) * np.float32(sigma)
+    return np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8)
 
 
 def normalise(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Train a network on labelled photos in the CamVid folder layout.
 
 AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019) with a warm-up and
-a cosine decay, class-weighted cross entropy, and an exponential moving average of all weights that
-is what is validated and kept.
+a cosine decay, a loss for rare classes and thin things, and an exponential moving average of all
+weights that is what is validated and kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -30,14 +30,18 @@ from models.datasets import (
     list_split,
     normalise,
 )
-from models.evaluation import Metrics, evaluate, measure
+from models.evaluation import BORDER_DISTANCE, Metrics, evaluate, measure
+from models.inputs import SHAPE_MULTIPLE
 from models.networks import build_network
 from models.networks.efficientnet_lite import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     load_imagenet_weights,
 )
-from models.packages import ModelPackage, write_package
+from models.packages import ModelPackage, load_package, write_package
+
+CROP_SHARE = 0.75
+"""Side of a training crop against that of the network's input."""
 
 BEST_WEIGHTS = "best.weights.h5"
 LOG = "log.csv"
@@ -55,19 +59,23 @@ class TrainingConfig:
         architecture: name of a network in `models.networks.ARCHITECTURES`.
         width: factor on the network's channel counts.
         encoder_weights: `.npz` file of ImageNet weights, or None to start at random.
+        start_from: model package to start from: its layers of the same name and shape.
         input_height, input_width: nominal size of a photo at inference, multiples of 32; photos
             are validated at it and training crops are cut at scales around it.
-        crop_height, crop_width: size of the training crops, multiples of 32.
         scales: smallest and largest random scale of a training photo.
         batch_size: crops in a step.
         epochs: passes over the training split.
+        patience: stop after so many epochs without a better validated mIoU; None: never.
         learning_rate: highest learning rate, at the end of the warm-up.
         warmup_epochs: epochs over which the learning rate rises from 0.
         weight_decay: decoupled weight decay of kernels; biases and normalisation have none.
         class_balance: exponent b of the class weights, frequency ** -b; 0 treats pixels alike,
             1 treats classes alike.
+        border_weight: what the weight of a pixel near a class border grows by, as a factor.
+        dice_weight: share of the Dice loss beside the cross entropy.
         average_momentum: momentum of the moving average of the weights.
         validate_every: epochs between validations; the last epoch is always validated.
+        precision: a Keras dtype policy; the weights stay float32 in all of them.
         seed: seed of initial weights, order and augmentation.
         mean, std: per RGB channel of photos scaled to 0..1; what the network's input is
             normalised by.
@@ -79,22 +87,34 @@ class TrainingConfig:
     architecture: str = "efficientnet_fpn"
     width: float = 1.0
     encoder_weights: Path | None = None
+    start_from: str | None = None
     input_height: int = 384
     input_width: int = 512
-    crop_height: int = 288
-    crop_width: int = 384
     scales: tuple[float, float] = (0.6, 1.8)
     batch_size: int = 8
     epochs: int = 40
+    patience: int | None = None
     learning_rate: float = 1e-3
     warmup_epochs: int = 2
     weight_decay: float = 1e-2
     class_balance: float = 0.4
+    border_weight: float = 1.0
+    dice_weight: float = 0.5
     average_momentum: float = 0.995
     validate_every: int = 4
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     seed: int = 0
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+
+    @property
+    def crop(self) -> tuple[int, int]:
+        """(height, width) of a training crop: three quarters of the input, a multiple of 32."""
+        height, width = (
+            max(SHAPE_MULTIPLE, int(side * CROP_SHARE) // SHAPE_MULTIPLE * SHAPE_MULTIPLE)
+            for side in (self.input_height, self.input_width)
+        )
+        return height, width
 
 
 @dataclass(frozen=True)
@@ -112,21 +132,42 @@ def train(config: TrainingConfig) -> TrainingResult:
     The folder gets `log.csv` with a row for each epoch, the weights of the best validated epoch and
     one checkpoint, replaced after each epoch.
 
-    Raises ValueError where the data or the encoder weights do not fit; before the first step.
+    Raises ValueError where the data or the weights to start from do not fit, before the first step,
+    and where the memory does not hold a step.
     """
     keras.utils.set_random_seed(config.seed)
     photos = list_split(config.data_dir, "train", len(config.classes))
     validation = list_split(config.data_dir, "val", len(config.classes))
-    network = build_network(config.architecture, len(config.classes), config.width)
-    if config.encoder_weights is not None:
-        load_imagenet_weights(network, config.encoder_weights)
     weights = class_weights(count_classes(photos), config.class_balance)
     # A bad validation label must not stop the training hours later.
     count_classes(validation)
-    steps = max(1, len(photos) // config.batch_size)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(config.precision)
+    try:
+        return _train(config, photos, validation, weights)
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        height, width = config.crop
+        raise ValueError(
+            f"out of memory with {config.batch_size} crops of {width}x{height} in a step: train "
+            f"with a smaller batch size (such as {max(1, config.batch_size // 2)}), input or width"
+        ) from error
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def _train(
+    config: TrainingConfig, photos: LabelledPhotos, validation: LabelledPhotos, weights: np.ndarray
+) -> TrainingResult:
+    network = build_network(config.architecture, len(config.classes), config.width)
+    if config.encoder_weights is not None:
+        load_imagenet_weights(network, config.encoder_weights)
+    if config.start_from is not None:
+        copy_layers(load_package(config.start_from), network)
     network.compile(
-        optimizer=_optimizer(config, steps),
-        loss=weighted_cross_entropy(weights),
+        optimizer=_optimizer(config, max(1, len(photos) // config.batch_size)),
+        loss=segmentation_loss(weights, config.border_weight, config.dice_weight),
         jit_compile=False,
     )
     network.optimizer.build(network.trainable_variables)
@@ -135,11 +176,7 @@ def train(config: TrainingConfig) -> TrainingResult:
     first_epoch = keeper.resume()
     batches = TrainingBatches(
         photos,
-        Augmentation(
-            frame=(config.input_height, config.input_width),
-            crop=(config.crop_height, config.crop_width),
-            scales=config.scales,
-        ),
+        Augmentation((config.input_height, config.input_width), config.crop, config.scales),
         batch_size=config.batch_size,
         mean=config.mean,
         std=config.std,
@@ -149,13 +186,46 @@ def train(config: TrainingConfig) -> TrainingResult:
     network.fit(
         batches,
         initial_epoch=first_epoch,
-        epochs=config.epochs,
+        epochs=first_epoch if keeper.out_of_patience(first_epoch) else config.epochs,
         callbacks=[keeper],
         shuffle=False,
         verbose=1 if sys.stdout.isatty() else 2,
     )
     keeper.averaged.load_weights(config.output_dir / BEST_WEIGHTS)
     return TrainingResult(keeper.averaged, keeper.best_epoch, keeper.best_miou)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether a framework ran out of memory; each has an exception of its own for that."""
+    said = f"{type(error).__name__} {error}".lower()
+    return isinstance(error, MemoryError) or any(
+        sign in said for sign in ("resourceexhausted", "resource_exhausted", "out of memory")
+    )
+
+
+def copy_layers(package: ModelPackage, network: keras.Model) -> list[str]:
+    """Copy the weights of all layers of `package` that `network` has in the same name and shape.
+
+    Returns the names of the layers of `network` that keep their own weights, such as the last one
+    where the classes are others. Raises ValueError where no layer fits.
+    """
+    source = {layer.name: layer.get_weights() for layer in package.build_network().layers}
+    kept, copied = [], 0
+    for layer in network.layers:
+        weights = layer.get_weights()
+        found = source.get(layer.name, [])
+        if [w.shape for w in found] != [w.shape for w in weights]:
+            kept.append(layer.name)
+        elif weights:
+            layer.set_weights(found)
+            copied += 1
+    if not copied:
+        raise ValueError(
+            f"{package.path}: is {package.architecture} of width {package.width}; no layer of it "
+            f"fits {network.name} as asked for. Start from a model of the same architecture and "
+            "width"
+        )
+    return kept
 
 
 def write_trained_package(
@@ -232,24 +302,59 @@ def class_weights(counts: np.ndarray, balance: float) -> np.ndarray:
     return (weights / (weights * counts / total).sum()).astype(np.float32)
 
 
-def weighted_cross_entropy(weights: np.ndarray) -> Callable:
-    """A loss of labels (N, H, W) and logits (N, h, w, C): the weighted mean over labelled pixels.
+def segmentation_loss(
+    weights: np.ndarray, border_weight: float = 0.0, dice_weight: float = 0.0
+) -> Callable:
+    """A loss of labels (N, H, W) and logits (N, h, w, C): cross entropy, and Dice loss on demand.
+
+    The cross entropy is the mean over labelled pixels, weighted by class (`weights`, float32 (C,))
+    and by 1 + `border_weight` near a class border. `dice_weight` times the soft Dice loss
+    (Milletari et al., "V-Net", 3DV 2016), one minus the mean Dice coefficient of the classes that
+    the batch shows, counts every class alike, however rare.
 
     The logits are interpolated to the labels' size, so that thin things keep their labels. Pixels
-    with `IGNORE` have weight 0.
+    with `IGNORE` do not count.
     """
-    table = np.zeros(IGNORE + 1, np.float32)
-    table[: len(weights)] = weights
+    classes = len(weights)
 
     def loss(labels, logits):
         labels = ops.cast(labels, "int32")
-        logits = ops.image.resize(logits, ops.shape(labels)[1:3], interpolation="bilinear")
-        pixel_weights = ops.take(ops.convert_to_tensor(table), labels)
-        targets = ops.where(labels == IGNORE, 0, labels)
-        losses = ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
-        return ops.sum(losses * pixel_weights) / ops.maximum(ops.sum(pixel_weights), 1.0)
+        logits = ops.image.resize(
+            ops.cast(logits, "float32"), ops.shape(labels)[1:3], interpolation="bilinear"
+        )
+        # A pixel without class is no class at all: a row of zeros.
+        targets = ops.one_hot(labels, classes, dtype="float32")
+        log_probabilities = ops.log_softmax(logits)
+        pixel_weights = ops.matmul(targets, ops.convert_to_tensor(weights[:, None]))[..., 0]
+        if border_weight:
+            pixel_weights *= 1 + border_weight * _near_border(labels)
+        losses = -ops.sum(targets * log_probabilities, axis=-1)
+        total = ops.sum(losses * pixel_weights) / ops.maximum(ops.sum(pixel_weights), 1.0)
+        if dice_weight:
+            total += dice_weight * (1 - _mean_dice(targets, ops.exp(log_probabilities)))
+        return total
 
     return loss
+
+
+def _near_border(labels):
+    """`models.evaluation.near_border` of int32 (N, H, W), as float32 0 or 1."""
+    values = ops.cast(labels, "float32")[..., None]
+    size = 2 * BORDER_DISTANCE + 1
+    largest = ops.max_pool(values, size, 1, "same")
+    smallest = -ops.max_pool(-values, size, 1, "same")
+    return ops.cast(largest != smallest, "float32")[..., 0]
+
+
+def _mean_dice(targets, probabilities):
+    """Mean soft Dice coefficient of the classes in `targets`, one-hot (N, H, W, C)."""
+    labelled = ops.sum(targets, axis=-1, keepdims=True)
+    overlap = ops.sum(targets * probabilities, axis=(0, 1, 2))
+    label_sizes = ops.sum(targets, axis=(0, 1, 2))
+    sizes = label_sizes + ops.sum(probabilities * labelled, axis=(0, 1, 2))
+    present = ops.cast(label_sizes > 0, "float32")
+    dices = present * 2 * overlap / ops.maximum(sizes, 1.0)
+    return ops.sum(dices) / ops.maximum(ops.sum(present), 1.0)
 
 
 def _optimizer(config: TrainingConfig, steps: int) -> keras.optimizers.Optimizer:
@@ -296,6 +401,11 @@ class _EpochKeeper(keras.callbacks.Callback):
         self.best_epoch, self.best_miou = state["best_epoch"], state["best_miou"]
         return state["epoch"]
 
+    def out_of_patience(self, epoch: int) -> bool:
+        """Whether too many of the `epoch` epochs so far brought nothing better."""
+        patience = self.config.patience
+        return patience is not None and epoch - self.best_epoch >= patience
+
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.started = time.monotonic()
 
@@ -316,6 +426,7 @@ class _EpochKeeper(keras.callbacks.Callback):
                 self.best_epoch, self.best_miou = done, miou
                 self.averaged.save_weights(self.config.output_dir / BEST_WEIGHTS)
         self._save_checkpoint(done)
+        self.model.stop_training = self.out_of_patience(done)
         loss = (logs or {}).get("loss")
         rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
         seconds = round(time.monotonic() - self.started, 1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 import click
 
 from models.engines import import_tensorflow
+from models.inputs import SHAPE_MULTIPLE
 from models.networks import ARCHITECTURES
 from models.packages import PackageError, load_package, shipped_names
 from pipeline import __version__, console
@@ -55,6 +57,22 @@ class _Share(click.ParamType):
         if not 0 <= share <= 1:
             self.fail(f"{text!r} is not a share from 0 to 1 or a percentage such as 5%", param, ctx)
         return share
+
+
+class _Size(click.ParamType):
+    """Width and height in pixels, multiples of what networks ask for."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        found = re.fullmatch(r"(\d+)x(\d+)", str(value))
+        size = (int(found[1]), int(found[2])) if found else (0, 0)
+        if not all(size) or any(side % SHAPE_MULTIPLE for side in size):
+            self.fail(
+                f"{value!r} is not WIDTHxHEIGHT in multiples of {SHAPE_MULTIPLE}, such as 512x384",
+                param, ctx,
+            )  # fmt: skip
+        return size
 
 
 class _RunCommand(click.Command):
@@ -146,9 +164,40 @@ def run(
 @click.option("--data", required=True, metavar="DIR", help="Folder in the CamVid layout.")
 @click.option("--output", "-o", required=True, metavar="MODEL_DIR", help="Model package to write.")
 @click.option("--encoder-weights", metavar="FILE", help="ImageNet weights of the encoder (.npz).")
+@click.option("--start-from", metavar="NAME_OR_PATH", help="Model whose layers to start from.")
 @click.option("--width", type=float, default=1.0, show_default=True, help="Channel factor.")
+@click.option(
+    "--input-size", type=_Size(), default="512x384", show_default=True, metavar="WxH",
+    help="Size a photo is brought to for the network, multiples of 32.",
+)  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), default=40, show_default=True)
+@click.option(
+    "--patience", type=click.IntRange(1), metavar="EPOCHS",
+    help="Stop after so many epochs without a better mIoU on val.",
+)  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
+@click.option(
+    "--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True
+)
+@click.option(
+    "--class-balance", type=click.FloatRange(0, 1), default=0.4, show_default=True,
+    help="0 weights all pixels alike, 1 all classes.",
+)  # fmt: skip
+@click.option(
+    "--border-weight", type=click.FloatRange(0), default=1.0, show_default=True,
+    help="Extra weight of the pixels near a class border.",
+)  # fmt: skip
+@click.option(
+    "--dice-weight", type=click.FloatRange(0), default=0.5, show_default=True,
+    help="Weight of the Dice loss beside the cross entropy.",
+)  # fmt: skip
+@click.option(
+    "--precision", type=click.Choice(["float32", "mixed_bfloat16", "mixed_float16"]),
+    default="float32", show_default=True,
+)  # fmt: skip
+@click.option(
+    "--validate-every", type=click.IntRange(1), default=4, show_default=True, metavar="EPOCHS"
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--licence", default="as the data's", help="Licence of the data, for the package.")
 @click.option("--resume", is_flag=True, help="Go on with a training that was stopped.")
@@ -158,6 +207,7 @@ def train(
     data: str,
     output: str,
     encoder_weights: str | None,
+    input_size: tuple[int, int],
     licence: str,
     resume: bool,
     force: bool,
@@ -192,12 +242,15 @@ def train(
             classes=ClassTable.read(class_file) if class_file.exists() else CAMVID,
             architecture=architecture,
             encoder_weights=Path(encoder_weights) if encoder_weights else None,
+            input_width=input_size[0],
+            input_height=input_size[1],
             **settings,
         )
         trained = run_training(config)
         description = {
             "data": f"{data}, split train",
             "licence": licence,
+            "start_from": config.start_from,
             "command": f"citymask {shlex.join(sys.argv[1:])}",
             "seed": config.seed,
             "epochs": config.epochs,

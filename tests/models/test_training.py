@@ -15,7 +15,7 @@ from models.training import (
     _EpochKeeper,
     class_weights,
     train,
-    weighted_cross_entropy,
+    segmentation_loss,
     write_trained_package,
 )
 
@@ -50,8 +50,6 @@ def config(tmp_path, monkeypatch):
         architecture="tiny",
         input_height=32,
         input_width=32,
-        crop_height=32,
-        crop_width=32,
         batch_size=4,
         epochs=12,
         learning_rate=0.05,
@@ -125,13 +123,13 @@ def test_loss_is_the_weighted_mean_over_labelled_pixels():
             probabilities = np.exp(logit) / np.exp(logit).sum()
             total -= weights[label] * np.log(probabilities[label])
             norm += weights[label]
-    loss = weighted_cross_entropy(weights)(labels, logits)
+    loss = segmentation_loss(weights)(labels, logits)
     assert float(loss) == pytest.approx(total / norm, rel=1e-5)
 
 
 def test_loss_of_a_crop_without_labels_is_zero():
     labels = np.full((1, 8, 8), IGNORE, np.uint8)
-    loss = weighted_cross_entropy(np.ones(2, np.float32))(labels, np.zeros((1, 2, 2, 2), "f4"))
+    loss = segmentation_loss(np.ones(2, np.float32))(labels, np.zeros((1, 2, 2, 2), "f4"))
     assert float(loss) == 0
 
 
