@@ -147,7 +147,7 @@ def run_bare_loop(archive: Path, output: Path) -> None:
     def finish(path, photo, logits):
         mask, _ = logits_to_mask(logits, photo.height, photo.width)
         target = output / "masks" / f"{path.name}.png"
-        target.write_bytes(encode_mask(mask, package.classes.palette))
+        target.write_bytes(encode_mask(mask, package.palette))
 
     waiting, decoding, writing = defaultdict(list), deque(), deque()
 

@@ -1,4 +1,15 @@
-"""Class tables: the names and colours of what a network tells apart."""
+"""Class tables: the names, colours and ids of what a network tells apart.
+
+A class is defined once, by a row of a class table; everything else derives from it. Three tables
+come with the program:
+
+- `camvid`: the 11 classes of CamVid as SegNet groups them (Badrinarayanan et al. 2015).
+- `cityscapes`: the 19 classes of Cityscapes that are evaluated (Cordts et al., CVPR 2016). Class ids
+  are its train ids.
+- `ade20k`: the 150 classes of the scene parsing benchmark of ADE20K (Zhou et al., CVPR 2017), which
+  counts them from 1 in its label images. Its usual colours give road and skyscraper the same grey;
+  skyscraper is one step lighter here.
+"""
 
 import csv
 import re
@@ -13,12 +24,28 @@ MAX_CLASSES = 255
 """An 8-bit mask holds the class ids 0..254; 255 is `IGNORE`."""
 
 
+COLUMNS = ("name", "red", "green", "blue")
+LABEL_ID = "label_id"
+"""Columns of a class table as a file; the label id may be left out."""
+
+CLASS_SETS = Path(__file__).parent / "class_sets"
+"""The class tables that come with the program: `<name>.csv`."""
+
+
 @dataclass(frozen=True)
 class SegmentationClass:
-    """One class: its name as people read it and its RGB colour, each channel 0..255."""
+    """One class.
+
+    Attributes:
+        name: as people read it.
+        color: RGB, each channel 0..255.
+        label_id: its value in the label images of its data set, 0..254, where that is not the
+            class id; None where it is.
+    """
 
     name: str
     color: tuple[int, int, int]
+    label_id: int | None = None
 
     @property
     def key(self) -> str:
@@ -31,7 +58,8 @@ class ClassTable:
     """The classes of a network; a class's position is its id in masks and logits.
 
     Raises:
-        ValueError: no class, more than 254, a name or colour given twice, a channel outside 0..255.
+        ValueError: no class, more than 255, a name, colour or label id given twice, a channel
+            outside 0..255, a label id outside 0..254.
     """
 
     classes: tuple[SegmentationClass, ...]
@@ -42,6 +70,7 @@ class ClassTable:
         for what, values in (
             ("name", [c.key for c in self.classes]),
             ("colour", [str(c.color) for c in self.classes]),
+            ("label id", [str(value) for value in self.label_ids]),
         ):
             repeated = sorted({value for value in values if values.count(value) > 1})
             if repeated:
@@ -49,11 +78,13 @@ class ClassTable:
                     f"class {what} given twice: {', '.join(repeated)}; "
                     f"give each class a {what} of its own"
                 )
-        for entry in self.classes:
+        for entry, label_id in zip(self.classes, self.label_ids, strict=True):
             if len(entry.color) != 3 or not all(0 <= channel <= 255 for channel in entry.color):
                 raise ValueError(
                     f"class {entry.name!r}: colour {entry.color} is not three values 0..255"
                 )
+            if not 0 <= label_id < IGNORE:
+                raise ValueError(f"class {entry.name!r}: label id {label_id} is not 0..254")
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -69,10 +100,22 @@ class ClassTable:
         return tuple(entry.key for entry in self.classes)
 
     @property
-    def palette(self) -> bytes:
-        """256 RGB triples for a PNG of mode `P`; ids without a class are black."""
-        colors = b"".join(bytes(entry.color) for entry in self.classes)
-        return colors.ljust(256 * 3, b"\0")
+    def label_ids(self) -> tuple[int, ...]:
+        """Values in the data set's label images, in the order of the class ids."""
+        return tuple(
+            position if entry.label_id is None else entry.label_id
+            for position, entry in enumerate(self.classes)
+        )
+
+    def palette(self, values: Sequence[int] | None = None) -> bytes:
+        """256 RGB triples for a PNG of mode `P`; values without a class are black.
+
+        values: the mask value of each class; the class ids by default.
+        """
+        colors = [bytes(3)] * 256
+        for value, entry in zip(values or range(len(self)), self.classes, strict=True):
+            colors[value] = bytes(entry.color)
+        return b"".join(colors)
 
     @classmethod
     def of(cls, rows: Iterable[tuple[str, Sequence[int]]]) -> "ClassTable":
@@ -80,48 +123,53 @@ class ClassTable:
         return cls(tuple(SegmentationClass(name, (c[0], c[1], c[2])) for name, c in rows))
 
     @classmethod
+    def load(cls, name_or_path: str | Path) -> "ClassTable":
+        """Read the class set of that name (`camvid`, `cityscapes`, `ade20k`), else that file.
+
+        Raises:
+            ValueError: there is neither, or the file is no class table.
+            OSError: the file cannot be read.
+        """
+        shipped = {file.stem: file for file in CLASS_SETS.glob("*.csv")}
+        path = shipped.get(str(name_or_path), Path(name_or_path))
+        if not path.is_file():
+            raise ValueError(
+                f"{name_or_path}: neither a class set ({', '.join(sorted(shipped))}) nor a CSV "
+                f"file with the columns {', '.join(COLUMNS)}"
+            )
+        return cls.read(path)
+
+    @classmethod
     def read(cls, path: str | Path) -> "ClassTable":
-        """Read a CSV file with the columns `name,red,green,blue`, a row per class in id order.
+        """Read a CSV file with `COLUMNS` and perhaps `label_id`, a row per class in id order.
 
         Raises:
             ValueError: the file has other columns or a value is not a whole number.
             OSError: the file cannot be read.
         """
-        columns = ["name", "red", "green", "blue"]
         with open(path, newline="", encoding="utf-8") as lines:
             reader = csv.DictReader(lines)
-            if reader.fieldnames != columns:
+            if reader.fieldnames not in ([*COLUMNS], [*COLUMNS, LABEL_ID]):
                 raise ValueError(
-                    f"{path}: found the columns {reader.fieldnames}, expected {columns}"
+                    f"{path}: found the columns {reader.fieldnames}, expected {[*COLUMNS]}, "
+                    f"and perhaps {LABEL_ID}"
                 )
-            rows = []
+            entries = []
             for row in reader:
                 try:
-                    rows.append((row["name"], [int(row[c]) for c in columns[1:]]))
+                    red, green, blue = (int(row[column]) for column in COLUMNS[1:])
+                    label_id = int(row[LABEL_ID]) if LABEL_ID in row else None
                 except (TypeError, ValueError):
                     raise ValueError(
                         f"{path}, line {reader.line_num}: found {row}, "
-                        "expected a name and three whole numbers 0..255"
+                        "expected a name and whole numbers"
                     ) from None
+                entries.append(SegmentationClass(row["name"], (red, green, blue), label_id))
         try:
-            return cls.of(rows)
+            return cls(tuple(entries))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
 
-CAMVID = ClassTable.of(
-    [
-        ("Sky", (128, 128, 128)),
-        ("Building", (128, 0, 0)),
-        ("Pole", (192, 192, 128)),
-        ("Road", (128, 64, 128)),
-        ("Pavement", (60, 40, 222)),
-        ("Tree", (128, 128, 0)),
-        ("SignSymbol", (192, 128, 128)),
-        ("Fence", (64, 64, 128)),
-        ("Car", (64, 0, 128)),
-        ("Pedestrian", (64, 64, 0)),
-        ("Bicyclist", (0, 128, 192)),
-    ]
-)
+CAMVID = ClassTable.load("camvid")
 """The 11 classes of CamVid as SegNet groups them (Badrinarayanan et al. 2015)."""

@@ -47,6 +47,7 @@ class ModelPackage:
         training: data, licence, seed, command and whatever else a user should know.
         metrics: measured quality, with the split it was measured on.
         fingerprint: SHA-256 of the folder's content, hexadecimal.
+        label_ids: whether masks hold the classes' label ids in place of their positions.
     """
 
     path: Path
@@ -61,11 +62,26 @@ class ModelPackage:
     training: dict[str, Any]
     metrics: dict[str, Any]
     fingerprint: str
+    label_ids: bool = False
 
     @property
     def model_id(self) -> str:
-        """What rows carry: the name, for people, and the start of the fingerprint, for machines."""
-        return f"{self.name}@{self.fingerprint[:12]}"
+        """What rows carry: the name, for people, and the start of the fingerprint, for machines.
+
+        What changes the masks changes it, too.
+        """
+        variant = "+label_ids" if self.label_ids else ""
+        return f"{self.name}@{self.fingerprint[:12]}{variant}"
+
+    @property
+    def mask_values(self) -> tuple[int, ...]:
+        """The value of each class in masks, in the order of the network's outputs."""
+        return self.classes.label_ids if self.label_ids else tuple(range(len(self.classes)))
+
+    @property
+    def palette(self) -> bytes:
+        """The palette of masks: 256 RGB triples."""
+        return self.classes.palette(self.mask_values)
 
     def build_network(self) -> "keras.Model":
         """Build the Keras network of this package and load its weights.
@@ -124,7 +140,9 @@ def load_package(name_or_path: str | Path) -> ModelPackage:
             std=_per_channel("std", [_positive("std", v) for v in description["std"]]),
             classes=ClassTable(
                 tuple(
-                    SegmentationClass(str(c["name"]), _color(c["color"]))
+                    SegmentationClass(
+                        str(c["name"]), _color(c["color"]), _label_id(c.get("label_id"))
+                    )
                     for c in description["classes"]
                 )
             ),
@@ -237,6 +255,10 @@ def _per_channel(key: str, values: Any) -> tuple[float, float, float]:
 def _color(channels: Any) -> tuple[int, int, int]:
     red, green, blue = map(operator.index, channels)
     return red, green, blue
+
+
+def _label_id(value: Any) -> int | None:
+    return None if value is None else operator.index(value)
 
 
 def _read_description(path: Path) -> dict[str, Any]:

@@ -224,7 +224,7 @@ class UnitSegmenter:
         photo, ref = item.photo, item.ref
         if photo is None or logits is None:
             return item
-        palette = self._package.classes.palette
+        palette = self._package.palette
         with item.isolated():
             with item.stage(UPSAMPLE):
                 mask, pixels = logits_to_mask(logits, photo.height, photo.width)

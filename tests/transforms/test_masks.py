@@ -12,7 +12,7 @@ MASK = np.array([[0, 1, 2], [3, 10, IGNORE]], np.uint8)
 
 
 def colors_of(mask: np.ndarray) -> np.ndarray:
-    return np.frombuffer(CAMVID.palette, np.uint8).reshape(256, 3)[mask]
+    return np.frombuffer(CAMVID.palette(), np.uint8).reshape(256, 3)[mask]
 
 
 def flat(color, height=16, width=16) -> Image.Image:
@@ -30,15 +30,15 @@ def flat(color, height=16, width=16) -> Image.Image:
     ],
 )
 def test_pillow_reads_the_class_ids_and_the_whole_palette(mask):
-    image = Image.open(io.BytesIO(encode_mask(mask, CAMVID.palette)))
+    image = Image.open(io.BytesIO(encode_mask(mask, CAMVID.palette())))
     assert (image.format, image.mode, image.size) == ("PNG", "P", mask.shape[::-1])
     assert np.array_equal(np.asarray(image), mask)
-    assert bytes(image.getpalette("RGB")) == CAMVID.palette
+    assert bytes(image.getpalette("RGB")) == CAMVID.palette()
     assert np.array_equal(np.asarray(image.convert("RGB")), colors_of(mask))
 
 
 def test_opencv_reads_the_colours_of_the_classes():
-    data = np.frombuffer(encode_mask(MASK, CAMVID.palette), np.uint8)
+    data = np.frombuffer(encode_mask(MASK, CAMVID.palette()), np.uint8)
     pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     assert np.array_equal(pixels[..., 2::-1], colors_of(MASK))
 
@@ -46,12 +46,12 @@ def test_opencv_reads_the_colours_of_the_classes():
 def test_a_mask_of_few_classes_takes_little_space():
     mask = np.zeros((1000, 1000), np.uint8)
     mask[500:] = 3
-    assert len(encode_mask(mask, CAMVID.palette)) < 20_000
+    assert len(encode_mask(mask, CAMVID.palette())) < 20_000
 
 
 def test_an_overlay_is_half_photo_half_class_colour():
     road = np.full((16, 16), CAMVID.names.index("Road"), np.uint8)
-    overlay = Image.open(io.BytesIO(encode_overlay(flat((0, 0, 0)), road, CAMVID.palette)))
+    overlay = Image.open(io.BytesIO(encode_overlay(flat((0, 0, 0)), road, CAMVID.palette())))
     assert (overlay.format, overlay.size) == ("JPEG", (16, 16))
     assert np.abs(np.asarray(overlay, int) - np.array([64, 32, 64])).max() <= 3
 
@@ -61,7 +61,7 @@ def test_pixels_without_a_class_stay_as_they_are():
     mask[:, 32:] = IGNORE
     photo = flat((200, 100, 50), 32, 64)
     overlay = np.asarray(
-        Image.open(io.BytesIO(encode_overlay(photo, mask, CAMVID.palette))), dtype=int
+        Image.open(io.BytesIO(encode_overlay(photo, mask, CAMVID.palette()))), dtype=int
     )
     assert np.abs(overlay[:, 48:] - np.array([200, 100, 50])).max() <= 3
     assert np.abs(overlay[:, :16] - np.array([164, 114, 89])).max() <= 3
@@ -69,5 +69,5 @@ def test_pixels_without_a_class_stay_as_they_are():
 
 
 def test_an_overlay_of_one_pixel_is_possible():
-    data = encode_overlay(flat((9, 9, 9), 1, 1), np.zeros((1, 1), np.uint8), CAMVID.palette)
+    data = encode_overlay(flat((9, 9, 9), 1, 1), np.zeros((1, 1), np.uint8), CAMVID.palette())
     assert Image.open(io.BytesIO(data)).size == (1, 1)
