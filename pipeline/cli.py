@@ -109,6 +109,14 @@ class _RunCommand(click.Command):
     "--unit-size", type=click.IntRange(1), default=DEFAULT_UNIT_SIZE, show_default=True,
     help="Most images per work unit: the grain of commit and resume.",
 )  # fmt: skip
+@click.option(
+    "--label-ids", is_flag=True,
+    help="Write masks with the label ids of the classes' data set in place of 0, 1, 2, ...",
+)  # fmt: skip
+@click.option(
+    "--merge", metavar="FILE.csv",
+    help="Count merged classes as well; the columns class,merged say what goes into what.",
+)  # fmt: skip
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
 @click.option("--verbose", "-v", is_flag=True, help="Print what libraries say, too.")
 @click.pass_obj

@@ -49,6 +49,7 @@ class Job:
 def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
     """Add the steps of `job` to a pipeline."""
     model, classes, output = job.package.model_id, job.package.classes, job.options.output
+    merged = job.options.merged
 
     refs = pipeline | "Inputs" >> beam.Create(job.inputs) | "List" >> ListImages(output)
     plan = refs | "DropDone" >> DropDone(output, model, job.mask_folder, job.fold_case)
@@ -59,13 +60,13 @@ def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
         pipeline
         | "Output" >> beam.Create([output])
         | "AfterCommit" >> beam.WaitOn(results, removed)
-        | "CountCommitted" >> CountCommitted(model, classes)
+        | "CountCommitted" >> CountCommitted(model, classes, merged)
     )
     failed = results | "CountFailed" >> beam.FlatMap(counts_of_failures)
     skipped = plan[SKIPPED] | "CountSkipped" >> beam.Map(counts_of_skipped)
     (
         (done, failed, skipped)
         | "AllCounts" >> beam.Flatten()
-        | "Summarise" >> SummarisePixels(classes)
+        | "Summarise" >> SummarisePixels(classes, merged)
         | "WriteSummary" >> beam.Map(write_summary, output)
     )

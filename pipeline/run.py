@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any
@@ -13,6 +13,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
+from models.merging import MergedClasses
 from models.packages import ModelPackage, load_package
 from pipeline import __version__
 from pipeline.graph import Job, build_graph
@@ -37,6 +38,8 @@ class RunRequest:
         max_pixels: larger photos are refused.
         batch_size: photos per call of the network.
         unit_size: most images in a work unit.
+        label_ids: whether masks hold the label ids of the classes' data set.
+        merge: CSV file that merges classes, or None.
     """
 
     inputs: tuple[str, ...]
@@ -46,6 +49,8 @@ class RunRequest:
     max_pixels: int
     batch_size: int
     unit_size: int
+    label_ids: bool
+    merge: str | None
 
 
 def prepare(request: RunRequest, run_id: str) -> tuple[Job, list[str]]:
@@ -62,7 +67,8 @@ def prepare(request: RunRequest, run_id: str) -> tuple[Job, list[str]]:
     if storage.is_remote(request.output):
         raise ConfigurationError(f"{request.output}: this version writes to local folders only")
     output = os.path.abspath(request.output)
-    package = load_package(request.model)
+    package = replace(load_package(request.model), label_ids=request.label_ids)
+    merged = _read_merged(request.merge, package) if request.merge else None
     for spec in request.inputs:
         _check_input(spec, output)
     fold_case = _prepare_output(output)
@@ -73,6 +79,7 @@ def prepare(request: RunRequest, run_id: str) -> tuple[Job, list[str]]:
         overlay=request.overlay,
         max_pixels=request.max_pixels,
         batch_size=request.batch_size,
+        merged=merged,
     )
     job = Job(request.inputs, package, options, mask_folder, fold_case, request.unit_size)
     return job, notes
@@ -128,6 +135,8 @@ def make_record(
             "max_pixels": job.options.max_pixels,
             "batch_size": job.options.batch_size,
             "unit_size": job.unit_size,
+            "label_ids": job.package.label_ids,
+            "merged": asdict(job.options.merged) if job.options.merged else None,
             "threads": job.options.threads,
             "beam": beam_arguments,
         },
@@ -176,6 +185,15 @@ def write_record(record: dict[str, Any], output: str) -> str:
 def utc_now() -> datetime:
     """The time now, in UTC, to the second."""
     return datetime.now(timezone.utc).replace(microsecond=0)
+
+
+def _read_merged(path: str, package: ModelPackage) -> MergedClasses:
+    try:
+        return MergedClasses.read(path, package.classes)
+    except OSError as error:
+        raise ConfigurationError(f"--merge: {path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"--merge: {error}") from error
 
 
 def _check_input(spec: str, output: str) -> None:

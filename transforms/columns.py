@@ -13,6 +13,7 @@ MASK = "mask"
 MODEL = "model"
 RUN_ID = "run_id"
 PIXELS_PREFIX = "pixels_"
+MERGED_PREFIX = "merged_"
 GROUP = "group"
 
 STAGE = "stage"

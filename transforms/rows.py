@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.classes import ClassTable
+from models.merging import MergedClasses
 from transforms import columns, storage
 from transforms.records import ExtraColumn, Failure, Segmented, UnitResult
 
@@ -74,11 +75,22 @@ class PastFailure:
 
 
 def statistics_table(
-    segmented: Sequence[Segmented], classes: ClassTable, model: str, run_id: str
+    segmented: Sequence[Segmented],
+    classes: ClassTable,
+    model: str,
+    run_id: str,
+    merged: MergedClasses | None = None,
 ) -> pa.Table:
-    """The statistics rows of segmented images, in the columns of the output contract."""
+    """The statistics rows of segmented images, in the columns of the output contract.
+
+    With `merged`, the pixels of each merged class stand behind those of the classes.
+    """
     pixel_names = [columns.PIXELS_PREFIX + key for key in classes.keys]
-    fields = [*ROW_FIELDS, *(pa.field(n, pa.int64(), nullable=False) for n in pixel_names)]
+    merged_names = [columns.MERGED_PREFIX + key for key in merged.keys] if merged else []
+    fields = [
+        *ROW_FIELDS,
+        *(pa.field(n, pa.int64(), nullable=False) for n in pixel_names + merged_names),
+    ]
     fields.append(pa.field(columns.GROUP, pa.string(), nullable=False))
     rows = []
     for item in segmented:
@@ -99,6 +111,7 @@ def statistics_table(
                 columns.RUN_ID: run_id,
                 columns.GROUP: ref.group,
                 **dict(zip(pixel_names, item.pixels, strict=True)),
+                **dict(zip(merged_names, merged.merge(item.pixels) if merged else (), strict=True)),
             }
         )
     table = pa.Table.from_pylist(rows, pa.schema(fields))
@@ -131,7 +144,14 @@ def failure_table(failures: Sequence[Failure], run_id: str) -> pa.Table:
     )
 
 
-def commit(output: str, result: UnitResult, classes: ClassTable, model: str, run_id: str) -> None:
+def commit(
+    output: str,
+    result: UnitResult,
+    classes: ClassTable,
+    model: str,
+    run_id: str,
+    merged: MergedClasses | None = None,
+) -> None:
     """Write the rows of a unit whose masks are in place: failures first, then statistics.
 
     Raises:
@@ -145,7 +165,7 @@ def commit(output: str, result: UnitResult, classes: ClassTable, model: str, run
     if result.segmented:
         _write_table(
             os.path.join(output, columns.STATISTICS, f"{result.unit_id}.parquet"),
-            statistics_table(result.segmented, classes, model, run_id),
+            statistics_table(result.segmented, classes, model, run_id, merged),
         )
 
 

@@ -21,6 +21,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
 from models.inputs import network_shape
+from models.merging import MergedClasses
 from models.packages import ModelPackage
 from models.upsampling import logits_to_mask
 from transforms import masks, names, photos, planning, progress, rows, shards, storage
@@ -59,6 +60,7 @@ class SegmentOptions:
         max_pixels: larger photos are refused.
         batch_size: photos per call of the network.
         threads: threads that decode ahead, and as many that encode behind.
+        merged: what to merge the classes to besides.
     """
 
     output: str
@@ -67,6 +69,7 @@ class SegmentOptions:
     max_pixels: int = photos.DEFAULT_MAX_PIXELS
     batch_size: int = DEFAULT_BATCH_SIZE
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    merged: MergedClasses | None = None
 
 
 @dataclass
@@ -119,6 +122,7 @@ class UnitSegmenter:
         self._shape_for = partial(
             network_shape, input_width=package.input_width, input_height=package.input_height
         )
+        self._mask_values = np.array(package.mask_values, np.uint8)
         self._ahead = ThreadPoolExecutor(options.threads, "decode")
         self._behind = ThreadPoolExecutor(options.threads, "encode")
 
@@ -157,6 +161,7 @@ class UnitSegmenter:
             self._package.classes,
             self._package.model_id,
             self._options.run_id,
+            self._options.merged,
         )
         measure(COMMIT + MICROSECONDS, (time.perf_counter() - start) * 1e6)
         return result
@@ -229,6 +234,8 @@ class UnitSegmenter:
             with item.stage(UPSAMPLE):
                 mask, pixels = logits_to_mask(logits, photo.height, photo.width)
             with item.stage(ENCODE):
+                if self._package.label_ids:
+                    mask = self._mask_values[mask]
                 files = {ref.mask: masks.encode_mask(mask, palette)}
                 if item.data is not None:
                     original = photos.decode_full(item.data, self._options.max_pixels)

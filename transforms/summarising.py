@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import apache_beam as beam
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
 from models.classes import ClassTable
+from models.merging import MergedClasses
 from transforms import columns, rows, storage
 from transforms.records import ImageRef, UnitResult
 
@@ -23,8 +25,12 @@ COUNTERS = "citymask.summarising"
 
 CSV_COLUMNS = (
     "group", "images_done", "images_failed", "images_skipped",
-    "class", "pixels", "fraction", "images",
+    "class", "pixels", "fraction", "images", "level",
 )  # fmt: skip
+
+CLASSES = "classes"
+MERGED = "merged"
+"""Levels of a summary: the model's classes, and what a mapping makes of them."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class GroupCounts:
         skipped: images that this run found done already; they are among `done`.
         pixels: pixels per class in the order of the ids; empty where no image is done.
         images: images that show the class, in the same order.
+        merged_images: images that show the merged class, in the order of the mapping.
     """
 
     group: str
@@ -46,6 +53,7 @@ class GroupCounts:
     skipped: int = 0
     pixels: tuple[int, ...] = ()
     images: tuple[int, ...] = ()
+    merged_images: tuple[int, ...] = ()
 
     def __add__(self, other: "GroupCounts") -> "GroupCounts":
         return GroupCounts(
@@ -55,6 +63,7 @@ class GroupCounts:
             self.skipped + other.skipped,
             _add(self.pixels, other.pixels),
             _add(self.images, other.images),
+            _add(self.merged_images, other.merged_images),
         )
 
 
@@ -65,6 +74,7 @@ class Summary:
     classes: ClassTable
     archive: GroupCounts = GroupCounts("")
     groups: dict[str, GroupCounts] = field(default_factory=dict)
+    merged: MergedClasses | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document of `summary.json`."""
@@ -78,26 +88,23 @@ class Summary:
         writer.writerow(CSV_COLUMNS)
         for counts in (self.archive, *(self.groups[name] for name in sorted(self.groups))):
             images = (counts.group, counts.done, counts.failed, counts.skipped)
-            for entry in self._entry(counts)["classes"]:
-                writer.writerow((*images, *entry.values()))
+            document = self._entry(counts)
+            for level in (CLASSES, MERGED):
+                for entry in document.get(level, ()):
+                    writer.writerow((*images, *entry.values(), level))
         return text.getvalue()
 
     def _entry(self, counts: GroupCounts) -> dict[str, Any]:
         zeros = (0,) * len(self.classes)
-        pixels, images = counts.pixels or zeros, counts.images or zeros
-        total = sum(pixels)
-        return {
+        pixels = counts.pixels or zeros
+        entry = {
             "images": {"done": counts.done, "failed": counts.failed, "skipped": counts.skipped},
-            "classes": [
-                {
-                    "name": name,
-                    "pixels": n,
-                    "fraction": n / total if total else 0.0,
-                    "images": shown,
-                }
-                for name, n, shown in zip(self.classes.names, pixels, images, strict=True)
-            ],
+            CLASSES: _shares(self.classes.names, pixels, counts.images or zeros),
         }
+        if self.merged:
+            shown = counts.merged_images or (0,) * len(self.merged.names)
+            entry[MERGED] = _shares(self.merged.names, self.merged.merge(pixels), shown)
+        return entry
 
 
 def counts_of_result(result: UnitResult) -> Iterator[GroupCounts]:
@@ -119,7 +126,9 @@ def counts_of_skipped(ref: ImageRef) -> GroupCounts:
     return GroupCounts(ref.group, skipped=1)
 
 
-def counts_of_file(file: str, model: str, classes: ClassTable) -> Iterator[GroupCounts]:
+def counts_of_file(
+    file: str, model: str, classes: ClassTable, merged: MergedClasses | None = None
+) -> Iterator[GroupCounts]:
     """The counts of the rows of `model` in a statistics file, an entry per group."""
     names = [columns.PIXELS_PREFIX + key for key in classes.keys]
     if not set(names) <= set(pq.read_schema(file).names):
@@ -127,9 +136,13 @@ def counts_of_file(file: str, model: str, classes: ClassTable) -> Iterator[Group
     table = pq.read_table(
         file, columns=[columns.GROUP, *names], filters=[(columns.MODEL, "==", model)]
     )
+    images, merged_images = (f"{columns.IMAGE}:", f"{columns.IMAGE}:{MERGED}:")
     for name in names:
-        shown = pc.cast(pc.greater(table[name], 0), pa.int64())
-        table = table.append_column(f"images:{name}", shown)
+        table = table.append_column(images + name, _shown(table[name]))
+    for position, name in enumerate(merged.names if merged else ()):
+        members = [n for n, m in zip(names, merged.members, strict=True) if m == position]
+        pixels = reduce(pc.add, (table[member] for member in members))
+        table = table.append_column(merged_images + name, _shown(pixels))
     sums = [(name, "sum") for name in table.column_names if name != columns.GROUP]
     grouped = table.group_by(columns.GROUP).aggregate([([], "count_all"), *sums])
     for row in grouped.to_pylist():
@@ -137,7 +150,10 @@ def counts_of_file(file: str, model: str, classes: ClassTable) -> Iterator[Group
             row[columns.GROUP],
             done=row["count_all"],
             pixels=tuple(row[f"{name}_sum"] for name in names),
-            images=tuple(row[f"images:{name}_sum"] for name in names),
+            images=tuple(row[f"{images}{name}_sum"] for name in names),
+            merged_images=tuple(
+                row[f"{merged_images}{name}_sum"] for name in (merged.names if merged else ())
+            ),
         )
 
 
@@ -147,9 +163,11 @@ class SummarisePixels(beam.PTransform):
 
     Attributes:
         classes: the classes that the counts are of.
+        merged: what to merge them to besides.
     """
 
     classes: ClassTable
+    merged: MergedClasses | None = None
 
     def expand(self, counts: beam.PCollection[GroupCounts]) -> beam.PCollection[Summary]:
         return (
@@ -158,7 +176,7 @@ class SummarisePixels(beam.PTransform):
             | "AddPerGroup" >> beam.CombinePerKey(_add_counts)
             | "Groups" >> beam.Values()
             | "Collect" >> beam.combiners.ToList()
-            | "Summary" >> beam.Map(_summary, self.classes).with_output_types(Summary)
+            | "Summary" >> beam.Map(_summary, self.classes, self.merged).with_output_types(Summary)
         )
 
 
@@ -169,17 +187,19 @@ class CountCommitted(beam.PTransform):
     Attributes:
         model: the `model_id` whose rows count.
         classes: its classes.
+        merged: what to merge them to besides.
     """
 
     model: str
     classes: ClassTable
+    merged: MergedClasses | None = None
 
     def expand(self, outputs: beam.PCollection[str]) -> beam.PCollection[GroupCounts]:
         return (
             outputs
             | "FindRows" >> beam.FlatMap(rows.parquet_files, columns.STATISTICS)
             | "SpreadRowFiles" >> beam.Reshuffle()
-            | "CountRows" >> beam.FlatMap(_count_file, self.model, self.classes)
+            | "CountRows" >> beam.FlatMap(_count_file, self.model, self.classes, self.merged)
         )
 
 
@@ -226,9 +246,26 @@ def _add_counts(counts: Iterable[GroupCounts]) -> GroupCounts:
     return sum(others, first)
 
 
-def _summary(groups: Sequence[GroupCounts], classes: ClassTable) -> Summary:
+def _summary(
+    groups: Sequence[GroupCounts], classes: ClassTable, merged: MergedClasses | None
+) -> Summary:
     archive = sum(groups, GroupCounts(""))
-    return Summary(classes, archive, {counts.group: counts for counts in groups})
+    return Summary(classes, archive, {counts.group: counts for counts in groups}, merged)
+
+
+def _shares(
+    names: Sequence[str], pixels: Sequence[int], images: Sequence[int]
+) -> list[dict[str, Any]]:
+    total = sum(pixels)
+    return [
+        {"name": name, "pixels": n, "fraction": n / total if total else 0.0, "images": shown}
+        for name, n, shown in zip(names, pixels, images, strict=True)
+    ]
+
+
+def _shown(pixels: pa.ChunkedArray) -> pa.ChunkedArray:
+    """1 for an image that shows the class, else 0."""
+    return pc.cast(pc.greater(pixels, 0), pa.int64())
 
 
 def _replaced(joined: tuple[str, dict[str, Iterable]]) -> Iterator[tuple[str, str]]:
@@ -247,7 +284,9 @@ def _drop_rows(item: tuple[str, Iterable[str]]) -> str:
     return file
 
 
-def _count_file(file: str, model: str, classes: ClassTable) -> Iterator[GroupCounts]:
-    for counts in counts_of_file(file, model, classes):
+def _count_file(
+    file: str, model: str, classes: ClassTable, merged: MergedClasses | None
+) -> Iterator[GroupCounts]:
+    for counts in counts_of_file(file, model, classes, merged):
         Metrics.counter(COUNTERS, "rows_counted").inc(counts.done)
         yield counts

@@ -1,0 +1,73 @@
+"""Merged classes: a mapping from a model's classes to fewer, for statistics at both levels."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.classes import ClassTable, SegmentationClass
+
+COLUMNS = ("class", "merged")
+
+
+@dataclass(frozen=True)
+class MergedClasses:
+    """Which class goes into which merged class; every class goes into one.
+
+    Attributes:
+        names: names of the merged classes, in the order in which a class of theirs comes first.
+        members: for each class id, the position of its merged class.
+    """
+
+    names: tuple[str, ...]
+    members: tuple[int, ...]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names as they stand in column names."""
+        return tuple(SegmentationClass(name, (0, 0, 0)).key for name in self.names)
+
+    def merge(self, pixels: Sequence[int]) -> tuple[int, ...]:
+        """Add up the pixels of each class to those of each merged class."""
+        sums = [0] * len(self.names)
+        for member, count in zip(self.members, pixels, strict=True):
+            sums[member] += count
+        return tuple(sums)
+
+    @classmethod
+    def read(cls, path: str | Path, classes: ClassTable) -> "MergedClasses":
+        """Read a CSV file with the columns `class,merged`; a class without a row stays as it is.
+
+        Raises:
+            ValueError: other columns, an unknown class, a class given twice, an empty name.
+            OSError: the file cannot be read.
+        """
+        merged: dict[str, str] = {}
+        with open(path, newline="", encoding="utf-8") as lines:
+            reader = csv.DictReader(lines)
+            if reader.fieldnames != [*COLUMNS]:
+                raise ValueError(
+                    f"{path}: found the columns {reader.fieldnames}, expected {[*COLUMNS]}"
+                )
+            for row in reader:
+                name, target = row["class"], (row["merged"] or "").strip()
+                problem = (
+                    f"unknown class {name!r}; the model has {', '.join(classes.names)}"
+                    if name not in classes.names
+                    else f"class {name!r} is given twice; name each class once"
+                    if name in merged
+                    else f"class {name!r} goes nowhere; give the name of a merged class"
+                    if not target
+                    else None
+                )
+                if problem:
+                    raise ValueError(f"{path}, line {reader.line_num}: {problem}")
+                merged[name] = target
+        targets = [merged.get(name, name) for name in classes.names]
+        table = cls(tuple(dict.fromkeys(targets)), ())
+        if len(set(table.keys)) < len(table.keys):
+            raise ValueError(
+                f"{path}: merged classes {', '.join(table.names)} have equal column names "
+                f"({', '.join(table.keys)}); choose names that differ in letters or digits"
+            )
+        return cls(table.names, tuple(map(table.names.index, targets)))
