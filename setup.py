@@ -33,6 +33,7 @@ setup(
     extras_require={
         "test": [
             "pytest>=8,<10",
+            "cityscapesScripts>=2.3,<3",
             "duckdb>=1.1",
             "opencv-python-headless>=4.10",
             "pandas>=2.2",

@@ -5,6 +5,8 @@ mIoU, pixel accuracy, mean class accuracy and frequency-weighted IoU are those o
 border mIoU is the mIoU of the pixels near a class border, the "trimap" of Kohli et al., "Robust
 Higher Order Potentials for Enforcing Label Consistency" (IJCV 2009): it shows how much detail
 survives.
+
+Nothing here needs a network but `measure` and `evaluate`: only they import Keras.
 """
 
 from __future__ import annotations
@@ -19,11 +21,11 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from models.classes import IGNORE, ClassTable
-from models.datasets import LabelledPhotos, list_split, read_sample
 from models.inputs import network_shape, resize
 from models.upsampling import logits_to_mask
 
 if TYPE_CHECKING:
+    from models.datasets import LabelledPhotos
     from models.packages import ModelPackage
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -32,14 +34,47 @@ Predict = Callable[[np.ndarray], np.ndarray]
 BORDER_DISTANCE = 3
 """Pixels this near to another class count as near a border."""
 
+NO_CLASS = "no class"
+"""Name of the confusion matrix's last column."""
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Pixels of some photos by class in the label and in the mask; counts add up.
+
+    Attributes:
+        confusion: as `confusion_matrix` gives it.
+        border_confusion: the same of the pixels near a class border.
+        images: number of photos.
+    """
+
+    confusion: np.ndarray
+    border_confusion: np.ndarray
+    images: int
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.confusion + other.confusion,
+            self.border_confusion + other.border_confusion,
+            self.images + other.images,
+        )
+
+    @classmethod
+    def nothing(cls, classes: int) -> Counts:
+        """The counts of no photo."""
+        zeros = np.zeros((classes, classes + 1), np.int64)
+        return cls(zeros, zeros, 0)
+
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
     """Quality over one split, as fractions 0..1; what is named without a class is a mean or sum.
 
+    A labelled pixel that has no class in the mask counts as wrong: its class was missed.
+
     Attributes:
         names: class names in the order of the ids.
-        confusion: pixels by class in the label (row) and in the mask (column), int64.
+        confusion: as `confusion_matrix` gives it.
         border_confusion: the same of the pixels near a class border.
         images: number of photos.
 
@@ -55,6 +90,11 @@ class Metrics:
     def __post_init__(self) -> None:
         if not self.confusion.any():
             raise ValueError(f"the labels of {self.images} photos hold no pixel with a class")
+
+    @classmethod
+    def of(cls, classes: ClassTable, counts: Counts) -> Metrics:
+        """The metrics that counts give."""
+        return cls(classes.names, counts.confusion, counts.border_confusion, counts.images)
 
     @property
     def ious(self) -> tuple[float | None, ...]:
@@ -109,25 +149,29 @@ class Metrics:
         }
 
     def write_confusion_csv(self, path: str | Path) -> None:
-        """Write the confusion matrix as a table: a row per class of the labels."""
+        """Write the confusion matrix as a table: a row per class of the labels.
+
+        The column `no class` is there only if the masks have such pixels.
+        """
+        columns, confusion = self._shown_confusion()
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["label", *self.names])
-            for name, row in zip(self.names, self.confusion.tolist(), strict=True):
+            writer.writerow(["label", *columns])
+            for name, row in zip(self.names, confusion.tolist(), strict=True):
                 writer.writerow([name, *row])
 
     def write_confusion_chart(self, path: str | Path) -> None:
         """Draw the confusion matrix, each row as shares of the label's pixels."""
         from matplotlib.figure import Figure
 
-        shares = self.confusion / np.maximum(self.confusion.sum(axis=1, keepdims=True), 1)
+        columns, confusion = self._shown_confusion()
+        shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
         side = 2.5 + 0.5 * len(self.names)
         figure = Figure(figsize=(side + 1, side), layout="constrained")
         axes = figure.add_subplot()
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        ticks = range(len(self.names))
-        axes.set_xticks(ticks, self.names, rotation=90)
-        axes.set_yticks(ticks, self.names)
+        axes.set_xticks(range(len(columns)), columns, rotation=90)
+        axes.set_yticks(range(len(self.names)), self.names)
         axes.set_xlabel("class in the mask")
         axes.set_ylabel("class in the label")
         if len(self.names) <= 30:
@@ -140,15 +184,43 @@ class Metrics:
         figure.colorbar(image, label="share of the label's pixels", shrink=0.8)
         figure.savefig(path, dpi=120)
 
+    def _shown_confusion(self) -> tuple[tuple[str, ...], np.ndarray]:
+        """Column names and the confusion matrix, without a column of no class that is empty."""
+        if self.confusion[:, len(self.names) :].any():
+            return (*self.names, NO_CLASS), self.confusion
+        return self.names, self.confusion[:, : len(self.names)]
+
+
+def count_pixels(label: np.ndarray, mask: np.ndarray, classes: int) -> Counts:
+    """The counts of one photo; takes and raises what `confusion_matrix` does."""
+    confusion, border = confusion_matrix(label, mask, classes), near_border(label)
+    return Counts(confusion, confusion_matrix(label[border], mask[border], classes), 1)
+
 
 def confusion_matrix(label: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
-    """Count pixels by class in the label (row) and in the mask (column): int64 (classes, classes).
+    """Count pixels by class in the label (row) and in the mask (column).
 
-    Pixels with `IGNORE` in the label are left out.
+    Args:
+        label: class ids, uint8; pixels with `IGNORE` are left out.
+        mask: class ids or `IGNORE`, uint8 of the label's shape.
+        classes: number of classes.
+
+    Returns:
+        int64 (classes, classes + 1); the last column holds the pixels with `IGNORE` in the mask.
+
+    Raises:
+        ValueError: the mask holds a value that is neither; the message does not name the mask.
     """
+    outside = np.unique(mask[(mask >= classes) & (mask != IGNORE)])
+    if outside.size:
+        raise ValueError(
+            f"holds {outside.tolist()}; expected class ids 0..{classes - 1}, or {IGNORE} for no "
+            "class. Fix the mask or the class table"
+        )
     labelled = label != IGNORE
-    pairs = label[labelled].astype(np.int64) * classes + mask[labelled]
-    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    columns = np.where(mask == IGNORE, classes, mask)[labelled]
+    pairs = label[labelled].astype(np.int64) * (classes + 1) + columns
+    return np.bincount(pairs, minlength=classes * (classes + 1)).reshape(classes, classes + 1)
 
 
 def near_border(label: np.ndarray, distance: int = BORDER_DISTANCE) -> np.ndarray:
@@ -169,17 +241,16 @@ def measure(
     input_width: int,
 ) -> Metrics:
     """Segment `photos` as the pipeline does and compare the full-size masks with the labels."""
-    confusion = np.zeros((len(classes), len(classes)), np.int64)
-    border_confusion = np.zeros_like(confusion)
+    from models.datasets import read_sample
+
+    counts = Counts.nothing(len(classes))
     for index in range(len(photos)):
         image, label = read_sample(photos, index)
         shape = network_shape(image.width, image.height, input_width, input_height)
         logits = predict(resize(image, shape)[np.newaxis])[0]
         mask, _ = logits_to_mask(logits, *label.shape)
-        border = near_border(label)
-        confusion += confusion_matrix(label, mask, len(classes))
-        border_confusion += confusion_matrix(label[border], mask[border], len(classes))
-    return Metrics(classes.names, confusion, border_confusion, len(photos))
+        counts += count_pixels(label, mask, len(classes))
+    return Metrics.of(classes, counts)
 
 
 def evaluate(package: ModelPackage, data_dir: str | Path, split: str) -> Metrics:
@@ -187,6 +258,7 @@ def evaluate(package: ModelPackage, data_dir: str | Path, split: str) -> Metrics
 
     Raises ValueError where photos or labels are missing or do not fit the package's classes.
     """
+    from models.datasets import list_split
     from models.engines import load_engine
 
     photos = list_split(data_dir, split, len(package.classes))
@@ -196,7 +268,7 @@ def evaluate(package: ModelPackage, data_dir: str | Path, split: str) -> Metrics
 
 def _ious(confusion: np.ndarray) -> tuple[float | None, ...]:
     right = np.diagonal(confusion)
-    union = confusion.sum(axis=0) + confusion.sum(axis=1) - right
+    union = confusion.sum(axis=0)[: right.size] + confusion.sum(axis=1) - right
     return tuple(float(r / u) if u else None for r, u in zip(right, union, strict=True))
 
 

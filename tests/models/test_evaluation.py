@@ -1,5 +1,7 @@
+import copy
 import json
 
+import cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling as cityscapes  # noqa: N813
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -7,14 +9,27 @@ from PIL import Image
 
 from models.classes import IGNORE, ClassTable
 from models.datasets import list_split
-from models.evaluation import Metrics, confusion_matrix, evaluate, measure, near_border
+from models.evaluation import (
+    Counts,
+    Metrics,
+    confusion_matrix,
+    count_pixels,
+    evaluate,
+    measure,
+    near_border,
+)
 from models.packages import load_package
 
 CLASSES = ClassTable.of([("Road", (1, 0, 0)), ("Sky", (2, 0, 0)), ("Tram", (3, 0, 0))])
 
 
-def metrics_of(confusion):
-    return Metrics(CLASSES.names, confusion, np.zeros_like(confusion), 1)
+def metrics_of(confusion, names=CLASSES.names):
+    return Metrics(names, confusion, np.zeros_like(confusion), 1)
+
+
+def without_misses(confusion):
+    """A confusion matrix of masks in which every pixel has a class."""
+    return np.pad(confusion, ((0, 0), (0, 1)))
 
 
 def test_metrics_are_those_of_counting_pixel_by_pixel():
@@ -41,7 +56,9 @@ def test_metrics_agree_with_scikit_learn():
     label[:5] = IGNORE
     metrics = metrics_of(confusion_matrix(label, mask, 3))
     truth, found = label[label != IGNORE], mask[label != IGNORE]
-    np.testing.assert_array_equal(metrics.confusion, sklearn.metrics.confusion_matrix(truth, found))
+    np.testing.assert_array_equal(
+        metrics.confusion, without_misses(sklearn.metrics.confusion_matrix(truth, found))
+    )
     assert metrics.ious == pytest.approx(sklearn.metrics.jaccard_score(truth, found, average=None))
     assert metrics.dices == pytest.approx(sklearn.metrics.f1_score(truth, found, average=None))
     assert metrics.pixel_accuracy == pytest.approx(sklearn.metrics.accuracy_score(truth, found))
@@ -53,6 +70,78 @@ def test_metrics_agree_with_scikit_learn():
     )
 
 
+def test_metrics_agree_with_the_scripts_of_cityscapes(tmp_path):
+    """Value 255 in a mask is their label 0, "unlabeled": also a miss of the label's class."""
+    evaluated = [label for label in cityscapes.labels if label.id >= 0 and not label.ignoreInEval]
+    ids, names = [label.id for label in evaluated], tuple(label.name for label in evaluated)
+    to_cityscapes = np.zeros(256, np.uint8)
+    to_cityscapes[: len(ids)] = ids
+    random = np.random.default_rng(2)
+    counts, files = Counts.nothing(len(ids)), []
+    for photo in range(2):
+        label, mask = random.integers(0, len(ids) - 1, (2, 60, 80)).astype(np.uint8)
+        mask = np.where(random.random(label.shape) < 0.5, label, mask)
+        label[:7], mask[:, 70:] = IGNORE, IGNORE
+        counts += count_pixels(label, mask, len(ids))
+        files.append([tmp_path / f"{name}{photo}.png" for name in ("mask", "label")])
+        for pixels, file in zip((mask, label), files[-1], strict=True):
+            Image.fromarray(to_cityscapes[pixels]).save(file)
+    settings = copy.copy(cityscapes.args)
+    settings.evalInstLevelScore, settings.JSONOutput, settings.quiet = False, False, True
+    theirs = cityscapes.evaluateImgLists(*map(list, zip(*files, strict=True)), settings)
+
+    ours = metrics_of(counts.confusion, names)
+    confusion = np.array(theirs["confMatrix"])[ids]
+    np.testing.assert_array_equal(ours.confusion, confusion[:, [*ids, 0]])
+    assert ours.confusion[:, -1].sum() == 2 * 53 * 10
+    for name, iou in zip(names, ours.ious, strict=True):
+        expected = np.nan if iou is None else iou
+        assert theirs["classScores"][name] == pytest.approx(expected, nan_ok=True)
+    assert ours.ious[-1] is None
+    assert ours.miou == pytest.approx(theirs["averageScoreClasses"])
+
+
+def test_pixels_without_a_class_in_the_mask_are_misses_of_the_class_in_the_label():
+    label = np.uint8([[0, 0, 0, 0], [1, 1, IGNORE, IGNORE]])
+    mask = np.uint8([[0, 0, IGNORE, 1], [1, 1, IGNORE, 0]])
+    metrics = metrics_of(confusion_matrix(label, mask, 3))
+    assert metrics.confusion.tolist() == [[2, 1, 0, 1], [0, 2, 0, 0], [0, 0, 0, 0]]
+    assert metrics.ious == (2 / 4, 2 / 3, None)
+    assert metrics.pixel_accuracy == 4 / 6
+    assert metrics.mean_class_accuracy == (2 / 4 + 1) / 2
+
+
+def test_masks_without_any_class_are_all_wrong():
+    label = np.zeros((2, 2), np.uint8)
+    metrics = metrics_of(confusion_matrix(label, label + IGNORE, 3))
+    assert metrics.miou == metrics.pixel_accuracy == metrics.mean_class_accuracy == 0
+
+
+@pytest.mark.parametrize("value", [3, 254])
+def test_a_mask_value_outside_the_class_table_is_an_error_wherever_it_is(value):
+    label = np.full((2, 2), IGNORE, np.uint8)
+    mask = np.uint8([[0, value], [IGNORE, 2]])
+    with pytest.raises(ValueError, match=rf"holds \[{value}\]; expected class ids 0..2, or 255"):
+        confusion_matrix(label, mask, 3)
+
+
+def test_a_table_of_255_classes_leaves_a_value_for_no_class():
+    label = np.uint8([[254, 254, 0]])
+    confusion = confusion_matrix(label, np.uint8([[254, IGNORE, 254]]), 255)
+    assert confusion.shape == (255, 256)
+    assert confusion[254, 254] == confusion[254, 255] == confusion[0, 254] == 1
+
+
+def test_counts_of_photos_add_up():
+    random = np.random.default_rng(3)
+    label, mask = random.integers(0, 3, (2, 20, 30)).astype(np.uint8)
+    halves = [count_pixels(label[rows], mask[rows], 3) for rows in (slice(10), slice(10, 20))]
+    total = sum(halves, Counts.nothing(3))
+    np.testing.assert_array_equal(total.confusion, confusion_matrix(label, mask, 3))
+    assert total.images == 2
+    assert 0 < total.border_confusion.sum() <= total.confusion.sum()
+
+
 def test_border_pixels_are_those_with_another_class_within_three_pixels():
     label = np.zeros((9, 20), np.uint8)
     label[:, 10:] = 1
@@ -61,7 +150,7 @@ def test_border_pixels_are_those_with_another_class_within_three_pixels():
 
 
 def test_confusion_is_written_as_a_table_and_a_chart(tmp_path):
-    metrics = metrics_of(np.array([[7, 1, 0], [2, 5, 0], [0, 0, 4]]))
+    metrics = metrics_of(without_misses(np.array([[7, 1, 0], [2, 5, 0], [0, 0, 4]])))
     metrics.write_confusion_csv(tmp_path / "confusion.csv")
     assert (tmp_path / "confusion.csv").read_text() == (
         "label,Road,Sky,Tram\nRoad,7,1,0\nSky,2,5,0\nTram,0,0,4\n"
@@ -71,8 +160,19 @@ def test_confusion_is_written_as_a_table_and_a_chart(tmp_path):
         assert chart.format == "PNG" and chart.width > 300
 
 
+def test_confusion_shows_pixels_without_a_class_where_there_are_any(tmp_path):
+    metrics = metrics_of(np.array([[7, 1, 0, 0], [2, 5, 0, 3], [0, 0, 4, 0]]))
+    metrics.write_confusion_csv(tmp_path / "confusion.csv")
+    assert (tmp_path / "confusion.csv").read_text() == (
+        "label,Road,Sky,Tram,no class\nRoad,7,1,0,0\nSky,2,5,0,3\nTram,0,0,4,0\n"
+    )
+    metrics.write_confusion_chart(tmp_path / "confusion.png")
+    with Image.open(tmp_path / "confusion.png") as chart:
+        assert chart.format == "PNG"
+
+
 def test_class_that_occurs_nowhere_has_no_iou_and_does_not_lower_the_mean():
-    metrics = metrics_of(np.diag([5, 3, 0]))
+    metrics = metrics_of(without_misses(np.diag([5, 3, 0])))
     assert metrics.ious == (1, 1, None)
     assert metrics.miou == metrics.mean_class_accuracy == metrics.pixel_accuracy == 1
 
