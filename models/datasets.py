@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from models.classes import IGNORE
+from models.inputs import normalise
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 LABEL_SUFFIX = ".png"
@@ -188,12 +189,6 @@ def random_color(
     sigma = 255 * random.uniform(0, settings.noise)
     grain = random.standard_normal(pixels.shape, np.float32) * np.float32(sigma)
     return np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8)
-
-
-def normalise(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """Turn uint8 RGB (..., 3) into float32 (x / 255 - mean) / std."""
-    scale, shift = 1 / (255 * np.asarray(std)), np.asarray(mean) / np.asarray(std)
-    return pixels * scale.astype(np.float32) - shift.astype(np.float32)
 
 
 class TrainingBatches(keras.utils.PyDataset):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from models.inputs import normalise
+
 if TYPE_CHECKING:
     from models.packages import ModelPackage
 
@@ -63,6 +65,26 @@ class TensorFlowEngine:
         return convert_variables_to_constants_v2(logits.get_concrete_function())
 
 
+class KerasEngine:
+    """The network as Keras runs it, for Keras' other backends (`KERAS_BACKEND=jax`).
+
+    Args:
+        package: the model to run. Its weights are read here.
+
+    Raises:
+        PackageError: the weights do not fit the package's description.
+    """
+
+    def __init__(self, package: "ModelPackage"):
+        self._network = package.build_network()
+        self._package = package
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """See `Engine.predict`."""
+        pixels = normalise(images, self._package.mean, self._package.std)
+        return np.asarray(self._network.predict_on_batch(pixels), np.float32)
+
+
 def load_engine(package: "ModelPackage") -> Engine:
     """The engine for `package` on this machine.
 
@@ -70,7 +92,11 @@ def load_engine(package: "ModelPackage") -> Engine:
         PackageError: the weights do not fit the package's description.
     """
     import_tensorflow()
-    return TensorFlowEngine(package)
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        return TensorFlowEngine(package)
+    return KerasEngine(package)
 
 
 def import_tensorflow() -> None:

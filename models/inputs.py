@@ -1,6 +1,7 @@
 """From a photo of any size to one of a few network input shapes."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -35,3 +36,9 @@ def resize(image: Image.Image, shape: tuple[int, int]) -> np.ndarray:
     height, width = shape
     resized = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
     return np.asarray(resized, dtype=np.uint8)
+
+
+def normalise(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """Turn uint8 RGB (..., 3) into float32 (x / 255 - mean) / std."""
+    scale, shift = 1 / (255 * np.asarray(std)), np.asarray(mean) / np.asarray(std)
+    return pixels * scale.astype(np.float32) - shift.astype(np.float32)

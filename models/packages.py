@@ -74,6 +74,11 @@ class ModelPackage:
         return f"{self.name}@{self.fingerprint[:12]}{variant}"
 
     @property
+    def bytes(self) -> int:
+        """Size of the weights file."""
+        return (self.path / WEIGHTS_FILE).stat().st_size
+
+    @property
     def mask_values(self) -> tuple[int, ...]:
         """The value of each class in masks, in the order of the network's outputs."""
         return self.classes.label_ids if self.label_ids else tuple(range(len(self.classes)))

@@ -21,17 +21,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from models.classes import IGNORE, ClassTable
+from models.classes import ClassTable
 from models.datasets import (
     Augmentation,
     LabelledPhotos,
     TrainingBatches,
     count_classes,
     list_split,
-    normalise,
 )
+from models.engines import load_engine
 from models.evaluation import BORDER_DISTANCE, Metrics, evaluate, measure
-from models.inputs import SHAPE_MULTIPLE
+from models.inputs import SHAPE_MULTIPLE, normalise
 from models.networks import build_network
 from models.networks.efficientnet_lite import (
     IMAGENET_MEAN,
@@ -39,6 +39,7 @@ from models.networks.efficientnet_lite import (
     load_imagenet_weights,
 )
 from models.packages import ModelPackage, load_package, write_package
+from models.speed import images_per_second, machine
 
 CROP_SHARE = 0.75
 """Side of a training crop against that of the network's input."""
@@ -257,8 +258,12 @@ def write_trained_package(
             metrics=metrics,
         )
 
-    metrics = evaluate(write({}), config.data_dir, "val")
-    return write({"split": "val", **metrics.to_dict()})
+    package = write({})
+    metrics = evaluate(package, config.data_dir, "val").to_dict()
+    speed = images_per_second(load_engine(package), config.input_height, config.input_width)
+    return write(
+        {"split": "val", **metrics, "images_per_second": round(speed, 1), "machine": machine()}
+    )
 
 
 def draw_curves(log: str | Path, path: str | Path) -> None:

@@ -23,7 +23,10 @@ from rich.text import Text
 from transforms import progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from models.evaluation import Metrics
+    from models.packages import ModelPackage
 
 QUIET, NORMAL, VERBOSE = range(3)
 
@@ -141,6 +144,40 @@ def print_metrics(metrics: "Metrics") -> None:
         f"frequency-weighted IoU {metrics.frequency_weighted_iou:.4f}, "
         + (f"border mIoU {metrics.border_miou:.4f}, " if metrics.border_miou is not None else "")
         + f"{metrics.images} images",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def print_models(packages: "Sequence[ModelPackage]") -> None:
+    """Print what models there are, with the quality and speed that their packages state."""
+    console = Console()
+    table = Table(header_style="bold")
+    for column in ("model", "network", "width"):
+        table.add_column(column)
+    for column in ("input", "classes", "size", "mIoU", "images/s"):
+        table.add_column(column, justify="right")
+    for package in packages:
+        metrics = package.metrics
+        table.add_row(
+            package.name,
+            package.architecture,
+            f"{package.width:g}",
+            f"{package.input_width}x{package.input_height}",
+            str(len(package.classes)),
+            f"{package.bytes / 1e6:.1f} MB",
+            f"{metrics['miou']:.3f}",
+            f"{metrics['images_per_second']:.0f}",
+        )
+    console.print(table)
+    classes: dict[str, list[str]] = {}
+    for package in packages:
+        classes.setdefault(", ".join(package.classes.names), []).append(package.name)
+    for names, models in classes.items():
+        console.print(Text(f"Classes of {', '.join(models)}: {names}"), soft_wrap=True)
+    machines = sorted({package.metrics["machine"] for package in packages})
+    console.print(
+        f"mIoU on the val split. images/s: the network alone, on {' and '.join(machines)}.",
         highlight=False,
         soft_wrap=True,
     )

@@ -9,10 +9,10 @@ from models.datasets import (
     augment,
     count_classes,
     list_split,
-    normalise,
     random_scale_and_crop,
     read_sample,
 )
+from models.inputs import normalise
 
 CLASSES = 3
 AUGMENTATION = Augmentation(frame=(48, 64), crop=(32, 32))

@@ -7,15 +7,17 @@ import pytest
 from PIL import Image
 
 from models.classes import IGNORE, ClassTable
-from models.evaluation import evaluate
-from models.networks import ARCHITECTURES
+from models.evaluation import evaluate, near_border
+from models.networks import ARCHITECTURES, build_network
 from models.packages import load_package
 from models.training import (
     TrainingConfig,
     _EpochKeeper,
+    _near_border,
     class_weights,
-    train,
+    copy_layers,
     segmentation_loss,
+    train,
     write_trained_package,
 )
 
@@ -86,7 +88,9 @@ def test_package_states_what_it_measures(config, tmp_path):
     assert package == written
     assert package.training == {"data": "painted", "epochs": 6}
     measured = evaluate(package, config.data_dir, "val")
-    assert package.metrics == {"split": "val", **measured.to_dict()}
+    assert measured.to_dict().items() <= package.metrics.items()
+    assert package.metrics["split"] == "val"
+    assert package.metrics["images_per_second"] > 0 and package.metrics["machine"]
     assert package.metrics["images"] == 8
 
 
@@ -109,6 +113,81 @@ def test_interrupted_training_resumes_to_the_same_weights(config, tmp_path, monk
     for a, b in zip(resumed.network.get_weights(), whole.network.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
     assert len(list(config.output_dir.glob("checkpoint-*"))) == 1
+
+
+def test_training_stops_when_val_does_not_get_better(config):
+    result = train(replace(config, epochs=30, patience=6, learning_rate=1e-9))
+    epochs = len(read_log(config))
+    assert epochs == result.epoch + 6 < 30
+    again = train(replace(config, epochs=30, patience=6, learning_rate=1e-9))
+    assert again.epoch == result.epoch and len(read_log(config)) == epochs
+
+
+def test_a_fixed_seed_reproduces_the_training(config, tmp_path):
+    config = replace(config, epochs=2)
+    one, two, other = (
+        train(replace(config, output_dir=tmp_path / f"out{run}", seed=seed)).network.get_weights()
+        for run, seed in enumerate((5, 5, 6))
+    )
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any(not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_mixed_precision_trains_float32_weights_and_leaves_no_trace(config):
+    before = keras.config.dtype_policy().name
+    result = train(replace(config, epochs=3, precision="mixed_bfloat16"))
+    assert all(weight.dtype == np.float32 for weight in result.network.get_weights())
+    assert keras.config.dtype_policy().name == before
+    log = read_log(config)
+    assert float(log[-1]["loss"]) < float(log[0]["loss"])
+
+
+def test_training_starts_from_a_model_and_keeps_what_does_not_fit(config, tiny_model):
+    package = load_package(tiny_model)
+    network = build_network("efficientnet_fpn", classes=2, width=package.width)
+    kept = copy_layers(package, network)
+    assert kept == ["logits"]
+    source = package.build_network()
+    for name in ("stem_conv", "head_pointwise_conv"):
+        (a,), (b,) = (model.get_layer(name).get_weights() for model in (source, network))
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="no layer of it fits .* same architecture and width"):
+        train(replace(config, start_from=str(tiny_model)))
+
+
+def test_running_out_of_memory_says_what_to_change(config, monkeypatch):
+    def exhausted(*_, **__):
+        raise MemoryError("cannot allocate")
+
+    monkeypatch.setattr(keras.Model, "fit", exhausted)
+    with pytest.raises(ValueError, match="out of memory with 4 crops of 32x32 .*such as 2"):
+        train(config)
+
+
+def test_border_and_dice_raise_the_loss_of_what_is_missed_at_a_border():
+    labels = np.zeros((1, 16, 16), np.uint8)
+    labels[:, :, 8:] = 1
+    logits = np.zeros((1, 16, 16, 2), np.float32)
+    logits[..., 0] = np.where(labels == 0, 5, -5)
+    logits[..., 1] = -logits[..., 0]
+    missed = logits.copy()
+    missed[:, :, 8:10] *= -1
+    weights = np.ones(2, np.float32)
+    plain, border = segmentation_loss(weights), segmentation_loss(weights, border_weight=4.0)
+    assert float(border(labels, missed)) > float(plain(labels, missed))
+    with_dice = segmentation_loss(weights, dice_weight=1.0)
+    overlaps = [2 * 8 / (8 + 10), 2 * 6 / (8 + 6)]
+    assert float(with_dice(labels, missed)) - float(plain(labels, missed)) == pytest.approx(
+        1 - np.mean(overlaps), abs=1e-3
+    )
+
+
+def test_border_of_the_loss_is_that_of_the_evaluation():
+    labels = np.random.default_rng(0).integers(0, 2, (2, 3, 4)).repeat(9, 1).repeat(9, 2)
+    found = np.asarray(_near_border(labels.astype(np.int32)))
+    for of_sample, label in zip(found, labels, strict=True):
+        np.testing.assert_array_equal(of_sample.astype(bool), near_border(label.astype(np.uint8)))
 
 
 def test_loss_is_the_weighted_mean_over_labelled_pixels():
