@@ -1,0 +1,51 @@
+"""Foreground and background on real photos: labels made, a small U-Net trained, measured and run."""
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "two_classes.py"
+
+
+@pytest.fixture(scope="module")
+def road(shared_data, tmp_path_factory):
+    """Every sixth training and every tenth val frame of CamVid, as road and not road."""
+    few, folder = (tmp_path_factory.mktemp(name) for name in ("few", "road"))
+    for split, step in (("train", 6), ("val", 10)):
+        for directory in (split, f"{split}annot"):
+            (few / directory).mkdir()
+            for file in sorted((shared_data / "camvid" / directory).glob("*.png"))[::step]:
+                (few / directory / file.name).symlink_to(file)
+    runpy.run_path(str(EXAMPLE))["main"](str(few), "Road", str(folder))
+    return folder
+
+
+def test_road_and_not_road_from_labels_to_masks(citymask, road, shared_data, tmp_path):
+    options = "--width 0.125 --input-size 160x128 --epochs 6 --learning-rate 0.003"
+    model = tmp_path / "road"
+    done = citymask("train", "unet", "--data", road, "--output", model, *options.split())
+    assert done.exit_code == 0, done.output
+
+    file = tmp_path / "metrics.json"
+    done = citymask("evaluate", "--model", model, "--data", road, "--json", file)
+    assert done.exit_code == 0, done.output
+    metrics = json.loads(file.read_text())
+    assert [entry["name"] for entry in metrics["classes"]] == ["Road", "Not road"]
+    assert metrics["classes"][0]["dice"] > 0.6
+    assert all(e["dice"] == pytest.approx(2 * e["iou"] / (1 + e["iou"])) for e in metrics["classes"])
+    assert "Dice" in done.output
+
+    out = tmp_path / "out"
+    done = citymask("run", road / "val", "--output", out, "--model", model)
+    assert done.exit_code == 0, done.output
+    frame = sorted((road / "val").glob("*.png"))[0].name
+    with Image.open(out / "masks" / f"{frame}.png") as image:
+        mask = np.array(image)
+    with Image.open(road / "valannot" / frame) as image:
+        label = np.array(image)
+    assert set(np.unique(mask)) <= {0, 1}
+    assert np.mean(mask[label != 255] == label[label != 255]) > 0.6
