@@ -3,6 +3,7 @@
 The transforms below are public: put them into a pipeline of your own.
 """
 
+from transforms.evaluating import EvaluateMasks
 from transforms.listing import ListImages
 from transforms.planning import DropDone, GroupIntoUnits
 from transforms.segmenting import SegmentArchive, SegmentOptions, SegmentUnit
@@ -11,6 +12,7 @@ from transforms.summarising import CountCommitted, RemoveSuperseded, SummarisePi
 __all__ = [
     "CountCommitted",
     "DropDone",
+    "EvaluateMasks",
     "GroupIntoUnits",
     "ListImages",
     "RemoveSuperseded",

@@ -1,0 +1,95 @@
+"""Index images: 8-bit images whose values are class ids, as labels in a folder and as masks."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from models.classes import IGNORE
+
+LABEL_SUFFIX = ".png"
+
+
+def label_folder(data_dir: str | Path, split: str) -> Path:
+    """The folder of a split's labels in the CamVid layout: `<data_dir>/<split>annot`."""
+    return Path(data_dir) / f"{split}annot"
+
+
+def list_labels(folder: str | Path) -> tuple[str, ...]:
+    """File names of the labels in a folder, sorted; files are not opened.
+
+    Raises ValueError where there is no such folder or it holds no label.
+    """
+    if not Path(folder).is_dir():
+        raise ValueError(f"{folder}: no such folder; expected labels NAME{LABEL_SUFFIX} there")
+    found = tuple(
+        sorted(
+            path.name
+            for path in Path(folder).iterdir()
+            if path.suffix == LABEL_SUFFIX and not path.name.startswith(".") and path.is_file()
+        )
+    )
+    if not found:
+        raise ValueError(f"{folder}: holds no label; expected {LABEL_SUFFIX} files")
+    return found
+
+
+def read_label(path: str | Path, classes: int) -> np.ndarray:
+    """Read a label as uint8 (H, W) of class ids and `IGNORE`.
+
+    The value after the last class id is no class, as CamVid has it, and becomes `IGNORE`.
+
+    Raises:
+        ValueError: no index image, or a value outside the class table.
+        OSError: the file cannot be read.
+    """
+    try:
+        label = decode_index_image(Path(path).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    label[label == classes] = IGNORE
+    outside = np.unique(label[(label > classes) & (label != IGNORE)])
+    if outside.size:
+        raise ValueError(
+            f"{path}: holds {outside.tolist()}; expected class ids 0..{classes - 1}, "
+            f"or {classes} or {IGNORE} for no class. Fix the label or the class table"
+        )
+    return label
+
+
+def decode_index_image(data: bytes, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """Decode a PNG of mode L or P to its values: uint8 (H, W), writable.
+
+    Args:
+        data: the encoded image.
+        shape: (H, W) of its label, which it must have; checked before pixels are allocated.
+
+    Raises:
+        ValueError: no PNG, damaged, of another mode or of another shape; the message does not name
+            the file.
+    """
+    try:
+        image = Image.open(BytesIO(data), formats=("PNG",))
+    except Exception as error:  # Pillow raises what it likes on damaged headers.
+        raise ValueError(
+            f"no PNG image, or its header is damaged: {len(data)} bytes that start with "
+            f"{data[:8]!r}. Write it anew as PNG"
+        ) from error
+    with image:
+        if image.mode not in ("L", "P"):
+            raise ValueError(
+                f"has mode {image.mode}; expected an 8-bit image of class ids (mode L or P). "
+                "Convert colours to class ids first"
+            )
+        if shape is not None and (image.height, image.width) != shape:
+            raise ValueError(
+                f"is {image.width}x{image.height}, but its label is {shape[1]}x{shape[0]}. "
+                "Resize the mask with nearest-neighbour sampling"
+            )
+        try:
+            return np.array(image)
+        except Exception as error:  # As above: OSError, SyntaxError, struct.error, ...
+            raise ValueError(f"damaged image data ({error}). Write it anew") from error
