@@ -118,6 +118,7 @@ def run_pipeline(archive: Path, output: Path) -> None:
         output=str(output),
         model="default",
         overlay=False,
+        confidence=False,
         max_pixels=DEFAULT_MAX_PIXELS,
         batch_size=BATCH_SIZE,
         unit_size=DEFAULT_UNIT_SIZE,

@@ -93,6 +93,10 @@ class _RunCommand(click.Command):
 )  # fmt: skip
 @click.option("--overlay", is_flag=True, help="Write a blended JPEG beside each mask.")
 @click.option(
+    "--confidence", is_flag=True,
+    help="Write an 8-bit confidence image beside each mask, and mean confidences into the rows.",
+)  # fmt: skip
+@click.option(
     "--max-failures", type=_Share(), metavar="SHARE",
     help="Exit with 3 if more than this share of the images failed, e.g. 0.05 or 5%. "
     "Default: only if all failed.",

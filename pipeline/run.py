@@ -35,6 +35,7 @@ class RunRequest:
         output: the output folder.
         model: name of a shipped model, or path of a model package.
         overlay: whether to write a blended JPEG beside each mask.
+        confidence: whether to write a confidence image beside each mask, and means into its row.
         max_pixels: larger photos are refused.
         batch_size: photos per call of the network.
         unit_size: most images in a work unit.
@@ -46,6 +47,7 @@ class RunRequest:
     output: str
     model: str
     overlay: bool
+    confidence: bool
     max_pixels: int
     batch_size: int
     unit_size: int
@@ -77,6 +79,7 @@ def prepare(request: RunRequest, run_id: str) -> tuple[Job, list[str]]:
         output=output,
         run_id=run_id,
         overlay=request.overlay,
+        confidence=request.confidence,
         max_pixels=request.max_pixels,
         batch_size=request.batch_size,
         merged=merged,
@@ -132,6 +135,7 @@ def make_record(
             "inputs": list(job.inputs),
             "output": job.options.output,
             "overlay": job.options.overlay,
+            "confidence": job.options.confidence,
             "max_pixels": job.options.max_pixels,
             "batch_size": job.options.batch_size,
             "unit_size": job.unit_size,

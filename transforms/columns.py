@@ -14,6 +14,8 @@ MODEL = "model"
 RUN_ID = "run_id"
 PIXELS_PREFIX = "pixels_"
 MERGED_PREFIX = "merged_"
+CONFIDENCE = "confidence"
+CONFIDENCE_PREFIX = "confidence_"
 GROUP = "group"
 
 STAGE = "stage"

@@ -5,7 +5,8 @@ name nothing and are left out. In each part these are written as `%` and two hex
 byte: `%` itself, control characters and newlines, backslashes, bytes that are not UTF-8, and the
 dots of the part `..`. Everything else stays as it is, so ordinary names are unchanged. A mask's
 file name that would be longer than 255 bytes is cut and ends with `~` and a hash of the whole name
-instead; so does one that already looks as if it had been cut.
+instead; so does one that already looks as if it had been cut, or ends with `.confidence`, as the
+names beside masks do.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ MAX_PART_BYTES = 255
 """Longest file name that the usual file systems take."""
 
 _SUFFIX = re.compile(r"~[0-9a-f]{8}(?=\.[^./]*$|$)")
-_CUT = re.compile(r"~[0-9a-f]{16}$")
+_RESERVED = re.compile(r"(~[0-9a-f]{16}|(?i:\.confidence))$")
 
 
 def image_name(relative_path: str) -> str:
@@ -65,17 +66,32 @@ def mask_path(folder: str, image: str) -> str:
 
 
 def overlay_path(mask: str) -> str:
-    """Path of the overlay that stands beside `mask`."""
-    stem = mask.removesuffix(".png")
-    return posixpath.join(
-        posixpath.dirname(stem), _shorten(posixpath.basename(stem), ".overlay.jpg")
-    )
+    """Path of the overlay that stands beside `mask`.
+
+    >>> overlay_path("masks/lund/01.jpg.png")
+    'masks/lund/01.jpg.overlay.jpg'
+    """
+    return _beside(mask, ".overlay.jpg")
+
+
+def confidence_path(mask: str) -> str:
+    """Path of the confidence image that stands beside `mask`.
+
+    >>> confidence_path("masks/lund/01.jpg.png")
+    'masks/lund/01.jpg.confidence.png'
+    """
+    return _beside(mask, ".confidence.png")
 
 
 def group_of(image: str) -> str:
     """The group of an image without one in a manifest: its first folder level, or `.`."""
     first, separator, _ = image.partition("/")
     return first if separator else "."
+
+
+def _beside(mask: str, extension: str) -> str:
+    folder, name = posixpath.split(mask.removesuffix(".png"))
+    return posixpath.join(folder, _shorten(name, extension))
 
 
 def _escape_part(part: str) -> str:
@@ -95,7 +111,7 @@ def _escape_character(character: str) -> str:
 
 
 def _shorten(part: str, extension: str) -> str:
-    if len((part + extension).encode()) <= MAX_PART_BYTES and not _CUT.search(part):
+    if len((part + extension).encode()) <= MAX_PART_BYTES and not _RESERVED.search(part):
         return part + extension
     ending = "~" + _digest(part, 16) + extension
     kept = part.encode()[: MAX_PART_BYTES - len(ending)].decode(errors="ignore")

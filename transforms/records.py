@@ -1,5 +1,6 @@
 """What flows between the steps: small frozen records, never pixels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -107,6 +108,25 @@ class WorkUnit:
 
 
 @dataclass(frozen=True)
+class Confidence:
+    """Mean probabilities of the chosen classes of an image's mask, 0..1.
+
+    Attributes:
+        mean: over all pixels.
+        classes: over the pixels of each class, in the order of the class ids; None without any.
+    """
+
+    mean: float
+    classes: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, sums: Sequence[float], pixels: Sequence[int]) -> "Confidence":
+        """The means of probabilities that add up to `sums` over the `pixels` of each class."""
+        means = (total / n if n else None for total, n in zip(sums, pixels, strict=True))
+        return cls(sum(sums) / sum(pixels), tuple(means))
+
+
+@dataclass(frozen=True)
 class Segmented:
     """The row of one image whose mask is in place.
 
@@ -116,6 +136,7 @@ class Segmented:
         height: displayed rows of the photo.
         capture: position, time and heading from metadata or EXIF.
         pixels: pixels per class in the order of the class ids; they add up to width x height.
+        confidence: how sure the network is, if the run was asked for it.
     """
 
     ref: ImageRef
@@ -123,6 +144,7 @@ class Segmented:
     height: int
     capture: Capture
     pixels: tuple[int, ...]
+    confidence: Confidence | None = None
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,9 @@ def statistics_table(
 ) -> pa.Table:
     """The statistics rows of segmented images, in the columns of the output contract.
 
-    With `merged`, the pixels of each merged class stand behind those of the classes.
+    With `merged`, the pixels of each merged class stand behind those of the classes. Mean
+    confidences follow where the images have them; their names are kept for them everywhere, so
+    that a column means the same in all files.
     """
     pixel_names = [columns.PIXELS_PREFIX + key for key in classes.keys]
     merged_names = [columns.MERGED_PREFIX + key for key in merged.keys] if merged else []
@@ -91,10 +93,18 @@ def statistics_table(
         *ROW_FIELDS,
         *(pa.field(n, pa.int64(), nullable=False) for n in pixel_names + merged_names),
     ]
+    confidence_names = [
+        columns.CONFIDENCE,
+        *(columns.CONFIDENCE_PREFIX + key for key in classes.keys),
+    ]
+    unknown = (None,) * len(confidence_names)
+    if any(item.confidence for item in segmented):
+        fields += [pa.field(name, pa.float64()) for name in confidence_names]
     fields.append(pa.field(columns.GROUP, pa.string(), nullable=False))
     rows = []
     for item in segmented:
-        ref, capture = item.ref, item.capture
+        ref, capture, confidence = item.ref, item.capture, item.confidence
+        means = (confidence.mean, *confidence.classes) if confidence else unknown
         rows.append(
             {
                 columns.IMAGE: ref.image,
@@ -112,14 +122,17 @@ def statistics_table(
                 columns.GROUP: ref.group,
                 **dict(zip(pixel_names, item.pixels, strict=True)),
                 **dict(zip(merged_names, merged.merge(item.pixels) if merged else (), strict=True)),
+                **dict(zip(confidence_names, means, strict=True)),
             }
         )
     table = pa.Table.from_pylist(rows, pa.schema(fields))
     extras = _extra_arrays([item.ref.extra for item in segmented])
+    taken = {*table.column_names, *confidence_names}
     for name, array in extras.items():
         column = name
-        while column in table.column_names or (column != name and column in extras):
+        while column in taken or (column != name and column in extras):
             column = EXTRA_PREFIX + column
+        taken.add(column)
         table = table.append_column(column, array)
     return table
 

@@ -23,10 +23,18 @@ from apache_beam.utils.shared import Shared
 from models.inputs import network_shape
 from models.merging import MergedClasses
 from models.packages import ModelPackage
-from models.upsampling import logits_to_mask
+from models.upsampling import logits_to_confidence, logits_to_mask
 from transforms import masks, names, photos, planning, progress, rows, shards, storage
 from transforms.columns import COMMIT, DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
-from transforms.records import Container, Failure, ImageRef, Segmented, UnitResult, WorkUnit
+from transforms.records import (
+    Confidence,
+    Container,
+    Failure,
+    ImageRef,
+    Segmented,
+    UnitResult,
+    WorkUnit,
+)
 
 if TYPE_CHECKING:
     from models.engines import Engine
@@ -57,6 +65,7 @@ class SegmentOptions:
         output: the output folder.
         run_id: the run whose rows these are.
         overlay: whether to write a blended JPEG beside each mask.
+        confidence: whether to write a confidence image beside each mask, and means into its row.
         max_pixels: larger photos are refused.
         batch_size: photos per call of the network.
         threads: threads that decode ahead, and as many that encode behind.
@@ -66,6 +75,7 @@ class SegmentOptions:
     output: str
     run_id: str
     overlay: bool = False
+    confidence: bool = False
     max_pixels: int = photos.DEFAULT_MAX_PIXELS
     batch_size: int = DEFAULT_BATCH_SIZE
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
@@ -224,7 +234,7 @@ class UnitSegmenter:
                 yield item, None
 
     def _finish(self, paired: tuple[_Item, np.ndarray | None]) -> _Item:
-        """Make and write the mask of an image, and its overlay if asked for."""
+        """Make and write the mask of an image, and beside it what was asked for."""
         item, logits = paired
         photo, ref = item.photo, item.ref
         if photo is None or logits is None:
@@ -232,7 +242,12 @@ class UnitSegmenter:
         palette = self._package.palette
         with item.isolated():
             with item.stage(UPSAMPLE):
-                mask, pixels = logits_to_mask(logits, photo.height, photo.width)
+                mask, counts = logits_to_mask(logits, photo.height, photo.width)
+                pixels = tuple(counts.tolist())
+                confidence = None
+                if self._options.confidence:
+                    grey, sums = logits_to_confidence(logits, mask)
+                    confidence = Confidence.of(sums.tolist(), pixels)
             with item.stage(ENCODE):
                 if self._package.label_ids:
                     mask = self._mask_values[mask]
@@ -241,14 +256,14 @@ class UnitSegmenter:
                     original = photos.decode_full(item.data, self._options.max_pixels)
                     overlay = masks.encode_overlay(original, mask, palette)
                     files[names.overlay_path(ref.mask)] = overlay
+                if confidence:
+                    files[names.confidence_path(ref.mask)] = masks.encode_confidence(grey)
             with item.stage(WRITE):
                 for path, data in files.items():
                     storage.write(os.path.join(self._options.output, path), data)
                 item.measured[BYTES_OUT] = sum(map(len, files.values()))
             capture = ref.capture.filled_from(photo.capture)
-            item.outcome = Segmented(
-                ref, photo.width, photo.height, capture, tuple(pixels.tolist())
-            )
+            item.outcome = Segmented(ref, photo.width, photo.height, capture, pixels, confidence)
         item.photo = item.data = None
         return item
 

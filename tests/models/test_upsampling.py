@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.upsampling import logits_to_mask
+from models.upsampling import logits_to_confidence, logits_to_mask
 
 TIE = 1e-5
 
@@ -19,6 +19,9 @@ SHAPES = [
     ((3, 5, 255), (16, 24)),
     ((6, 6, 1), (20, 20)),
     ((1, 9, 3), (1, 100)),
+    ((6, 9, 2), (40, 70)),
+    ((7, 5, 150), (50, 33)),
+    ((5, 7, 150), (3, 4)),
 ]
 
 
@@ -111,3 +114,68 @@ def test_the_logits_are_left_as_they_are():
     before = logits.copy()
     logits_to_mask(logits, 33, 44)
     assert np.array_equal(logits, before)
+
+
+def probability_of_chosen(logits: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The softmax at full size, of the class in the mask, in float64."""
+    values = interpolated(logits, *mask.shape)
+    chosen = np.take_along_axis(values, mask[..., None].astype(int), axis=2)
+    with np.errstate(over="ignore"):
+        return 1 / np.exp(values - chosen).sum(axis=2)
+
+
+def assert_confidence(logits: np.ndarray, size: tuple[int, int], tolerance: float) -> None:
+    mask, counts = logits_to_mask(logits, *size)
+    confidence, sums = logits_to_confidence(logits, mask)
+    expected = probability_of_chosen(logits, mask)
+    assert (confidence.shape, confidence.dtype, sums.dtype) == (size, np.uint8, np.float64)
+    assert np.abs(confidence - 255 * expected).max() <= 0.5 + 255 * tolerance
+    expected_sums = np.bincount(mask.ravel(), expected.ravel(), logits.shape[2])
+    assert (np.abs(sums - expected_sums) <= tolerance * counts).all()
+
+
+@pytest.mark.parametrize("blobs", [False, True])
+@pytest.mark.parametrize(("shape", "size"), SHAPES)
+def test_the_confidence_is_the_softmax_of_the_interpolated_logits(shape, size, blobs):
+    assert_confidence(made_logits(shape, blobs), size, tolerance=2e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 0.01, 10])
+def test_confidence_at_any_scale_of_the_logits(scale):
+    logits = made_logits((6, 8, 4), blobs=False) * np.float32(scale)
+    assert_confidence(logits, (50, 70), tolerance=2e-5)
+
+
+def test_confidence_across_a_cell_as_steep_as_float64_is_deep():
+    logits = np.zeros((1, 2, 3), np.float32)
+    logits[0, :, 1] = -2000, 2000
+    logits[0, :, 2] = 1500, -1500
+    assert_confidence(logits, (2, 9000), tolerance=5e-4)
+
+
+def test_confidence_of_huge_logits_is_full_but_for_ties():
+    logits = made_logits((6, 8, 4), blobs=True) * np.float32(1e30)
+    mask, counts = logits_to_mask(logits, 50, 70)
+    confidence, sums = logits_to_confidence(logits, mask)
+    assert (confidence == 255).mean() > 0.99
+    np.testing.assert_allclose(sums, counts, rtol=0.01)
+
+
+def test_confidence_of_ties_and_of_a_single_class():
+    for classes, grey in ((4, 64), (1, 255)):
+        logits = np.zeros((2, 3, classes), np.float32)
+        mask, _ = logits_to_mask(logits, 9, 9)
+        confidence, sums = logits_to_confidence(logits, mask)
+        assert (confidence == grey).all()
+        assert sums.tolist() == [81 / classes, *[0] * (classes - 1)]
+
+
+def test_confidence_takes_any_memory_layout_and_leaves_its_input_as_it_is():
+    logits = made_logits((6, 8, 4), blobs=False)
+    mask, _ = logits_to_mask(logits, 33, 44)
+    before = logits.copy(), mask.copy()
+    expected, sums = logits_to_confidence(logits, mask)
+    assert np.array_equal(logits, before[0]) and np.array_equal(mask, before[1])
+    for same in (np.asfortranarray(logits), logits.astype(np.float64), logits[::-1][::-1]):
+        confidence, same_sums = logits_to_confidence(same, np.asfortranarray(mask))
+        assert np.array_equal(confidence, expected) and np.array_equal(same_sums, sums)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from models.classes import CAMVID, IGNORE
-from transforms.masks import encode_mask, encode_overlay
+from transforms.masks import encode_confidence, encode_mask, encode_overlay
 
 MASK = np.array([[0, 1, 2], [3, 10, IGNORE]], np.uint8)
 
@@ -47,6 +47,14 @@ def test_a_mask_of_few_classes_takes_little_space():
     mask = np.zeros((1000, 1000), np.uint8)
     mask[500:] = 3
     assert len(encode_mask(mask, CAMVID.palette())) < 20_000
+
+
+@pytest.mark.parametrize("size", [(1, 1), (37, 301)])
+def test_a_confidence_image_is_grey_and_keeps_its_values(size):
+    values = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    image = Image.open(io.BytesIO(encode_confidence(values)))
+    assert (image.format, image.mode, image.size) == ("PNG", "L", size[::-1])
+    assert np.array_equal(np.asarray(image), values)
 
 
 def test_an_overlay_is_half_photo_half_class_colour():

@@ -103,15 +103,29 @@ def test_an_image_named_like_a_cut_name_does_not_get_the_mask_of_another():
     assert names.mask_path("masks", forged) != mask
 
 
+@pytest.mark.parametrize(
+    ("path_beside", "extension"),
+    [(names.overlay_path, ".overlay.jpg"), (names.confidence_path, ".confidence.png")],
+)
 @pytest.mark.parametrize("image", ["a.jpg", "lund/01.jpg", LONG, "plain"])
-def test_overlay_stands_beside_its_mask_under_a_name_no_mask_has(image):
+def test_overlay_and_confidence_stand_beside_their_mask_under_names_no_mask_has(
+    image, path_beside, extension
+):
     mask = names.mask_path("masks", image)
-    overlay = names.overlay_path(mask)
-    assert os.path.dirname(overlay) == os.path.dirname(mask)
-    assert overlay.endswith(".overlay.jpg")
-    assert len(os.path.basename(overlay)) <= names.MAX_PART_BYTES
+    beside = path_beside(mask)
+    assert os.path.dirname(beside) == os.path.dirname(mask)
+    assert beside.endswith(extension)
+    assert len(os.path.basename(beside)) <= names.MAX_PART_BYTES
+    assert names.mask_path("masks", beside.removeprefix("masks/").removesuffix(".png")) != beside
     if len(image) < 200:
-        assert overlay == f"masks/{image}.overlay.jpg"
+        assert beside == f"masks/{image}{extension}"
+
+
+@pytest.mark.parametrize("image", ["a.jpg.confidence", "lund/a.jpg.CONFIDENCE"])
+def test_an_image_named_like_a_confidence_image_gets_another_mask(image):
+    mask = names.mask_path("masks", image)
+    assert not mask.lower().endswith(".confidence.png")
+    assert mask.startswith(f"masks/{image}~")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Rows: Parquet files by the output contract, which other libraries read as they are."""
 
+from dataclasses import replace
 from datetime import datetime
 
 import duckdb
@@ -10,10 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.classes import ClassTable
+from models.merging import MergedClasses
 from transforms import rows, storage
 from transforms.records import (
     UNKNOWN_CAPTURE,
     Capture,
+    Confidence,
     ExtraColumn,
     Failure,
     ImageRef,
@@ -103,6 +106,36 @@ class TestStatistics:
     def test_only_captures_may_be_null(self):
         nullable = {field.name for field in table_of(segmented()).schema if field.nullable}
         assert nullable == {"latitude", "longitude", "captured_at", "heading"}
+
+
+class TestConfidence:
+    ITEM = replace(segmented(), confidence=Confidence.of((0.5, 0.0, 2.7), (1, 0, 3)))
+
+    def test_is_the_mean_over_all_pixels_and_over_those_of_each_class(self):
+        confidence = self.ITEM.confidence
+        assert confidence.mean == pytest.approx(0.8)
+        assert confidence.classes == (0.5, None, pytest.approx(0.9))
+
+    def test_columns_stand_behind_the_pixels_of_classes_and_merged_classes(self):
+        merged = MergedClasses(("Things", "Road"), (0, 0, 1))
+        table = rows.statistics_table([self.ITEM], CLASSES, MODEL, "run1", merged)
+        names = ["confidence", "confidence_sky", "confidence_traffic_sign", "confidence_road"]
+        assert table.column_names[15:] == ["merged_things", "merged_road", *names, "group"]
+        assert {table.schema.field(name).type for name in names} == {pa.float64()}
+        (row,) = table.to_pylist()
+        assert [row[name] for name in names] == pytest.approx([0.8, 0.5, None, 0.9])
+
+    def test_columns_are_absent_where_no_image_has_it(self):
+        assert not [n for n in table_of(segmented()).column_names if "confidence" in n]
+
+    @pytest.mark.parametrize("name", ["confidence", "confidence_sky"])
+    @pytest.mark.parametrize("item", [segmented(), ITEM])
+    def test_columns_of_metadata_never_take_its_names(self, item, name):
+        ref = replace(item.ref, extra=(ExtraColumn(name, "string", "theirs"),))
+        table = table_of(replace(item, ref=ref))
+        assert table.column_names[-1] == f"input_{name}"
+        assert table[f"input_{name}"].to_pylist() == ["theirs"]
+        assert table.column_names.count(name) == (item is self.ITEM)
 
 
 class TestExtraColumns:
