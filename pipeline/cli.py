@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from models.classes import ClassTable
 from models.engines import import_tensorflow
 from models.inputs import SHAPE_MULTIPLE
 from models.networks import ARCHITECTURES
@@ -20,6 +21,7 @@ from models.packages import PackageError, load_package, shipped_names
 from pipeline import __version__, console
 from pipeline import run as runs
 from pipeline.beam_options import pipeline_options, split_arguments
+from pipeline.evaluation import evaluate_masks
 from transforms import columns
 from transforms.photos import DEFAULT_MAX_PIXELS
 from transforms.planning import DEFAULT_UNIT_SIZE
@@ -235,7 +237,7 @@ def train(
     """
     console.set_up_logging(console.NORMAL)
     import_tensorflow()
-    from models.classes import CAMVID, ClassTable
+    from models.classes import CAMVID
     from models.training import LOG, TrainingConfig, draw_curves, write_trained_package
     from models.training import train as run_training
 
@@ -276,8 +278,15 @@ def train(
     click.echo(f"{output}: mIoU {package.metrics['miou']:.4f} on val, after {trained.epoch} epochs")
 
 
-@cli.command()
-@click.option("--model", default="default", show_default=True, metavar="NAME_OR_PATH")
+@cli.command(cls=_RunCommand)
+@click.option(
+    "--model", metavar="NAME_OR_PATH",
+    help="Segment the photos with this model. Default: the one that comes with citymask.",
+)  # fmt: skip
+@click.option(
+    "--masks", multiple=True, metavar="MASKS",
+    help="Take these masks instead; may be given more than once.",
+)  # fmt: skip
 @click.option("--data", required=True, metavar="DIR", help="Folder in the CamVid layout.")
 @click.option("--split", default="val", show_default=True, metavar="S")
 @click.option("--json", "json_file", type=click.Path(), metavar="FILE", help="Write metrics there.")
@@ -285,16 +294,37 @@ def train(
     "--confusion", type=click.Path(), metavar="FILE.csv",
     help="Write the confusion matrix there, and a chart of it beside it.",
 )  # fmt: skip
+@click.pass_obj
 def evaluate(
-    model: str, data: str, split: str, json_file: str | None, confusion: str | None
+    beam_arguments: dict[str, Any],
+    model: str | None,
+    masks: tuple[str, ...],
+    data: str,
+    split: str,
+    json_file: str | None,
+    confusion: str | None,
 ) -> None:
-    """Measure a model on labelled photos, at the labels' own size."""
-    console.set_up_logging(console.NORMAL)
-    import_tensorflow()
-    from models.evaluation import evaluate as measure
+    """Measure a model on labelled photos, or masks that are there, at the labels' own size.
 
+    MASKS is a directory (searched recursively), a glob pattern, a .tar or .tfrecord shard, or a
+    manifest of index masks: PNG images of class ids, 255 for no class. A mask belongs to the label
+    of its name. The classes are those of DIR/classes.csv, else CamVid's. All options of Apache
+    Beam's runners are accepted with --masks.
+    """
+    if masks and model:
+        raise _Refused("--masks and --model exclude each other: give the one to be measured")
+    if beam_arguments and not masks:
+        raise _Refused(f"Beam's options ({', '.join(beam_arguments)}) go with --masks only")
+    console.set_up_logging(console.NORMAL)
     try:
-        metrics = measure(load_package(model), data, split)
+        if masks:
+            options = pipeline_options(beam_arguments)
+            metrics = evaluate_masks(masks, data, split, _class_table(data), options)
+        else:
+            import_tensorflow()
+            from models.evaluation import evaluate as measure
+
+            metrics = measure(load_package(model or "default"), data, split)
         if json_file:
             document = json.dumps(metrics.to_dict(), indent=2) + "\n"
             Path(json_file).write_text(document, encoding="utf-8")
@@ -302,7 +332,7 @@ def evaluate(
             metrics.write_confusion_csv(confusion)
             metrics.write_confusion_chart(Path(confusion).with_suffix(".png"))
     except (ValueError, OSError) as error:
-        raise _Refused(str(error)) from error
+        raise _Refused(_first_line(error)) from error
     console.print_metrics(metrics)
 
 
@@ -316,6 +346,15 @@ def models() -> None:
             f"({', '.join(package.classes.names)}), "
             f"mIoU {package.metrics['miou']:.3f} on {package.metrics['split']}"
         )
+
+
+def _class_table(data: str, classes: str | None = None) -> ClassTable:
+    """The classes of labelled photos: those asked for, else what stands beside them, else CamVid's.
+
+    Raises ValueError or OSError where the table is missing or wrong.
+    """
+    beside = Path(data, "classes.csv")
+    return ClassTable.load(classes or (beside if beside.exists() else "camvid"))
 
 
 def main() -> None:
