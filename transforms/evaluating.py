@@ -27,8 +27,8 @@ from transforms.records import ImageRef
 from transforms.segmenting import read_image
 from transforms.shards import ShardError
 
-OVERLAY_ENDING = ".overlay.jpg"
-"""What the overlays that stand beside masks end with (see `names.overlay_path`)."""
+BESIDE_MASKS = (".overlay.jpg", ".confidence.png")
+"""Endings of what `citymask run` writes beside masks (see `names`); no mask of its has one."""
 
 SHOWN = 3
 """Cases that a finding names."""
@@ -123,8 +123,8 @@ class Evaluation:
 
 
 def is_mask(ref: ImageRef) -> bool:
-    """Whether a listed image is taken for a mask: all are but overlays."""
-    return not ref.image.endswith(OVERLAY_ENDING)
+    """Whether a listed image is taken for a mask: all are but overlays and confidence images."""
+    return not ref.image.endswith(BESIDE_MASKS)
 
 
 def label_of(image: str, folder: str) -> str | None:
@@ -214,9 +214,9 @@ def write_evaluation(evaluation: Evaluation, path: str) -> None:
 class EvaluateMasks(beam.PTransform):
     """Compares masks with labels: PCollection[str] -> PCollection[Evaluation] of one element.
 
-    The input are INPUTs as `ListImages` takes them, whose images are masks; overlays beside them
-    are passed over. Every label must have one mask, and every mask a label (see `label_of`). Only
-    names and counts are shuffled, never pixels.
+    The input are INPUTs as `ListImages` takes them, whose images are masks; overlays and
+    confidence images beside them are passed over. Every label must have one mask, and every mask a
+    label (see `label_of`). Only names and counts are shuffled, never pixels.
 
     Attributes:
         folder: the folder of labels, PNGs of class ids.
@@ -235,7 +235,7 @@ class EvaluateMasks(beam.PTransform):
         refs = (
             masks
             | "ListMasks" >> ListImages()
-            | "DropOverlays" >> beam.Filter(is_mask)
+            | "KeepMasks" >> beam.Filter(is_mask)
             | "FindLabel" >> beam.Map(_keyed, self.folder).with_output_types(tuple[str, ImageRef])
         )
         return (

@@ -62,12 +62,12 @@ def measured(citymask, labelled, tiny_model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def masks(citymask, labelled, tiny_model, tmp_path_factory):
-    """The folder of the masks that a run over the photos writes, overlays beside them."""
+    """The masks that a run over the photos writes, overlays and confidence images beside them."""
     output = tmp_path_factory.mktemp("run")
-    options = ["--output", output, "--model", tiny_model, "--overlay"]
+    options = ["--output", output, "--model", tiny_model, "--overlay", "--confidence"]
     done = citymask("run", labelled / "val", *options)
     assert done.exit_code == 0, done.output
-    assert len(list((output / "masks").glob("*.overlay.jpg"))) == 5
+    assert len(list((output / "masks").iterdir())) == 15
     return output / "masks"
 
 
@@ -92,7 +92,7 @@ def refusal(citymask, labelled, *arguments) -> str:
 def copied(masks: Path, folder: Path) -> Path:
     """The masks alone, under the names of their labels."""
     folder.mkdir()
-    for mask in masks.glob("*.png"):
+    for mask in masks.glob("*.png.png"):
         (folder / mask.name.removesuffix(".png")).write_bytes(mask.read_bytes())
     return folder
 
@@ -107,7 +107,7 @@ def test_masks_of_a_run_give_the_metrics_of_their_model(
 def test_masks_in_a_tar_give_the_same_metrics(citymask, labelled, masks, measured, tmp_path):
     shard = tmp_path / "masks.tar"
     with tarfile.open(shard, "w") as archive:
-        for mask in masks.glob("*.png"):
+        for mask in masks.glob("*.png.png"):
             archive.add(mask, f"lund/{mask.name.removesuffix('.png')}")
     assert evaluate(citymask, labelled, tmp_path, "--masks", shard) == measured
 
@@ -115,7 +115,7 @@ def test_masks_in_a_tar_give_the_same_metrics(citymask, labelled, masks, measure
 def test_masks_in_shards_of_several_kinds_give_the_same_metrics(
     citymask, labelled, masks, measured, tmp_path
 ):
-    first, *others = sorted(masks.glob("*.png"))
+    first, *others = sorted(masks.glob("*.png.png"))
     with webdataset.TarWriter(str(tmp_path / "first.tar")) as writer:
         writer.write({"__key__": first.name.removesuffix(".png.png"), "png": first.read_bytes()})
     write_tfrecord(tmp_path / "others.tfrecord", {mask.name: mask.read_bytes() for mask in others})
@@ -127,7 +127,7 @@ def test_masks_named_by_a_manifest_give_the_same_metrics(
     citymask, labelled, masks, measured, tmp_path
 ):
     manifest = tmp_path / "list.txt"
-    manifest.write_text("".join(f"{mask}\n" for mask in masks.glob("*.png")))
+    manifest.write_text("".join(f"{mask}\n" for mask in masks.glob("*.png.png")))
     assert evaluate(citymask, labelled, tmp_path, "--masks", manifest) == measured
 
 

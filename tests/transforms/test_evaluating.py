@@ -17,7 +17,6 @@ from models.classes import IGNORE, ClassTable
 from models.evaluation import Counts, count_pixels
 from transforms import EvaluateMasks, listing, names
 from transforms.evaluating import (
-    OVERLAY_ENDING,
     SHOWN,
     Evaluation,
     Findings,
@@ -120,11 +119,15 @@ def test_a_mask_belongs_to_the_label_of_its_name(tmp_path, mask, label):
     assert label_of(mask, str(folder)) == label
 
 
-def test_overlays_are_no_masks():
-    overlay = names.overlay_path(names.mask_path("masks", "x" * 250 + ".jpg"))
-    assert overlay.endswith(OVERLAY_ENDING)
-    ref = ImageRef(overlay, overlay, overlay, "", ".", "")
-    assert not is_mask(ref)
+@pytest.mark.parametrize("photo", ["01.jpg", "01.confidence.png", "x" * 250 + ".jpg"])
+def test_what_stands_beside_masks_is_no_mask(photo):
+    def ref(path: str) -> ImageRef:
+        return ImageRef(path, path, path, "", ".", "")
+
+    mask = names.mask_path("masks", photo)
+    assert is_mask(ref(mask))
+    assert not is_mask(ref(names.overlay_path(mask)))
+    assert not is_mask(ref(names.confidence_path(mask)))
 
 
 def test_findings_keep_the_first_few_cases_in_whatever_order_they_come():
