@@ -4,8 +4,8 @@ A class is defined once, by a row of a class table; everything else derives from
 come with the program:
 
 - `camvid`: the 11 classes of CamVid as SegNet groups them (Badrinarayanan et al. 2015).
-- `cityscapes`: the 19 classes of Cityscapes that are evaluated (Cordts et al., CVPR 2016). The class
-  ids are its train ids.
+- `cityscapes`: the 19 classes of Cityscapes that are evaluated (Cordts et al., CVPR 2016). Their
+  class ids are its train ids.
 - `ade20k`: the 150 classes of the scene parsing benchmark of ADE20K (Zhou et al., CVPR 2017), which
   counts them from 1 in its label images. Its usual colours give road and skyscraper the same grey;
   skyscraper is one step lighter here.

@@ -74,7 +74,7 @@ class ModelPackage:
         return f"{self.name}@{self.fingerprint[:12]}{variant}"
 
     @property
-    def bytes(self) -> int:
+    def weights_bytes(self) -> int:
         """Size of the weights file."""
         return (self.path / WEIGHTS_FILE).stat().st_size
 

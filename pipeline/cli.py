@@ -177,6 +177,10 @@ def run(
 @click.argument("architecture", type=click.Choice(sorted(ARCHITECTURES)), metavar="ARCHITECTURE")
 @click.option("--data", required=True, metavar="DIR", help="Folder in the CamVid layout.")
 @click.option("--output", "-o", required=True, metavar="MODEL_DIR", help="Model package to write.")
+@click.option(
+    "--classes", metavar="NAME_OR_FILE",
+    help="camvid, cityscapes, ade20k or a CSV file. Default: DIR/classes.csv, else camvid.",
+)  # fmt: skip
 @click.option("--encoder-weights", metavar="FILE", help="ImageNet weights of the encoder (.npz).")
 @click.option("--start-from", metavar="NAME_OR_PATH", help="Model whose layers to start from.")
 @click.option("--width", type=float, default=1.0, show_default=True, help="Channel factor.")
@@ -220,6 +224,7 @@ def train(
     architecture: str,
     data: str,
     output: str,
+    classes: str | None,
     encoder_weights: str | None,
     input_size: tuple[int, int],
     licence: str,
@@ -232,12 +237,11 @@ def train(
     ARCHITECTURE is one of deeplab_largefov, efficientnet_fpn, fcn8s, fcn16s, fcn32s, segnet, unet.
 
     DIR holds train/NAME.png, trainannot/NAME.png (class ids), val/ and valannot/ alike, and
-    classes.csv with the columns name,red,green,blue; without that file the classes are CamVid's.
+    classes.csv with the columns name,red,green,blue and perhaps label_id.
     MODEL_DIR also gets training/log.csv and curves.png.
     """
     console.set_up_logging(console.NORMAL)
     import_tensorflow()
-    from models.classes import CAMVID
     from models.training import LOG, TrainingConfig, draw_curves, write_trained_package
     from models.training import train as run_training
 
@@ -248,12 +252,11 @@ def train(
         raise _Refused(
             f"{output} exists: --resume goes on with the training there, --force starts anew"
         )
-    class_file = Path(data, "classes.csv")
     try:
         config = TrainingConfig(
             data_dir=Path(data),
             output_dir=work,
-            classes=ClassTable.read(class_file) if class_file.exists() else CAMVID,
+            classes=_class_table(data, classes),
             architecture=architecture,
             encoder_weights=Path(encoder_weights) if encoder_weights else None,
             input_width=input_size[0],
@@ -339,13 +342,7 @@ def evaluate(
 @cli.command()
 def models() -> None:
     """List the models that come with citymask."""
-    for name in shipped_names():
-        package = load_package(name)
-        click.echo(
-            f"{name}: {package.architecture}, {len(package.classes)} classes "
-            f"({', '.join(package.classes.names)}), "
-            f"mIoU {package.metrics['miou']:.3f} on {package.metrics['split']}"
-        )
+    console.print_models([load_package(name) for name in shipped_names()])
 
 
 def _class_table(data: str, classes: str | None = None) -> ClassTable:

@@ -165,7 +165,7 @@ def print_models(packages: "Sequence[ModelPackage]") -> None:
             f"{package.width:g}",
             f"{package.input_width}x{package.input_height}",
             str(len(package.classes)),
-            f"{package.bytes / 1e6:.1f} MB",
+            f"{package.weights_bytes / 1e6:.1f} MB",
             f"{metrics['miou']:.3f}",
             f"{metrics['images_per_second']:.0f}",
         )

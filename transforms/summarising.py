@@ -139,10 +139,13 @@ def counts_of_file(
     images, merged_images = (f"{columns.IMAGE}:", f"{columns.IMAGE}:{MERGED}:")
     for name in names:
         table = table.append_column(images + name, _shown(table[name]))
-    for position, name in enumerate(merged.names if merged else ()):
-        members = [n for n, m in zip(names, merged.members, strict=True) if m == position]
-        pixels = reduce(pc.add, (table[member] for member in members))
-        table = table.append_column(merged_images + name, _shown(pixels))
+    members: dict[str, list[str]] = {}
+    if merged:
+        for name, position in zip(names, merged.members, strict=True):
+            members.setdefault(merged_images + merged.names[position], []).append(name)
+    for merged_name, of_class in members.items():
+        pixels = reduce(pc.add, (table[name] for name in of_class))
+        table = table.append_column(merged_name, _shown(pixels))
     sums = [(name, "sum") for name in table.column_names if name != columns.GROUP]
     grouped = table.group_by(columns.GROUP).aggregate([([], "count_all"), *sums])
     for row in grouped.to_pylist():
@@ -151,9 +154,7 @@ def counts_of_file(
             done=row["count_all"],
             pixels=tuple(row[f"{name}_sum"] for name in names),
             images=tuple(row[f"{images}{name}_sum"] for name in names),
-            merged_images=tuple(
-                row[f"{merged_images}{name}_sum"] for name in (merged.names if merged else ())
-            ),
+            merged_images=tuple(row[f"{name}_sum"] for name in members),
         )
 
 

@@ -77,5 +77,5 @@ def _build(
 
 def _conv(x: keras.KerasTensor, channels: int, name: str) -> keras.KerasTensor:
     x = layers.Conv2D(channels, 3, padding="same", name=f"{name}_conv")(x)
-    x = layers.BatchNormalization(name=f"{name}_bn")(x)
+    x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)

@@ -52,7 +52,7 @@ def build(
                 name=f"{name}_conv_{index}",
             )(x)
             if batch_normalisation:
-                x = layers.BatchNormalization(name=f"{name}_bn_{index}")(x)
+                x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn_{index}")(x)
             x = layers.ReLU(name=f"{name}_relu_{index}")(x)
         return x
 
