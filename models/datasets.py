@@ -17,9 +17,9 @@ from PIL import Image, ImageEnhance
 
 from models.classes import IGNORE
 from models.inputs import normalise
+from models.labels import LABEL_SUFFIX, label_folder, read_label
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
-LABEL_SUFFIX = ".png"
 PADDING_COLOR = (124, 116, 104)
 """About the mean of natural photos: near zero once normalised."""
 
@@ -47,7 +47,7 @@ def list_split(data_dir: str | Path, split: str, classes: int) -> LabelledPhotos
 
     Raises ValueError where the split holds no photo or a photo has no label.
     """
-    folder, label_folder = Path(data_dir) / split, Path(data_dir) / f"{split}annot"
+    folder = Path(data_dir) / split
     if not folder.is_dir():
         raise ValueError(
             f"{folder}: no such folder; expected {split}/NAME.png and {split}annot/NAME.png "
@@ -58,7 +58,9 @@ def list_split(data_dir: str | Path, split: str, classes: int) -> LabelledPhotos
     )
     if not images:
         raise ValueError(f"{folder}: holds no photo; expected PNG or JPEG files")
-    labels = tuple(label_folder / f"{image.stem}{LABEL_SUFFIX}" for image in images)
+    labels = tuple(
+        label_folder(data_dir, split) / f"{image.stem}{LABEL_SUFFIX}" for image in images
+    )
     for image, label in zip(images, labels, strict=True):
         if not label.is_file():
             raise ValueError(f"{image}: has no label; expected {label}. Add it or move the photo")
@@ -74,24 +76,11 @@ def read_sample(photos: LabelledPhotos, index: int) -> tuple[Image.Image, np.nda
     image_path, label_path = photos.images[index], photos.labels[index]
     with Image.open(image_path) as opened:
         image = opened.convert("RGB")
-    with Image.open(label_path) as opened:
-        if opened.mode not in ("L", "P"):
-            raise ValueError(
-                f"{label_path}: has mode {opened.mode}; expected an 8-bit image of class ids "
-                "(mode L or P). Convert colours to class ids first"
-            )
-        label = np.array(opened)
+    label = read_label(label_path, photos.classes)
     if label.shape != (image.height, image.width):
         raise ValueError(
             f"{label_path}: is {label.shape[1]}x{label.shape[0]}, but {image_path} is "
             f"{image.width}x{image.height}. Resize the label with nearest-neighbour sampling"
-        )
-    label[label == photos.classes] = IGNORE
-    outside = np.unique(label[(label > photos.classes) & (label != IGNORE)])
-    if outside.size:
-        raise ValueError(
-            f"{label_path}: holds {outside.tolist()}; expected class ids 0..{photos.classes - 1}, "
-            f"or {photos.classes} or {IGNORE} for no class. Fix the label or the class table"
         )
     return image, label
 

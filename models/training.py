@@ -398,10 +398,15 @@ class _EpochKeeper(keras.callbacks.Callback):
             with (self.config.output_dir / LOG).open("w", newline="") as file:
                 csv.writer(file).writerow(LOG_COLUMNS)
             return 0
+        state = json.loads((found[-1] / "state.json").read_text())
+        if state["network"] != self._network():
+            raise ValueError(
+                f"{self.config.output_dir}: holds a training of {state['network']}, not of "
+                f"{self._network()}; resume with the same settings, or start anew elsewhere"
+            )
         self.model.load_weights(found[-1] / "network.weights.h5")
         self.averaged.load_weights(found[-1] / "average.weights.h5")
         self.average = [np.array(weight) for weight in self.averaged.get_weights()]
-        state = json.loads((found[-1] / "state.json").read_text())
         self.steps = state["steps"]
         self.best_epoch, self.best_miou = state["best_epoch"], state["best_miou"]
         return state["epoch"]
@@ -438,6 +443,10 @@ class _EpochKeeper(keras.callbacks.Callback):
         with (self.config.output_dir / LOG).open("a", newline="") as file:
             csv.writer(file).writerow([done, seconds, rate, loss, miou])
 
+    def _network(self) -> str:
+        config = self.config
+        return f"{config.architecture}, width {config.width}, {len(config.classes)} classes"
+
     def _validate(self) -> Metrics:
         config = self.config
 
@@ -457,6 +466,7 @@ class _EpochKeeper(keras.callbacks.Callback):
         self.model.save_weights(unfinished / "network.weights.h5")
         self.averaged.save_weights(unfinished / "average.weights.h5")
         state = {
+            "network": self._network(),
             "epoch": epoch,
             "steps": self.steps,
             "best_epoch": self.best_epoch,

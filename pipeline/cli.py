@@ -17,7 +17,7 @@ from models.classes import ClassTable
 from models.engines import import_tensorflow
 from models.inputs import SHAPE_MULTIPLE
 from models.networks import ARCHITECTURES
-from models.packages import PackageError, load_package, shipped_names
+from models.packages import ModelPackage, PackageError, load_package, shipped_names
 from pipeline import __version__, console
 from pipeline import run as runs
 from pipeline.beam_options import pipeline_options, split_arguments
@@ -26,6 +26,9 @@ from transforms import columns
 from transforms.photos import DEFAULT_MAX_PIXELS
 from transforms.planning import DEFAULT_UNIT_SIZE
 from transforms.segmenting import DEFAULT_BATCH_SIZE
+
+CLASS_FILE = "classes.csv"
+"""The class table beside labelled photos."""
 
 EXIT_UNEXPECTED = 1
 EXIT_CONFIGURATION = 2
@@ -327,7 +330,9 @@ def evaluate(
             import_tensorflow()
             from models.evaluation import evaluate as measure
 
-            metrics = measure(load_package(model or "default"), data, split)
+            package = load_package(model or "default")
+            _check_classes(package, data)
+            metrics = measure(package, data, split)
         if json_file:
             document = json.dumps(metrics.to_dict(), indent=2) + "\n"
             Path(json_file).write_text(document, encoding="utf-8")
@@ -350,8 +355,19 @@ def _class_table(data: str, classes: str | None = None) -> ClassTable:
 
     Raises ValueError or OSError where the table is missing or wrong.
     """
-    beside = Path(data, "classes.csv")
+    beside = Path(data, CLASS_FILE)
     return ClassTable.load(classes or (beside if beside.exists() else "camvid"))
+
+
+def _check_classes(package: ModelPackage, data: str) -> None:
+    """Raise ValueError where labelled photos say that their classes are not those of the model."""
+    file = Path(data, CLASS_FILE)
+    if file.exists() and ClassTable.read(file).names != package.classes.names:
+        raise ValueError(
+            f"{file}: the labels have the classes {', '.join(ClassTable.read(file).names)}, the "
+            f"model {package.name} has {', '.join(package.classes.names)}; take labels and a model "
+            "of the same classes"
+        )
 
 
 def main() -> None:

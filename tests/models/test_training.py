@@ -115,6 +115,13 @@ def test_interrupted_training_resumes_to_the_same_weights(config, tmp_path, monk
     assert len(list(config.output_dir.glob("checkpoint-*"))) == 1
 
 
+def test_a_training_of_another_network_is_not_resumed(config, monkeypatch):
+    config = replace(config, epochs=1)
+    train(config)
+    with pytest.raises(ValueError, match="holds a training of tiny, width 1.0, 2 classes, not of"):
+        train(replace(config, architecture="fcn8s", width=0.125, epochs=2))
+
+
 def test_training_stops_when_val_does_not_get_better(config):
     result = train(replace(config, epochs=30, patience=6, learning_rate=1e-9))
     epochs = len(read_log(config))

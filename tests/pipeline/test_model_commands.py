@@ -1,10 +1,15 @@
 """`citymask train`, `evaluate` and `models`, from labelled photos to masks of one's own classes."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from models.packages import load_package
+
+SHIPPED = {"default": "efficientnet_fpn", "fcn8s": "fcn8s", "segnet": "segnet", "unet": "unet"}
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +85,11 @@ def test_evaluation_writes_the_metrics_that_the_package_states(trained, citymask
         (["train", "segformer", "--output", "unused"], "segformer"),
         (["evaluate", "--split", "test"], "test: no such folder"),
         (["evaluate", "--model", "nope"], "unknown model"),
+        (["evaluate"], "the labels have the classes Left, Right, the model default has Sky,"),
+        (["train", "unet", "--output", "unused", "--classes", "pascal"], "neither a class set"),
+        (["train", "unet", "--output", "unused", "--input-size", "500x300"], "multiples of 32"),
+        (["train", "unet", "--output", "unused", "--start-from", "default"], "no layer of it fits"),
+        (["train", "unet", "--output", "unused", "--encoder-weights", "no.npz"], "no.npz"),
     ],
 )
 def test_mistakes_end_with_one_line_and_exit_code_2(citymask, halves, tmp_path, arguments, message):
@@ -93,5 +103,21 @@ def test_mistakes_end_with_one_line_and_exit_code_2(citymask, halves, tmp_path, 
 def test_the_shipped_models_are_listed_with_classes_and_miou(citymask):
     done = citymask("models")
     assert done.exit_code == 0
-    assert "default: efficientnet_fpn, 11 classes (Sky, Building," in done.output
-    assert "mIoU 0." in done.output
+    lines = [re.split(r" *[│┃] *", line) for line in done.output.splitlines()]
+    listed = {cells[1]: cells for cells in lines if len(cells) > 5}
+    for name, architecture in SHIPPED.items():
+        assert listed[name][2].startswith(architecture)
+    assert "Sky, Building, Pole" in done.output
+    assert "images/s" in done.output
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED))
+def test_a_shipped_model_is_usable_by_its_name(citymask, make_photo, tmp_path, name):
+    make_photo(tmp_path / "photos" / "a.jpg", 480, 360)
+    done = citymask("run", tmp_path / "photos", "-o", tmp_path / "out", "--model", name)
+    assert done.exit_code == 0, done.output
+    with Image.open(tmp_path / "out" / "masks" / "a.jpg.png") as mask:
+        assert mask.size == (480, 360)
+    package = load_package(name)
+    assert package.weights_bytes < (15e6 if name == "default" else 6e6)
+    assert package.training["licence"] and package.training["command"]
