@@ -70,12 +70,18 @@ def list_split(data_dir: str | Path, split: str, classes: int) -> LabelledPhotos
 def read_sample(photos: LabelledPhotos, index: int) -> tuple[Image.Image, np.ndarray]:
     """Read a photo as RGB and its label as uint8 (H, W) of class ids and `IGNORE`.
 
-    Raises ValueError where the two differ in size, or the label is no index mask or holds a value
-    outside the class table.
+    Raises ValueError where the photo is damaged, the two differ in size, or the label is no index
+    mask or holds a value outside the class table.
     """
     image_path, label_path = photos.images[index], photos.labels[index]
-    with Image.open(image_path) as opened:
-        image = opened.convert("RGB")
+    try:
+        with Image.open(image_path) as opened:
+            image = opened.convert("RGB")
+    except (OSError, SyntaxError) as error:  # What Pillow raises on damaged files.
+        raise ValueError(
+            f"{image_path}: cannot be read as an image ({error}). Replace it, or move it and its "
+            "label away"
+        ) from error
     label = read_label(label_path, photos.classes)
     if label.shape != (image.height, image.width):
         raise ValueError(

@@ -54,10 +54,14 @@ def read_label(path: str | Path, classes: int) -> np.ndarray:
     outside = np.unique(label[(label > classes) & (label != IGNORE)])
     if outside.size:
         raise ValueError(
-            f"{path}: holds {outside.tolist()}; expected class ids 0..{classes - 1}, "
+            f"{path}: holds {_shortened(outside.tolist())}; expected class ids 0..{classes - 1}, "
             f"or {classes} or {IGNORE} for no class. Fix the label or the class table"
         )
     return label
+
+
+def _shortened(values: list[int]) -> str:
+    return str(values) if len(values) <= 8 else f"{values[:8]} and {len(values) - 8} other values"
 
 
 def decode_index_image(data: bytes, shape: tuple[int, int] | None = None) -> np.ndarray:

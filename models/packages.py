@@ -101,10 +101,10 @@ class ModelPackage:
         try:
             network.load_weights(self.path / WEIGHTS_FILE)
         except (OSError, KeyError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
             raise PackageError(
                 f"{self.path / WEIGHTS_FILE}: the weights do not fit {self.architecture} "
-                f"(width {self.width}) with {len(self.classes)} classes: {reason}"
+                f"(width {self.width}) with {len(self.classes)} classes: they are those of another "
+                f"network or damaged; take {DESCRIPTION_FILE} and {WEIGHTS_FILE} from one training"
             ) from error
         return network
 

@@ -80,6 +80,22 @@ def test_label_that_does_not_fit_is_named(tmp_path, label, message):
         read_sample(list_split(tmp_path, "train", CLASSES), 0)
 
 
+def test_many_values_outside_the_class_table_are_not_all_listed(tmp_path):
+    write_sample(tmp_path, "a", np.zeros((16, 16)))
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(values).save(tmp_path / "trainannot" / "a.png")
+    with pytest.raises(ValueError, match=r"\[4, 5, 6, 7, 8, 9, 10, 11\] and 243 other values"):
+        read_sample(list_split(tmp_path, "train", CLASSES), 0)
+
+
+def test_damaged_photo_is_named(tmp_path):
+    write_sample(tmp_path, "a", np.zeros((64, 64)))
+    photo = tmp_path / "train" / "a.png"
+    photo.write_bytes(photo.read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"train/a\.png: cannot be read as an image"):
+        read_sample(list_split(tmp_path, "train", CLASSES), 0)
+
+
 def test_photo_and_label_are_cropped_alike(photos):
     image, label = read_sample(photos, 0)
     for seed in range(10):
