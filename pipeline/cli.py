@@ -271,7 +271,7 @@ def train(
             "data": f"{data}, split train",
             "licence": licence,
             "start_from": config.start_from,
-            "command": f"citymask {shlex.join(sys.argv[1:])}",
+            "commands": [f"citymask {shlex.join(sys.argv[1:])}"],
             "seed": config.seed,
             "epochs": config.epochs,
             "best_epoch": trained.epoch,
