@@ -35,6 +35,7 @@ setup(
             "pytest>=8,<10",
             "cityscapesScripts>=2.3,<3",
             "duckdb>=1.1",
+            "jax>=0.6,<0.12",
             "opencv-python-headless>=4.10",
             "pandas>=2.2",
             "scikit-learn>=1.5",
