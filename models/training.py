@@ -432,6 +432,8 @@ class _EpochKeeper(keras.callbacks.Callback):
         miou: float | str = ""
         if done % self.config.validate_every == 0 or done == self.config.epochs:
             miou = self._validate().miou
+            if logs is not None:
+                logs["val_miou"] = miou  # For the progress bar, which comes after this callback.
             if miou > self.best_miou:
                 self.best_epoch, self.best_miou = done, miou
                 self.averaged.save_weights(self.config.output_dir / BEST_WEIGHTS)
