@@ -1,8 +1,8 @@
-"""What each answer to the loss of spatial detail brings: seven trainings that differ in nothing else.
+"""What each answer to the loss of spatial detail brings: seven trainings, equal in all else.
 
 FCN-32s, FCN-16s and FCN-8s add class scores of ever earlier poolings. SegNet puts values back by
-their pooling indices, U-Net concatenates the encoder's feature maps; each is trained without that as
-well. The border mIoU is the mIoU within 3 pixels of a class border.
+their pooling indices, U-Net concatenates the encoder's feature maps; each is also trained without.
+The border mIoU is the mIoU within 3 pixels of a class border.
 
     python benchmarks/ablation.py CAMVID OUTPUT
 

@@ -66,8 +66,8 @@ def test_the_command_line_trains_and_measures_on_jax(tmp_path):
             (data / folder).mkdir(parents=True)
             Image.fromarray(pixels).save(data / folder / "a.png")
     (data / "classes.csv").write_text("name,red,green,blue\nLeft,255,0,0\nRight,0,0,255\n")
-    options = "--width 0.1 --input-size 32x32 --epochs 2 --batch-size 1"
-    on_jax("-m", "pipeline", "train", "deeplab_largefov", "--data", data, "-o", model, *options.split())
+    command = "-m pipeline train deeplab_largefov --width 0.1 --input-size 32x32 --epochs 2"
+    on_jax(*command.split(), "--data", data, "--output", model)
     stated = json.loads((model / "model.json").read_text())["metrics"]
     measured = evaluate(load_package(model), data, "val")
     assert measured.pixel_accuracy == pytest.approx(stated["pixel_accuracy"], abs=0.01)
