@@ -1,0 +1,77 @@
+"""The loss of a segmentation network: cross entropy that minds rare classes and thin things."""
+
+from collections.abc import Callable
+
+import numpy as np
+from keras import ops
+
+from models.evaluation import BORDER_DISTANCE
+
+
+def class_weights(counts: np.ndarray, balance: float) -> np.ndarray:
+    """Weights frequency ** -balance, float32 (classes,), with mean 1 over the labelled pixels.
+
+    A class without a pixel gets weight 0. Raises ValueError where no pixel has a class.
+    """
+    total = counts.sum()
+    if not total:
+        raise ValueError("the training labels hold no pixel with a class; check the class table")
+    present = counts > 0
+    weights = np.zeros(len(counts), np.float64)
+    weights[present] = (counts[present] / total) ** -balance
+    return (weights / (weights * counts / total).sum()).astype(np.float32)
+
+
+def segmentation_loss(
+    weights: np.ndarray, border_weight: float = 0.0, dice_weight: float = 0.0
+) -> Callable:
+    """A loss of labels (N, H, W) and logits (N, h, w, C): cross entropy, and Dice loss on demand.
+
+    The cross entropy is the mean over labelled pixels, weighted by class (`weights`, float32 (C,))
+    and by 1 + `border_weight` near a class border. `dice_weight` times the soft Dice loss
+    (Milletari et al., "V-Net", 3DV 2016), one minus the mean Dice coefficient of the classes that
+    the batch shows, counts every class alike, however rare.
+
+    The logits are interpolated to the labels' size, so that thin things keep their labels. Pixels
+    with `IGNORE` do not count.
+    """
+    classes = len(weights)
+
+    def loss(labels, logits):
+        labels = ops.cast(labels, "int32")
+        logits = ops.image.resize(
+            ops.cast(logits, "float32"), ops.shape(labels)[1:3], interpolation="bilinear"
+        )
+        # A pixel without class is no class at all: a row of zeros.
+        targets = ops.one_hot(labels, classes, dtype="float32")
+        log_probabilities = ops.log_softmax(logits)
+        pixel_weights = ops.matmul(targets, ops.convert_to_tensor(weights[:, None]))[..., 0]
+        if border_weight:
+            pixel_weights *= 1 + border_weight * _near_border(labels)
+        losses = -ops.sum(targets * log_probabilities, axis=-1)
+        total = ops.sum(losses * pixel_weights) / ops.maximum(ops.sum(pixel_weights), 1.0)
+        if dice_weight:
+            total += dice_weight * (1 - _mean_dice(targets, ops.exp(log_probabilities)))
+        return total
+
+    return loss
+
+
+def _near_border(labels):
+    """`models.evaluation.near_border` of int32 (N, H, W), as float32 0 or 1."""
+    values = ops.cast(labels, "float32")[..., None]
+    size = 2 * BORDER_DISTANCE + 1
+    largest = ops.max_pool(values, size, 1, "same")
+    smallest = -ops.max_pool(-values, size, 1, "same")
+    return ops.cast(largest != smallest, "float32")[..., 0]
+
+
+def _mean_dice(targets, probabilities):
+    """Mean soft Dice coefficient of the classes in `targets`, one-hot (N, H, W, C)."""
+    labelled = ops.sum(targets, axis=-1, keepdims=True)
+    overlap = ops.sum(targets * probabilities, axis=(0, 1, 2))
+    label_sizes = ops.sum(targets, axis=(0, 1, 2))
+    sizes = label_sizes + ops.sum(probabilities * labelled, axis=(0, 1, 2))
+    present = ops.cast(label_sizes > 0, "float32")
+    dices = present * 2 * overlap / ops.maximum(sizes, 1.0)
+    return ops.sum(dices) / ops.maximum(ops.sum(present), 1.0)
