@@ -1,6 +1,7 @@
 """Listing: from the INPUTs of a run to one `ImageRef` per image."""
 
 import glob
+import itertools
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from transforms import columns, manifests, names, photos, progress, shards, storage
-from transforms.records import Container, ImageRef, PassedOver
+from transforms.records import Block, Container, ImageRef, PassedOver
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +21,9 @@ COUNTERS = "citymask.listing"
 TAR_EXTENSIONS = (".tar",)
 TFRECORD_EXTENSIONS = (".tfrecord", ".tfrecords")
 COMPRESSED_TAR_EXTENSIONS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+BLOCK_SIZE = 64
+"""Files that are looked into by one worker at a time."""
 
 HIDDEN = "hidden file"
 NOT_AN_IMAGE = "not an image"
@@ -111,21 +115,31 @@ class ListImages(beam.PTransform):
     def expand(self, inputs: beam.PCollection[str]) -> beam.PCollection[ImageRef]:
         return (
             inputs
-            | "ListInput" >> beam.FlatMap(list_input, self.excluded).with_output_types(Listed)
+            | "ListInput" >> beam.FlatMap(_list_blocks, self.excluded)
             | "SpreadFiles" >> beam.Reshuffle()
-            | "ListMembers" >> beam.FlatMap(list_members).with_output_types(ImageRef | PassedOver)
-            | "KeepImages" >> beam.FlatMap(_keep_image).with_output_types(ImageRef)
+            | "ListMembers" >> beam.FlatMap(_list_images).with_output_types(ImageRef)
         )
 
 
-def _keep_image(item: ImageRef | PassedOver) -> Iterator[ImageRef]:
-    if isinstance(item, PassedOver):
-        Metrics.counter(COUNTERS, f"passed_over: {item.reason}").inc()
-        logger.debug("passed over %s: %s", item.uri, item.reason)
-        return
-    Metrics.counter(COUNTERS, "images").inc()
-    progress.report(found=1)
-    yield item
+def _list_blocks(spec: str, excluded: str) -> Iterator[Block[Listed]]:
+    """What an INPUT holds, many at a time: one by one the shuffle costs more than the listing."""
+    listed = list_input(spec, excluded)
+    while items := tuple(itertools.islice(listed, BLOCK_SIZE)):
+        yield Block(items)
+
+
+def _list_images(block: Block[Listed]) -> Iterator[ImageRef]:
+    images = 0
+    for listed in block.items:
+        for item in list_members(listed):
+            if isinstance(item, PassedOver):
+                Metrics.counter(COUNTERS, f"passed_over: {item.reason}").inc()
+                logger.debug("passed over %s: %s", item.uri, item.reason)
+            else:
+                images += 1
+                yield item
+    Metrics.counter(COUNTERS, "images").inc(images)
+    progress.report(found=images)
 
 
 def _list_file(file: storage.FoundFile, spec: str) -> Iterator[Listed]:

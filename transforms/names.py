@@ -36,6 +36,8 @@ def image_name(relative_path: str) -> str:
 
 def printable(path: str) -> str:
     """The path as valid UTF-8 text without control characters, for rows and messages."""
+    if path.isprintable():
+        return path
     return "".join(_escape_character(c) if _is_unprintable(c) else c for c in path)
 
 
@@ -97,6 +99,8 @@ def _beside(mask: str, extension: str) -> str:
 def _escape_part(part: str) -> str:
     if part == "..":
         return "%2E%2E"
+    if part.isprintable() and "%" not in part and "\\" not in part:
+        return part
     return "".join(_escape_character(c) if c in "%\\" or _is_unprintable(c) else c for c in part)
 
 

@@ -18,7 +18,8 @@ from apache_beam.metrics import Metrics
 from models.classes import ClassTable
 from models.merging import MergedClasses
 from transforms import columns, rows, storage
-from transforms.records import ImageRef, UnitResult
+from transforms.planning import SkippedImages
+from transforms.records import UnitResult
 
 COUNTERS = "citymask.summarising"
 """Namespace of the Beam counters of these steps: `rows_counted`, `rows_removed`."""
@@ -121,9 +122,9 @@ def counts_of_failures(result: UnitResult) -> Iterator[GroupCounts]:
         yield GroupCounts(failure.ref.group, failed=1)
 
 
-def counts_of_skipped(ref: ImageRef) -> GroupCounts:
-    """The count of an image that was done already."""
-    return GroupCounts(ref.group, skipped=1)
+def counts_of_skipped(skipped: SkippedImages) -> GroupCounts:
+    """The count of images that were done already."""
+    return GroupCounts(skipped.group, skipped=skipped.images)
 
 
 def counts_of_file(

@@ -13,7 +13,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from models.classes import ClassTable
 from transforms import CountCommitted, RemoveSuperseded, SummarisePixels, rows
-from transforms.planning import Superseded
+from transforms.planning import SkippedImages, Superseded
 from transforms.records import UNKNOWN_CAPTURE, Failure, ImageRef, Segmented, UnitResult
 from transforms.storage import StorageError
 from transforms.summarising import (
@@ -82,7 +82,7 @@ class TestGroupCounts:
         assert list(counts_of_failures(result)) == [GroupCounts("lund", failed=1)]
 
     def test_of_a_skipped_image_hold_no_pixels(self):
-        assert counts_of_skipped(ref()) == GroupCounts("lund", skipped=1)
+        assert counts_of_skipped(SkippedImages("lund", 7)) == GroupCounts("lund", skipped=7)
 
 
 class TestSummary:
