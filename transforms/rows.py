@@ -189,13 +189,15 @@ def parquet_files(output: str, folder: str) -> list[str]:
 
 def committed_rows(file: str, model: str) -> Iterator[CommittedRow]:
     """The rows of `model` in a statistics file."""
-    wanted = (columns.IMAGE, columns.URI, columns.VERSION, columns.MASK, columns.RUN_ID)
+    wanted = [
+        columns.IMAGE, columns.URI, columns.VERSION, columns.MASK, columns.RUN_ID, columns.MODEL
+    ]  # fmt: skip
     # ParquetFile opens a small file in a third of the time that `read_table` takes.
-    table = pq.ParquetFile(file).read([*wanted, columns.MODEL])
-    *values, models = (table[name].to_pylist() for name in (*wanted, columns.MODEL))
-    for *row, of_model in zip(*values, models, strict=True):
+    table = pq.ParquetFile(file).read(wanted)
+    values = (table[name].to_pylist() for name in wanted)
+    for image, uri, version, mask, run_id, of_model in zip(*values, strict=True):
         if of_model == model:
-            yield CommittedRow(*row, file)
+            yield CommittedRow(image, uri, version, mask, run_id, file)
 
 
 def past_failures(file: str) -> Iterator[PastFailure]:
