@@ -109,7 +109,7 @@ def run_arm(arm: str, archive: Path, output: Path) -> dict[str, float]:
 
 def run_pipeline(archive: Path, output: Path) -> None:
     from pipeline.beam_options import pipeline_options
-    from pipeline.run import RunRequest, execute, prepare
+    from pipeline.run import RunRequest, execute, prepared
     from transforms.photos import DEFAULT_MAX_PIXELS
     from transforms.planning import DEFAULT_UNIT_SIZE
 
@@ -122,9 +122,11 @@ def run_pipeline(archive: Path, output: Path) -> None:
         max_pixels=DEFAULT_MAX_PIXELS,
         batch_size=BATCH_SIZE,
         unit_size=DEFAULT_UNIT_SIZE,
+        label_ids=False,
+        merge=None,
     )
-    job, _ = prepare(request, "benchmark")
-    execute(job, pipeline_options({}))
+    with prepared(request, "benchmark") as (job, _):
+        execute(job, pipeline_options({}))
 
 
 def run_bare_loop(archive: Path, output: Path) -> None:

@@ -23,6 +23,7 @@ from pipeline import run as runs
 from pipeline.beam_options import pipeline_options, split_arguments
 from pipeline.evaluation import evaluate_masks
 from transforms import columns
+from transforms.locking import LockedError
 from transforms.photos import DEFAULT_MAX_PIXELS
 from transforms.planning import DEFAULT_UNIT_SIZE
 from transforms.segmenting import DEFAULT_BATCH_SIZE
@@ -33,6 +34,7 @@ CLASS_FILE = "classes.csv"
 EXIT_UNEXPECTED = 1
 EXIT_CONFIGURATION = 2
 EXIT_TOO_MANY_FAILURES = 3
+EXIT_LOCKED = 4
 EXIT_INTERRUPTED = 130
 
 
@@ -146,29 +148,28 @@ def run(
     level = console.VERBOSE if verbose else console.QUIET if quiet else console.NORMAL
     console.set_up_logging(level)
     started, start = runs.utc_now(), time.monotonic()
+    run_id = runs.new_run_id(started)
     try:
-        job, notes = runs.prepare(
-            runs.RunRequest(inputs=inputs, **request), runs.new_run_id(started)
-        )
-    except (runs.ConfigurationError, PackageError) as error:
-        raise _Refused(str(error)) from error
-    for note in notes:
-        console.logger.info("%s", note)
-    try:
-        with console.ProgressMonitor(level):
-            result = runs.execute(job, pipeline_options(beam_arguments))
+        with runs.prepared(runs.RunRequest(inputs=inputs, **request), run_id) as (job, notes):
+            for note in notes:
+                console.logger.info("%s", note)
+            with console.ProgressMonitor(level):
+                result = runs.execute(job, pipeline_options(beam_arguments))
+            seconds = time.monotonic() - start
+            record = runs.make_record(job, beam_arguments, result, started, seconds)
+            runs.write_record(record, job.options.output)
+    except LockedError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(EXIT_LOCKED)
     except (runs.ConfigurationError, PackageError) as error:
         raise _Refused(_first_line(error)) from error
-    seconds = time.monotonic() - start
-    record = runs.make_record(job, beam_arguments, result, started, seconds)
-    runs.write_record(record, job.options.output)
-    images = record["images"]
-    failures = os.path.join(job.options.output, columns.FAILURES)
+    images, output = record["images"], job.options.output
     if not quiet:
-        summary = json.loads(Path(job.options.output, columns.SUMMARY_JSON).read_text("utf-8"))
+        summary = json.loads(Path(output, columns.SUMMARY_JSON).read_text("utf-8"))
         console.print_closing_table(summary, record)
-        click.echo(f"Results in {job.options.output}")
+        click.echo(f"Results in {output}")
         if images["failed"]:
+            failures = os.path.join(output, columns.FAILURES)
             click.echo(f"What failed, and why, is in {failures}")
     share = images["failed"] / (images["done"] + images["failed"] + images["skipped"] or 1)
     if share > max_failures if max_failures is not None else share == 1:

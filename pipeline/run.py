@@ -4,6 +4,8 @@ import json
 import os
 import platform
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -18,6 +20,7 @@ from models.packages import ModelPackage, load_package
 from pipeline import __version__
 from pipeline.graph import Job, build_graph
 from transforms import columns, listing, names, planning, rows, segmenting, storage
+from transforms.locking import OutputLock
 from transforms.manifests import ManifestError
 from transforms.segmenting import SegmentOptions
 
@@ -55,16 +58,17 @@ class RunRequest:
     merge: str | None
 
 
-def prepare(request: RunRequest, run_id: str) -> tuple[Job, list[str]]:
-    """Check a request, and say what the user should know before the work begins.
+@contextmanager
+def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]]:
+    """Check a request and hold the lock of its output folder.
 
-    Returns:
-        The job, and notes for the user.
+    As a context it gives the job, and notes that the user should read before the work begins.
 
     Raises:
-        ConfigurationError: an INPUT is missing, empty or of no known kind, the output folder cannot
-            be written.
+        ConfigurationError: an INPUT is missing, empty or of no known kind, a mapping does not fit,
+            the output folder cannot be written.
         PackageError: the model is unknown or damaged.
+        LockedError: another run holds the output folder.
     """
     if storage.is_remote(request.output):
         raise ConfigurationError(f"{request.output}: this version writes to local folders only")
@@ -73,19 +77,22 @@ def prepare(request: RunRequest, run_id: str) -> tuple[Job, list[str]]:
     merged = _read_merged(request.merge, package) if request.merge else None
     for spec in request.inputs:
         _check_input(spec, output)
-    fold_case = _prepare_output(output)
-    mask_folder, notes = _mask_folder(output, package)
-    options = SegmentOptions(
-        output=output,
-        run_id=run_id,
-        overlay=request.overlay,
-        confidence=request.confidence,
-        max_pixels=request.max_pixels,
-        batch_size=request.batch_size,
-        merged=merged,
-    )
-    job = Job(request.inputs, package, options, mask_folder, fold_case, request.unit_size)
-    return job, notes
+    with _locked(output, run_id):
+        mask_folder, notes = _mask_folder(output, package)
+        options = SegmentOptions(
+            output=output,
+            run_id=run_id,
+            overlay=request.overlay,
+            confidence=request.confidence,
+            max_pixels=request.max_pixels,
+            batch_size=request.batch_size,
+            merged=merged,
+        )
+        fold_case = _folds_case(output)
+        yield (
+            Job(request.inputs, package, options, mask_folder, fold_case, request.unit_size),
+            notes,
+        )
 
 
 def execute(job: Job, beam_options: PipelineOptions) -> PipelineResult:
@@ -212,20 +219,25 @@ def _check_input(spec: str, output: str) -> None:
         )
 
 
-def _prepare_output(output: str) -> bool:
-    """Make the output folder; tell whether it takes names that differ only in case for one."""
-    name = storage.TEMPORARY_PREFIX + uuid.uuid4().hex
-    probe = os.path.join(output, name)
+@contextmanager
+def _locked(output: str, run_id: str) -> Iterator[None]:
+    lock = OutputLock(output, run_id)
     try:
-        storage.write(probe, b"")
-        fold_case = os.path.exists(os.path.join(output, name.upper()))
-        os.unlink(probe)
-    except (storage.StorageError, OSError) as error:
+        lock.acquire()
+    except OSError as error:
         raise ConfigurationError(
-            f"--output: {output} is not a folder that can be written ({error}); "
+            f"--output: {output} is not a folder that can be written ({error.strerror}); "
             "give another folder or change its permissions"
         ) from error
-    return fold_case
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _folds_case(output: str) -> bool:
+    """Whether the output folder takes names that differ only in case for one."""
+    return os.path.exists(os.path.join(output, columns.LOCK.upper()))
 
 
 def _mask_folder(output: str, package: ModelPackage) -> tuple[str, list[str]]:

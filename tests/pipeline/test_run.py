@@ -29,7 +29,7 @@ from models.classes import ClassTable
 from models.packages import load_package
 from pipeline import console
 from pipeline.cli import main
-from transforms import progress
+from transforms import columns, progress
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("citymask")
 CLASSES = ClassTable.of([("Sky", (0, 0, 255)), ("Tree top", (0, 128, 0)), ("Road", (9, 9, 9))])
@@ -245,7 +245,8 @@ class TestOutputs:
 
     def test_nothing_unfinished_is_left(self, city):
         _, output, _ = city
-        assert list(output.path.rglob(".*")) == []
+        assert [path.name for path in output.path.rglob(".*")] == [columns.WORK_FOLDER]
+        assert [path.name for path in (output.path / columns.WORK_FOLDER).iterdir()] == ["lock"]
 
 
 class TestAnotherRun:
@@ -638,6 +639,33 @@ class TestRefusedBeforeAnyWork:
         result = citymask("run", "-o", output.path)
         assert result.exit_code == 2
         assert "INPUT" in lines_of_error(result)[-1]
+
+
+def test_a_run_beside_another_one_ends_with_exit_code_4(
+    citymask, make_photo, tiny_model, output, tmp_path
+):
+    output.path.mkdir()
+    program = (
+        "import sys, time; from transforms.locking import OutputLock; "
+        "OutputLock(sys.argv[1], 'other-run').acquire(); print('held', flush=True); time.sleep(600)"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, str(output.path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout.readline() == "held\n"
+        photo = make_photo(tmp_path / "a.jpg")
+        arguments = ("run", photo, "--output", output.path, "--model", tiny_model)
+        refused = citymask(*arguments)
+        assert refused.exit_code == 4
+        assert len(lines_of_error(refused)) == 1 and "run other-run" in refused.stderr
+        assert not (output.path / "masks").exists()
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+    assert citymask(*arguments).exit_code == 0
+    assert len(output.masks) == 1
 
 
 def test_an_unexpected_error_ends_with_one_line_and_exit_code_1(

@@ -1,0 +1,120 @@
+"""One run at a time: a lock on an output folder that does not outlive its owner.
+
+The lock is the kernel's (`flock`) on a file below the output folder: it goes when the owner's
+process ends, however that ends, so no clock and no guess decides whether an owner is dead. The file
+says who holds it, for people and for the next owner.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import platform
+import threading
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+
+from transforms import columns
+
+logger = logging.getLogger("citymask")
+
+HEARTBEAT_SECONDS = 10.0
+
+
+class LockedError(Exception):
+    """Another run holds the output folder; the message says which, where and since when."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock.
+
+    Attributes:
+        run_id: the run.
+        host: name of its machine.
+        pid: its process there.
+        started: when it took the lock, UTC, ISO 8601.
+        heartbeat: when it last said that it lives, UTC, ISO 8601.
+    """
+
+    run_id: str
+    host: str
+    pid: int
+    started: str
+    heartbeat: str
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.run_id} (host {self.host}, process {self.pid}, since {self.started}, "
+            f"last heartbeat {self.heartbeat})"
+        )
+
+
+class OutputLock:
+    """The lock of an output folder.
+
+    Args:
+        output: the output folder; it is made where it is not there.
+        run_id: the run that wants the lock.
+    """
+
+    def __init__(self, output: str, run_id: str):
+        self._output = output
+        self._path = os.path.join(output, columns.LOCK)
+        now = _now()
+        self._owner = Owner(run_id, platform.node(), os.getpid(), now, now)
+        self._released = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def acquire(self) -> None:
+        """Take the lock and keep a heartbeat in its file.
+
+        Raises:
+            LockedError: another run holds it.
+            OSError: the folder cannot be written.
+        """
+        os.makedirs(os.path.dirname(self._path), exist_ok=True)
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = self._read() or "another run"
+            os.close(self._file)
+            raise LockedError(
+                f"{self._output}: {holder} is writing here; wait until it ends, or give another "
+                "--output"
+            ) from None
+        previous = self._read()
+        if previous:
+            logger.warning(
+                "took the lock over from %s, which ended without giving it back", previous
+            )
+        self._write()
+        self._heart.start()
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._released.set()
+        self._heart.join()
+        os.ftruncate(self._file, 0)
+        os.close(self._file)
+
+    def _beat(self) -> None:
+        while not self._released.wait(HEARTBEAT_SECONDS):
+            self._owner = replace(self._owner, heartbeat=_now())
+            self._write()
+
+    def _read(self) -> Owner | None:
+        """Who the file names; None where it was given back, or is just being written."""
+        try:
+            return Owner(**json.loads(os.pread(self._file, 4096, 0)))
+        except (ValueError, TypeError):
+            return None
+
+    def _write(self) -> None:
+        text = json.dumps(asdict(self._owner)).encode().ljust(512)
+        os.pwrite(self._file, text, 0)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
