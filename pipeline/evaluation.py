@@ -17,6 +17,8 @@ from transforms.evaluating import Evaluation, is_mask, write_evaluation
 from transforms.manifests import ManifestError
 from transforms.records import ImageRef
 
+RESULT = "evaluation.json"
+
 
 def evaluate_masks(
     masks: Sequence[str],
@@ -48,15 +50,14 @@ def evaluate_masks(
     except ValueError as error:
         raise ConfigurationError(f"Beam: {error}") from error
     with tempfile.TemporaryDirectory() as results:
-        result = Path(results, "evaluation.json")
         (
             pipeline
             | "Masks" >> beam.Create(masks)
             | "Evaluate" >> EvaluateMasks(folder, len(classes))
-            | "Write" >> beam.Map(write_evaluation, str(result))
+            | "Write" >> beam.Map(write_evaluation, results, RESULT)
         )
         pipeline.run().wait_until_finish()
-        evaluation = Evaluation.from_json(result.read_text(encoding="utf-8"))
+        evaluation = Evaluation.from_json(Path(results, RESULT).read_text(encoding="utf-8"))
     return evaluation.metrics(classes)
 
 

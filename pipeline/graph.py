@@ -54,7 +54,7 @@ def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
     refs = pipeline | "Inputs" >> beam.Create(job.inputs) | "List" >> ListImages(output)
     plan = refs | "DropDone" >> DropDone(output, model, job.mask_folder, job.fold_case)
     results = plan[TODO] | "Segment" >> SegmentArchive(job.package, job.options, job.unit_size)
-    removed = {"superseded": plan[SUPERSEDED], "results": results} | RemoveSuperseded()
+    removed = {"superseded": plan[SUPERSEDED], "results": results} | RemoveSuperseded(output)
 
     done = (
         pipeline

@@ -20,7 +20,7 @@ from models.packages import ModelPackage, load_package
 from pipeline import __version__
 from pipeline.graph import Job, build_graph
 from transforms import columns, listing, names, planning, rows, segmenting, storage
-from transforms.locking import OutputLock
+from transforms.locking import LOCK, OutputLock
 from transforms.manifests import ManifestError
 from transforms.segmenting import SegmentOptions
 
@@ -78,6 +78,7 @@ def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]
     for spec in request.inputs:
         _check_input(spec, output)
     with _locked(output, run_id):
+        storage.remove_unfinished(output)
         mask_folder, notes = _mask_folder(output, package)
         options = SegmentOptions(
             output=output,
@@ -186,11 +187,10 @@ def make_record(
     }
 
 
-def write_record(record: dict[str, Any], output: str) -> str:
-    """Write a run record and return its path."""
-    path = os.path.join(output, columns.RUNS, f"{record['run_id']}.json")
-    storage.write(path, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
-    return path
+def write_record(record: dict[str, Any], output: str) -> None:
+    """Write a run record."""
+    name = f"{columns.RUNS}/{record['run_id']}.json"
+    storage.write(output, name, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def utc_now() -> datetime:
@@ -237,7 +237,7 @@ def _locked(output: str, run_id: str) -> Iterator[None]:
 
 def _folds_case(output: str) -> bool:
     """Whether the output folder takes names that differ only in case for one."""
-    return os.path.exists(os.path.join(output, columns.LOCK.upper()))
+    return os.path.exists(os.path.join(output, LOCK.upper()))
 
 
 def _mask_folder(output: str, package: ModelPackage) -> tuple[str, list[str]]:

@@ -37,7 +37,3 @@ FAILURES = "failures"
 RUNS = "runs"
 SUMMARY_JSON = "summary.json"
 SUMMARY_CSV = "summary.csv"
-
-WORK_FOLDER = ".citymask"
-LOCK = f"{WORK_FOLDER}/lock"
-"""What is no result: the lock, and files that are not finished."""

@@ -205,9 +205,9 @@ def evaluate_label(
         return Evaluation(nothing, Findings.of(str(error)))
 
 
-def write_evaluation(evaluation: Evaluation, path: str) -> None:
+def write_evaluation(evaluation: Evaluation, folder: str, name: str) -> None:
     """Write an evaluation as JSON; raises StorageError where that is impossible."""
-    storage.write(path, evaluation.to_json().encode())
+    storage.write(folder, name, evaluation.to_json().encode())
 
 
 @dataclass

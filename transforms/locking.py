@@ -14,10 +14,11 @@ import threading
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 
-from transforms import columns
+from transforms import storage
 
 logger = logging.getLogger("citymask")
 
+LOCK = f"{storage.WORK_FOLDER}/lock"
 HEARTBEAT_SECONDS = 10.0
 
 
@@ -60,7 +61,7 @@ class OutputLock:
 
     def __init__(self, output: str, run_id: str):
         self._output = output
-        self._path = os.path.join(output, columns.LOCK)
+        self._path = os.path.join(output, LOCK)
         now = _now()
         self._owner = Owner(run_id, platform.node(), os.getpid(), now, now)
         self._released = threading.Event()

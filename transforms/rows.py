@@ -172,12 +172,14 @@ def commit(
     """
     if result.failures:
         _write_table(
-            os.path.join(output, columns.FAILURES, f"{result.unit_id}.parquet"),
+            output,
+            f"{columns.FAILURES}/{result.unit_id}.parquet",
             failure_table(result.failures, run_id),
         )
     if result.segmented:
         _write_table(
-            os.path.join(output, columns.STATISTICS, f"{result.unit_id}.parquet"),
+            output,
+            f"{columns.STATISTICS}/{result.unit_id}.parquet",
             statistics_table(result.segmented, classes, model, run_id, merged),
         )
 
@@ -219,8 +221,8 @@ def models_in(output: str) -> dict[str, set[str]]:
     return found
 
 
-def drop_images(file: str, images: Sequence[str]) -> None:
-    """Rewrite a statistics file without the rows of `images`, or remove it if none is left.
+def drop_images(output: str, file: str, images: Sequence[str]) -> None:
+    """Rewrite a statistics file of `output` without `images`, or remove it if no row is left.
 
     A file that is gone already is no error, so that a repeated call does no harm.
 
@@ -232,15 +234,15 @@ def drop_images(file: str, images: Sequence[str]) -> None:
     table = pq.read_table(file)
     kept = table.filter(pc.invert(pc.is_in(table[columns.IMAGE], pa.array(list(images)))))
     if len(kept):
-        _write_table(file, kept)
+        _write_table(output, os.path.relpath(file, output), kept)
     else:
         os.unlink(file)
 
 
-def _write_table(path: str, table: pa.Table) -> None:
+def _write_table(output: str, name: str, table: pa.Table) -> None:
     buffer = BytesIO()
     pq.write_table(table, buffer)
-    storage.write(path, buffer.getvalue())
+    storage.write(output, name, buffer.getvalue())
 
 
 def _extra_arrays(extras: Sequence[tuple[ExtraColumn, ...]]) -> dict[str, pa.Array]:

@@ -260,7 +260,7 @@ class UnitSegmenter:
                     files[names.confidence_path(ref.mask)] = masks.encode_confidence(grey)
             with item.stage(WRITE):
                 for path, data in files.items():
-                    storage.write(os.path.join(self._options.output, path), data)
+                    storage.write(self._options.output, path, data)
                 item.measured[BYTES_OUT] = sum(map(len, files.values()))
             capture = ref.capture.filled_from(photo.capture)
             item.outcome = Segmented(ref, photo.width, photo.height, capture, pixels, confidence)

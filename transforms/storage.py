@@ -7,8 +7,9 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-TEMPORARY_PREFIX = ".citymask-"
-"""Files that start with this are unfinished; no reader takes them for results."""
+WORK_FOLDER = ".citymask"
+UNFINISHED = f"{WORK_FOLDER}/unfinished"
+"""Folder of files that are being written; no reader takes them for results."""
 
 
 class StorageError(Exception):
@@ -117,22 +118,42 @@ def read(path: str, offset: int = 0, length: int | None = None) -> bytes:
     return bytes(data)
 
 
-def write(path: str, data: bytes) -> None:
-    """Write a file under a temporary name beside it and move it into place.
+def write(root: str, name: str, data: bytes) -> None:
+    """Write the file `name` below the folder `root`, whole or not at all.
+
+    It is written below `root`'s folder of unfinished files and then moved into place.
 
     Raises:
         StorageError: the folder cannot be made or the file not be written; nothing is left of it.
     """
-    folder = os.path.dirname(path)
-    temporary = os.path.join(folder, TEMPORARY_PREFIX + uuid.uuid4().hex)
+    path = os.path.join(root, name)
+    unfinished = os.path.join(root, UNFINISHED, uuid.uuid4().hex)
     try:
-        os.makedirs(folder, exist_ok=True)
-        with open(temporary, "xb") as file:
+        for needed in (path, unfinished):
+            os.makedirs(os.path.dirname(needed), exist_ok=True)
+        with open(unfinished, "xb") as file:
             file.write(data)
-        os.replace(temporary, path)
+        os.replace(unfinished, path)
     except BaseException as error:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+        if os.path.exists(unfinished):
+            os.unlink(unfinished)
         if isinstance(error, OSError):
             raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
         raise
+
+
+def remove_unfinished(root: str) -> int:
+    """Remove what a process that was killed left unfinished below `root`; return how much it was.
+
+    Call it while nobody else writes there.
+
+    Raises:
+        StorageError: a file cannot be removed.
+    """
+    leftovers = glob.glob(os.path.join(glob.escape(root), UNFINISHED, "*"))
+    for path in leftovers:
+        try:
+            os.unlink(path)
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be removed: {error.strerror or error}") from error
+    return len(leftovers)

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -211,7 +210,12 @@ class RemoveSuperseded(beam.PTransform):
 
     `superseded` PCollection[Superseded] and `results` PCollection[UnitResult] -> PCollection[str],
     the files that were rewritten. The row of an image that failed this time stays.
+
+    Attributes:
+        output: the output folder.
     """
+
+    output: str
 
     def expand(self, inputs):
         images = inputs["results"] | "ImagesDone" >> beam.FlatMap(
@@ -223,15 +227,15 @@ class RemoveSuperseded(beam.PTransform):
             | "JoinByImage" >> beam.CoGroupByKey()
             | "Replaced" >> beam.FlatMap(_replaced).with_output_types(tuple[str, str])
             | "GroupByFile" >> beam.GroupByKey()
-            | "DropRows" >> beam.Map(_drop_rows)
+            | "DropRows" >> beam.Map(_drop_rows, self.output)
         )
 
 
 def write_summary(summary: Summary, output: str) -> Summary:
     """Write `summary.json` and `summary.csv`; raises StorageError where that is impossible."""
     document = json.dumps(summary.to_json(), indent=2, ensure_ascii=False) + "\n"
-    storage.write(os.path.join(output, columns.SUMMARY_JSON), document.encode())
-    storage.write(os.path.join(output, columns.SUMMARY_CSV), summary.to_csv().encode())
+    storage.write(output, columns.SUMMARY_JSON, document.encode())
+    storage.write(output, columns.SUMMARY_CSV, summary.to_csv().encode())
     return summary
 
 
@@ -278,10 +282,10 @@ def _replaced(joined: tuple[str, dict[str, Iterable]]) -> Iterator[tuple[str, st
             yield row.file, image
 
 
-def _drop_rows(item: tuple[str, Iterable[str]]) -> str:
+def _drop_rows(item: tuple[str, Iterable[str]], output: str) -> str:
     file, images = item
     names = list(images)
-    rows.drop_images(file, names)
+    rows.drop_images(output, file, names)
     Metrics.counter(COUNTERS, "rows_removed").inc(len(names))
     return file
 

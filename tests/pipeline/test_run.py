@@ -29,7 +29,7 @@ from models.classes import ClassTable
 from models.packages import load_package
 from pipeline import console
 from pipeline.cli import main
-from transforms import columns, progress
+from transforms import progress, storage
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("citymask")
 CLASSES = ClassTable.of([("Sky", (0, 0, 255)), ("Tree top", (0, 128, 0)), ("Road", (9, 9, 9))])
@@ -245,8 +245,8 @@ class TestOutputs:
 
     def test_nothing_unfinished_is_left(self, city):
         _, output, _ = city
-        assert [path.name for path in output.path.rglob(".*")] == [columns.WORK_FOLDER]
-        assert [path.name for path in (output.path / columns.WORK_FOLDER).iterdir()] == ["lock"]
+        assert [path.name for path in output.path.rglob(".*")] == [storage.WORK_FOLDER]
+        assert list((output.path / storage.UNFINISHED).iterdir()) == []
 
 
 class TestAnotherRun:

@@ -75,7 +75,7 @@ def evaluate(tmp_path):
                 pipeline
                 | beam.Create([str(spec) for spec in specs])
                 | EvaluateMasks(str(tmp_path / "labels"), len(CLASSES))
-                | beam.Map(write_evaluation, str(result))
+                | beam.Map(write_evaluation, str(result.parent), result.name)
             )
         return Evaluation.from_json(result.read_text())
 

@@ -105,7 +105,7 @@ def test_a_folder_that_may_not_be_written_to_says_so(unprivileged):
     make_files(unprivileged, "masks/old.png")
     (unprivileged / "masks").chmod(0o500)
     with pytest.raises(StorageError, match="new.png: cannot be written: Permission denied"):
-        storage.write(str(unprivileged / "masks" / "new.png"), b"data")
+        storage.write(str(unprivileged), "masks/new.png", b"data")
     assert os.listdir(unprivileged / "masks") == ["old.png"]
     (unprivileged / "masks").chmod(0o700)
 
@@ -163,31 +163,39 @@ def test_a_path_that_cannot_exist_is_found_without_a_size():
     assert storage.find("a" * 5000).size == -1
 
 
+def unfinished(root) -> list[str]:
+    return os.listdir(root / storage.UNFINISHED)
+
+
 def test_writing_makes_the_folders_and_replaces_the_file(tmp_path):
-    path = tmp_path / "a" / "b" / "mask.png"
     for data in (b"first", b"second"):
-        storage.write(str(path), data)
-        assert path.read_bytes() == data
-    assert os.listdir(path.parent) == ["mask.png"]
+        storage.write(str(tmp_path), "a/b/mask.png", data)
+        assert (tmp_path / "a" / "b" / "mask.png").read_bytes() == data
+    assert os.listdir(tmp_path / "a" / "b") == ["mask.png"]
+    assert unfinished(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["a" * 256, "taken"])
 def test_a_failed_write_leaves_nothing_behind(tmp_path, name):
     (tmp_path / "taken" / "by a folder").mkdir(parents=True)
     with pytest.raises(StorageError, match=f"{name}: cannot be written"):
-        storage.write(str(tmp_path / name), b"data")
-    assert os.listdir(tmp_path) == ["taken"]
+        storage.write(str(tmp_path), name, b"data")
+    assert sorted(os.listdir(tmp_path)) == [storage.WORK_FOLDER, "taken"]
+    assert unfinished(tmp_path) == []
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "mask.png"
-    path.write_bytes(b"old")
+    (tmp_path / "mask.png").write_bytes(b"old")
     with pytest.raises(TypeError):
-        storage.write(str(path), "not bytes")
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["mask.png"]
+        storage.write(str(tmp_path), "mask.png", "not bytes")
+    assert (tmp_path / "mask.png").read_bytes() == b"old"
+    assert unfinished(tmp_path) == []
 
 
-def test_only_paths_with_a_scheme_are_remote():
-    assert storage.is_remote("gs://bucket/a.jpg")
-    assert not storage.is_remote("/data/a:b.jpg")
+def test_what_a_killed_process_left_unfinished_is_removed(tmp_path):
+    storage.write(str(tmp_path), "mask.png", b"data")
+    (tmp_path / storage.UNFINISHED / "0123").write_bytes(b"da")
+    assert storage.remove_unfinished(str(tmp_path)) == 1
+    assert unfinished(tmp_path) == []
+    assert (tmp_path / "mask.png").read_bytes() == b"data"
+    assert storage.remove_unfinished(str(tmp_path / "new")) == 0

@@ -210,11 +210,11 @@ class TestCountCommitted:
 
 
 class TestRemoveSuperseded:
-    def run(self, superseded, results) -> None:
+    def run(self, output, superseded, results) -> None:
         with beam.Pipeline(runner=FnApiRunner()) as pipeline:
             old = pipeline | "Old" >> beam.Create(superseded)
             new = pipeline | "New" >> beam.Create(results)
-            _ = {"superseded": old, "results": new} | RemoveSuperseded()
+            _ = {"superseded": old, "results": new} | RemoveSuperseded(str(output))
 
     def images(self, file) -> list[str]:
         return pq.read_table(file)["image"].to_pylist()
@@ -225,22 +225,24 @@ class TestRemoveSuperseded:
             UnitResult("two", (segmented("a.jpg"),), ()),
             UnitResult("three", (segmented("c.jpg"), segmented("new.jpg")), ()),
         ]
-        self.run([Superseded(f"{name}.jpg", file) for name in "ac"], results)
+        self.run(tmp_path, [Superseded(f"{name}.jpg", file) for name in "ac"], results)
         assert self.images(file) == ["b.jpg", "d.jpg"]
 
     def test_keeps_the_row_of_an_image_that_failed_this_time(self, tmp_path):
         file = commit(tmp_path, "one", segmented("a.jpg"), segmented("b.jpg"))
         results = [UnitResult("two", (segmented("b.jpg"),), (failure("a.jpg"),))]
-        self.run([Superseded("a.jpg", file), Superseded("b.jpg", file)], results)
+        self.run(tmp_path, [Superseded("a.jpg", file), Superseded("b.jpg", file)], results)
         assert self.images(file) == ["a.jpg"]
 
     def test_drops_doubled_rows_whatever_becomes_of_the_image(self, tmp_path):
         file = commit(tmp_path, "one", segmented("a.jpg"), segmented("b.jpg"))
-        self.run([Superseded("a.jpg", file, doubled=True)], [UnitResult("two", (), ())])
+        self.run(tmp_path, [Superseded("a.jpg", file, doubled=True)], [UnitResult("two", (), ())])
         assert self.images(file) == ["b.jpg"]
 
     def test_removes_a_file_without_rows_and_never_the_new_one(self, tmp_path):
         old = commit(tmp_path, "old", segmented("a.jpg"))
         new = commit(tmp_path, "new", segmented("a.jpg"), run_id="run2")
-        self.run([Superseded("a.jpg", old)], [UnitResult("new", (segmented("a.jpg"),), ())])
+        self.run(
+            tmp_path, [Superseded("a.jpg", old)], [UnitResult("new", (segmented("a.jpg"),), ())]
+        )
         assert rows.parquet_files(str(tmp_path), "statistics") == [new]
