@@ -9,7 +9,7 @@ from PIL import Image
 
 from models.packages import load_package
 
-SHIPPED = {"default": "efficientnet_fpn", "fcn8s": "fcn8s", "segnet": "segnet", "unet": "unet"}
+SHIPPED = {"default": "efficientnet_fpn"}
 
 
 @pytest.fixture(scope="module")
