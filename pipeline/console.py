@@ -7,6 +7,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -152,10 +153,10 @@ def print_metrics(metrics: "Metrics") -> None:
 def print_models(packages: "Sequence[ModelPackage]") -> None:
     """Print what models there are, with the quality and speed that their packages state."""
     console = Console()
-    table = Table(header_style="bold")
+    table = Table(header_style="bold", box=SIMPLE)
     for column in ("model", "network", "width"):
         table.add_column(column)
-    for column in ("input", "classes", "size", "mIoU", "images/s"):
+    for column in ("input", "size", "mIoU", "images/s"):
         table.add_column(column, justify="right")
     for package in packages:
         metrics = package.metrics
@@ -164,17 +165,17 @@ def print_models(packages: "Sequence[ModelPackage]") -> None:
             package.architecture,
             f"{package.width:g}",
             f"{package.input_width}x{package.input_height}",
-            str(len(package.classes)),
             f"{package.weights_bytes / 1e6:.1f} MB",
             f"{metrics['miou']:.3f}",
             f"{metrics['images_per_second']:.0f}",
         )
     console.print(table)
-    classes: dict[str, list[str]] = {}
+    models: dict[tuple[str, ...], list[str]] = {}
     for package in packages:
-        classes.setdefault(", ".join(package.classes.names), []).append(package.name)
-    for names, models in classes.items():
-        console.print(Text(f"Classes of {', '.join(models)}: {names}"), soft_wrap=True)
+        models.setdefault(package.classes.names, []).append(package.name)
+    for names, of_classes in models.items():
+        text = f"{len(names)} classes of {', '.join(of_classes)}: {', '.join(names)}"
+        console.print(Text(text), soft_wrap=True)
     machines = sorted({package.metrics["machine"] for package in packages})
     console.print(
         f"mIoU on the val split. images/s: the network alone, on {' and '.join(machines)}.",
