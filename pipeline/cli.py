@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import sys
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from pipeline import __version__, console
 from pipeline import run as runs
 from pipeline.beam_options import pipeline_options, split_arguments
 from pipeline.evaluation import evaluate_masks
+from pipeline.signals import RaiseOnSignal, StopOnSignal
 from transforms import columns
 from transforms.locking import LockedError
 from transforms.photos import DEFAULT_MAX_PIXELS
@@ -35,7 +35,8 @@ EXIT_UNEXPECTED = 1
 EXIT_CONFIGURATION = 2
 EXIT_TOO_MANY_FAILURES = 3
 EXIT_LOCKED = 4
-EXIT_INTERRUPTED = 130
+EXIT_SIGNAL = 128
+"""What a shell adds to the number of the signal that ended a program."""
 
 
 class _Refused(click.ClickException):
@@ -153,7 +154,7 @@ def run(
         with runs.prepared(runs.RunRequest(inputs=inputs, **request), run_id) as (job, notes):
             for note in notes:
                 console.logger.info("%s", note)
-            with console.ProgressMonitor(level):
+            with StopOnSignal(job.options.output) as stop, console.ProgressMonitor(level):
                 result = runs.execute(job, pipeline_options(beam_arguments))
             seconds = time.monotonic() - start
             record = runs.make_record(job, beam_arguments, result, started, seconds)
@@ -171,6 +172,10 @@ def run(
         if images["failed"]:
             failures = os.path.join(output, columns.FAILURES)
             click.echo(f"What failed, and why, is in {failures}")
+    if stop.received:
+        left = f"{images['left']} images are left for the next run"
+        click.echo(f"Interrupted ({stop.received.name}): {left}", err=True)
+        sys.exit(EXIT_SIGNAL + stop.received)
     share = images["failed"] / (images["done"] + images["failed"] + images["skipped"] or 1)
     if share > max_failures if max_failures is not None else share == 1:
         click.echo(f"Error: {images['failed']} images failed, {share:.1%} of all", err=True)
@@ -373,16 +378,19 @@ def _check_classes(package: ModelPackage, data: str) -> None:
 
 def main() -> None:
     """Run the command line; whatever goes wrong ends with one line and the contract's exit code."""
-    interrupts = _Interrupts()
+    signals = RaiseOnSignal()
     try:
         sys.exit(cli.main(prog_name="citymask", standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (Exception, KeyboardInterrupt) as error:
-        if interrupts.seen:
-            click.echo("Interrupted; the next run goes on from what is committed.", err=True)
-            sys.exit(EXIT_INTERRUPTED)
+        if signals.received:
+            click.echo(
+                f"Interrupted ({signals.received.name}); the next run goes on from what is "
+                "committed.", err=True
+            )  # fmt: skip
+            sys.exit(EXIT_SIGNAL + signals.received)
         if {"--verbose", "-v"} & set(sys.argv):
             raise
         click.echo(
@@ -396,15 +404,3 @@ def _first_line(error: BaseException) -> str:
     """What an error says, without what Beam adds on where it was raised."""
     message = str(error).strip().split(" [while running")[0]
     return next(iter(message.splitlines()), "no further message")
-
-
-class _Interrupts:
-    """Remembers an interrupt from the keyboard, which Beam turns into an error of another type."""
-
-    def __init__(self) -> None:
-        self.seen = False
-        signal.signal(signal.SIGINT, self._on_interrupt)
-
-    def _on_interrupt(self, *_: Any) -> None:
-        self.seen = True
-        raise KeyboardInterrupt

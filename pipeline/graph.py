@@ -22,7 +22,7 @@ from transforms import (
     SummarisePixels,
 )
 from transforms.planning import DEFAULT_UNIT_SIZE, SKIPPED, SUPERSEDED, TODO
-from transforms.summarising import counts_of_failures, counts_of_skipped, write_summary
+from transforms.summarising import counts_of_skipped, counts_of_undone, write_summary
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
         | "AfterCommit" >> beam.WaitOn(results, removed)
         | "CountCommitted" >> CountCommitted(model, classes, merged)
     )
-    failed = results | "CountFailed" >> beam.FlatMap(counts_of_failures)
+    undone = results | "CountUndone" >> beam.FlatMap(counts_of_undone)
     skipped = plan[SKIPPED] | "CountSkipped" >> beam.Map(counts_of_skipped)
     (
-        (done, failed, skipped)
+        (done, undone, skipped)
         | "AllCounts" >> beam.Flatten()
         | "Summarise" >> SummarisePixels(classes, merged)
         | "WriteSummary" >> beam.Map(write_summary, output)

@@ -19,7 +19,7 @@ from models.merging import MergedClasses
 from models.packages import ModelPackage, load_package
 from pipeline import __version__
 from pipeline.graph import Job, build_graph
-from transforms import columns, listing, names, planning, rows, segmenting, storage
+from transforms import columns, listing, names, planning, rows, segmenting, stopping, storage
 from transforms.locking import LOCK, OutputLock
 from transforms.manifests import ManifestError
 from transforms.segmenting import SegmentOptions
@@ -79,6 +79,7 @@ def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]
         _check_input(spec, output)
     with _locked(output, run_id):
         storage.remove_unfinished(output)
+        stopping.withdraw(output)
         mask_folder, notes = _mask_folder(output, package)
         options = SegmentOptions(
             output=output,
@@ -132,6 +133,7 @@ def make_record(
         "run_id": job.options.run_id,
         "started_at": started.isoformat(),
         "seconds": round(seconds, 3),
+        "interrupted": stopping.reason(job.options.output),
         "model": job.package.model_id,
         "fingerprint": job.package.fingerprint,
         "versions": {
@@ -157,6 +159,7 @@ def make_record(
             "done": done,
             "failed": counters.get((segmenting.COUNTERS, segmenting.FAILED), 0),
             "skipped": counters.get((planning.COUNTERS, "skipped"), 0),
+            "left": counters.get((segmenting.COUNTERS, segmenting.LEFT), 0),
             "replaced": counters.get((planning.COUNTERS, "replaced"), 0),
             "given_twice": counters.get((planning.COUNTERS, "duplicates"), 0),
         },

@@ -168,8 +168,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class UnitResult:
-    """What became of the images of a work unit; every one of them is in one of the two."""
+    """What became of the images of a work unit; every one of them is in one of the three."""
 
     unit_id: str
     segmented: tuple[Segmented, ...]
     failures: tuple[Failure, ...]
+    left: tuple[ImageRef, ...] = ()
+    """Images that were not looked at, because the run was asked to stop."""

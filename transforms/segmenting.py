@@ -24,7 +24,7 @@ from models.inputs import network_shape
 from models.merging import MergedClasses
 from models.packages import ModelPackage
 from models.upsampling import logits_to_confidence, logits_to_mask
-from transforms import masks, names, photos, planning, progress, rows, shards, storage
+from transforms import masks, names, photos, planning, progress, rows, shards, stopping, storage
 from transforms.columns import COMMIT, DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
 from transforms.records import (
     Confidence,
@@ -44,6 +44,7 @@ COUNTERS = "citymask.segmenting"
 
 DONE = "done"
 FAILED = "failed"
+LEFT = "left"
 BYTES_IN = "bytes_in"
 BYTES_OUT = "bytes_out"
 BATCH_SIZE = "batch_size"
@@ -318,6 +319,10 @@ class SegmentUnit(beam.DoFn):
         self._segmenter: UnitSegmenter | None = None
 
     def process(self, unit: WorkUnit) -> Iterator[UnitResult]:
+        if stopping.reason(self._options.output) is not None:
+            _measure(LEFT, len(unit.refs))
+            yield UnitResult(unit.unit_id, (), (), left=unit.refs)
+            return
         if self._segmenter is None:  # Not in setup: a run without work loads no model.
             self._segmenter = self._shared.acquire(self._load)
         yield self._segmenter.segment(unit, _measure)

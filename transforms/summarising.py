@@ -16,7 +16,7 @@ from apache_beam.metrics import Metrics
 
 from models.classes import ClassTable
 from models.merging import MergedClasses
-from transforms import columns, rows, storage
+from transforms import columns, rows, stopping, storage
 from transforms.planning import SkippedImages
 from transforms.records import UnitResult
 
@@ -42,6 +42,7 @@ class GroupCounts:
         done: images with a row.
         failed: images that failed in this run.
         skipped: images that this run found done already; they are among `done`.
+        left: images that this run left for the next, because it was asked to stop.
         pixels: pixels per class in the order of the ids; empty where no image is done.
         images: images that show the class, in the same order.
         merged_images: images that show the merged class, in the order of the mapping.
@@ -51,6 +52,7 @@ class GroupCounts:
     done: int = 0
     failed: int = 0
     skipped: int = 0
+    left: int = 0
     pixels: tuple[int, ...] = ()
     images: tuple[int, ...] = ()
     merged_images: tuple[int, ...] = ()
@@ -61,6 +63,7 @@ class GroupCounts:
             self.done + other.done,
             self.failed + other.failed,
             self.skipped + other.skipped,
+            self.left + other.left,
             _add(self.pixels, other.pixels),
             _add(self.images, other.images),
             _add(self.merged_images, other.merged_images),
@@ -112,13 +115,15 @@ def counts_of_result(result: UnitResult) -> Iterator[GroupCounts]:
     for item in result.segmented:
         shown = tuple(int(n > 0) for n in item.pixels)
         yield GroupCounts(item.ref.group, done=1, pixels=item.pixels, images=shown)
-    yield from counts_of_failures(result)
+    yield from counts_of_undone(result)
 
 
-def counts_of_failures(result: UnitResult) -> Iterator[GroupCounts]:
-    """The counts of a unit's failed images."""
+def counts_of_undone(result: UnitResult) -> Iterator[GroupCounts]:
+    """The counts of a unit's images that failed or were left."""
     for failure in result.failures:
         yield GroupCounts(failure.ref.group, failed=1)
+    for ref in result.left:
+        yield GroupCounts(ref.group, left=1)
 
 
 def counts_of_skipped(skipped: SkippedImages) -> GroupCounts:
@@ -232,9 +237,16 @@ class RemoveSuperseded(beam.PTransform):
 
 
 def write_summary(summary: Summary, output: str) -> Summary:
-    """Write `summary.json` and `summary.csv`; raises StorageError where that is impossible."""
-    document = json.dumps(summary.to_json(), indent=2, ensure_ascii=False) + "\n"
-    storage.write(output, columns.SUMMARY_JSON, document.encode())
+    """Write `summary.json` and `summary.csv`; raises StorageError where that is impossible.
+
+    A run that was asked to stop says so, and how many images it left.
+    """
+    document = summary.to_json()
+    interrupted = stopping.reason(output)
+    if interrupted is not None:
+        document["interrupted"] = {"reason": interrupted, "left": summary.archive.left}
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    storage.write(output, columns.SUMMARY_JSON, text.encode())
     storage.write(output, columns.SUMMARY_CSV, summary.to_csv().encode())
     return summary
 

@@ -29,7 +29,7 @@ from models.classes import ClassTable
 from models.packages import load_package
 from pipeline import console
 from pipeline.cli import main
-from transforms import progress, storage
+from transforms import progress, stopping, storage
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("citymask")
 CLASSES = ClassTable.of([("Sky", (0, 0, 255)), ("Tree top", (0, 128, 0)), ("Road", (9, 9, 9))])
@@ -736,7 +736,9 @@ class TestOnTheTerminal:
         assert re.search(r"\d:\d\d:\d\d|-:--:--", shown), "time left"
         assert closing_counts(stdout) == (3, 0, 0)
 
-    def test_an_interrupt_ends_with_one_line_and_exit_code_130(self, command, environment, make):
+    @pytest.fixture
+    def begun(self, command, environment, make):
+        """A run that has committed something and has much to do, and its output folder."""
         for number in range(3, 400):
             make(Path(command[1]) / f"{number}.jpg", seed=number)
         with subprocess.Popen(
@@ -747,12 +749,33 @@ class TestOnTheTerminal:
             deadline = time.monotonic() + 120
             while not (rows.is_dir() and os.listdir(rows)) and time.monotonic() < deadline:
                 time.sleep(0.02)
-            process.send_signal(signal.SIGINT)
-            _, stderr = process.communicate(timeout=60)
-        assert process.returncode == 130, stderr
-        assert without_progress(stderr) == [
-            "Interrupted; the next run goes on from what is committed."
-        ]
+            yield process, Path(command[3])
+            process.kill()
+
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_a_signal_lets_the_run_end_in_order(self, begun, output_at, number, code):
+        process, folder = begun
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == code, stderr
+        output = output_at(folder)
+        done = len(output.rows)
+        assert 0 < done < 400
+        assert len(output.masks) == done
+        assert output.summary["images"] == {"done": done, "failed": 0, "skipped": 0}
+        assert output.summary["interrupted"] == {"reason": number.name, "left": 400 - done}
+        assert output.runs[0]["interrupted"] == number.name
+        assert f"{400 - done} images are left for the next run" in stderr
+
+    def test_a_second_signal_ends_it_at_once(self, begun):
+        process, folder = begun
+        process.send_signal(signal.SIGTERM)
+        while not (folder / stopping.STOP).exists() and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 143, stderr
+        assert "Interrupted (SIGTERM)" in stderr
 
     def test_the_console_script_and_the_module_are_the_same(self, environment):
         started = [

@@ -20,10 +20,10 @@ from transforms.summarising import (
     CSV_COLUMNS,
     GroupCounts,
     Summary,
-    counts_of_failures,
     counts_of_file,
     counts_of_result,
     counts_of_skipped,
+    counts_of_undone,
     write_summary,
 )
 
@@ -79,7 +79,7 @@ class TestGroupCounts:
             GroupCounts("lund", done=1, pixels=(4, 2), images=(1, 1)),
             GroupCounts("lund", failed=1),
         ]
-        assert list(counts_of_failures(result)) == [GroupCounts("lund", failed=1)]
+        assert list(counts_of_undone(result)) == [GroupCounts("lund", failed=1)]
 
     def test_of_a_skipped_image_hold_no_pixels(self):
         assert counts_of_skipped(SkippedImages("lund", 7)) == GroupCounts("lund", skipped=7)

@@ -1,0 +1,29 @@
+"""Stopping in order: work units that have begun are finished, the others are left for the next run.
+
+Whoever wants a run to stop leaves a file below its output folder; every process looks for it before
+it takes a unit.
+"""
+
+import os
+
+from transforms import storage
+
+STOP = f"{storage.WORK_FOLDER}/stop"
+
+
+def request(output: str, reason: str) -> None:
+    """Ask the run that writes to `output` to stop; raises StorageError where that is impossible."""
+    storage.write(output, STOP, reason.encode())
+
+
+def reason(output: str) -> str | None:
+    """Why the run that writes to `output` was asked to stop; None where it was not."""
+    path = os.path.join(output, STOP)
+    return storage.read(path).decode() if os.path.exists(path) else None
+
+
+def withdraw(output: str) -> None:
+    """Take back what an earlier run was asked."""
+    path = os.path.join(output, STOP)
+    if os.path.exists(path):
+        os.unlink(path)
