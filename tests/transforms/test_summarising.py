@@ -57,10 +57,10 @@ def summary() -> Summary:
 
 class TestGroupCounts:
     def test_add_up_number_by_number(self):
-        total = GroupCounts("lund", 1, 2, 3, (10, 20), (1, 0)) + GroupCounts(
-            "lund", 4, 5, 6, (1, 2), (1, 1)
+        total = GroupCounts("lund", 1, 2, 3, 7, (10, 20), (1, 0)) + GroupCounts(
+            "lund", 4, 5, 6, 8, (1, 2), (1, 1)
         )
-        assert total == GroupCounts("lund", 5, 7, 9, (11, 22), (2, 1))
+        assert total == GroupCounts("lund", 5, 7, 9, 15, (11, 22), (2, 1))
 
     def test_without_pixels_leave_pixels_as_they_are(self):
         failed = GroupCounts("lund", failed=1)
