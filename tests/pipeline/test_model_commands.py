@@ -8,7 +8,7 @@ from PIL import Image
 
 from models.packages import load_package
 
-SHIPPED = {"default": "efficientnet_fpn"}
+SHIPPED = {"default": "efficientnet_fpn", "unet": "unet"}
 
 
 @pytest.fixture(scope="module")
