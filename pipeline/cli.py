@@ -368,11 +368,11 @@ def _class_table(data: str, classes: str | None = None) -> ClassTable:
 def _check_classes(package: ModelPackage, data: str) -> None:
     """Raise ValueError where labelled photos say that their classes are not those of the model."""
     file = Path(data, CLASS_FILE)
-    if file.exists() and ClassTable.read(file).names != package.classes.names:
+    names = ClassTable.read(file).names if file.exists() else package.classes.names
+    if names != package.classes.names:
         raise ValueError(
-            f"{file}: the labels have the classes {', '.join(ClassTable.read(file).names)}, the "
-            f"model {package.name} has {', '.join(package.classes.names)}; take labels and a model "
-            "of the same classes"
+            f"{file}: the labels have the classes {', '.join(names)}, the model {package.name} has "
+            f"{', '.join(package.classes.names)}; take labels and a model of the same classes"
         )
 
 

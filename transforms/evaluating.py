@@ -27,9 +27,6 @@ from transforms.records import ImageRef
 from transforms.segmenting import read_image
 from transforms.shards import ShardError
 
-BESIDE_MASKS = (".overlay.jpg", ".confidence.png")
-"""Endings of what `citymask run` writes beside masks (see `names`); no mask of its has one."""
-
 SHOWN = 3
 """Cases that a finding names."""
 
@@ -124,7 +121,7 @@ class Evaluation:
 
 def is_mask(ref: ImageRef) -> bool:
     """Whether a listed image is taken for a mask: all are but overlays and confidence images."""
-    return not ref.image.endswith(BESIDE_MASKS)
+    return not ref.image.endswith((names.OVERLAY_ENDING, names.CONFIDENCE_ENDING))
 
 
 def label_of(image: str, folder: str) -> str | None:

@@ -16,6 +16,10 @@ import re
 MAX_PART_BYTES = 255
 """Longest file name that the usual file systems take."""
 
+OVERLAY_ENDING = ".overlay.jpg"
+CONFIDENCE_ENDING = ".confidence.png"
+"""Endings of what stands beside masks; no mask has one of them."""
+
 _SUFFIX = re.compile(r"~[0-9a-f]{8}(?=\.[^./]*$|$)")
 _RESERVED = re.compile(r"(~[0-9a-f]{16}|(?i:\.confidence))$")
 
@@ -73,7 +77,7 @@ def overlay_path(mask: str) -> str:
     >>> overlay_path("masks/lund/01.jpg.png")
     'masks/lund/01.jpg.overlay.jpg'
     """
-    return _beside(mask, ".overlay.jpg")
+    return _beside(mask, OVERLAY_ENDING)
 
 
 def confidence_path(mask: str) -> str:
@@ -82,7 +86,7 @@ def confidence_path(mask: str) -> str:
     >>> confidence_path("masks/lund/01.jpg.png")
     'masks/lund/01.jpg.confidence.png'
     """
-    return _beside(mask, ".confidence.png")
+    return _beside(mask, CONFIDENCE_ENDING)
 
 
 def group_of(image: str) -> str:
