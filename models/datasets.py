@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from models.classes import IGNORE
+from models.distillation import Teacher
 from models.inputs import normalise
 from models.labels import LABEL_SUFFIX, label_folder, read_label
 
@@ -189,6 +190,8 @@ def random_color(
 class TrainingBatches(keras.utils.PyDataset):
     """Shuffled batches of augmented crops: float32 (N, h, w, 3) and uint8 (N, h, w).
 
+    With a teacher the labels come as its `Teacher.soften` has them, float16 (N, h, w, C).
+
     Every crop depends only on the seed, the epoch and its place in the epoch, so a resumed training
     sees what an uninterrupted one would have. Samples that do not fill a last batch are left out;
     the shuffling makes it others in each epoch.
@@ -204,6 +207,7 @@ class TrainingBatches(keras.utils.PyDataset):
         std: Sequence[float],
         seed: int,
         first_epoch: int = 0,
+        teacher: Teacher | None = None,
     ):
         super().__init__(workers=2, max_queue_size=4)
         self.photos = photos
@@ -211,6 +215,7 @@ class TrainingBatches(keras.utils.PyDataset):
         self.batch_size = min(batch_size, len(photos))
         self.mean, self.std = mean, std
         self.seed, self.epoch = seed, first_epoch
+        self.teacher = teacher
 
     def __len__(self) -> int:
         return len(self.photos) // self.batch_size
@@ -225,7 +230,10 @@ class TrainingBatches(keras.utils.PyDataset):
             pixels, label = augment(image, label, self.augmentation, random)
             crops.append(pixels)
             labels.append(label)
-        return normalise(np.stack(crops), self.mean, self.std), np.stack(labels)
+        images, targets = np.stack(crops), np.stack(labels)
+        if self.teacher is not None:
+            targets = self.teacher.soften(images, targets)
+        return normalise(images, self.mean, self.std), targets
 
     def on_epoch_end(self) -> None:
         self.epoch += 1

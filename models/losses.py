@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from keras import ops
 
+from models.classes import IGNORE
 from models.evaluation import BORDER_DISTANCE
 
 
@@ -27,6 +28,8 @@ def segmentation_loss(
 ) -> Callable:
     """A loss of labels (N, H, W) and logits (N, h, w, C): cross entropy, and Dice loss on demand.
 
+    Labels (N, H, W, C) give the share of each class in a pixel instead of one class id.
+
     The cross entropy is the mean over labelled pixels, weighted by class (`weights`, float32 (C,))
     and by 1 + `border_weight` near a class border. `dice_weight` times the soft Dice loss
     (Milletari et al., "V-Net", 3DV 2016), one minus the mean Dice coefficient of the classes that
@@ -38,12 +41,15 @@ def segmentation_loss(
     classes = len(weights)
 
     def loss(labels, logits):
-        labels = ops.cast(labels, "int32")
         logits = ops.image.resize(
             ops.cast(logits, "float32"), ops.shape(labels)[1:3], interpolation="bilinear"
         )
         # A pixel without class is no class at all: a row of zeros.
-        targets = ops.one_hot(labels, classes, dtype="float32")
+        if len(labels.shape) == 4:
+            targets = ops.cast(labels, "float32")
+            labels = ops.where(ops.any(labels > 0, axis=-1), ops.argmax(labels, axis=-1), IGNORE)
+        else:
+            targets = ops.one_hot(ops.cast(labels, "int32"), classes, dtype="float32")
         log_probabilities = ops.log_softmax(logits)
         pixel_weights = ops.matmul(targets, ops.convert_to_tensor(weights[:, None]))[..., 0]
         if border_weight:
@@ -58,7 +64,7 @@ def segmentation_loss(
 
 
 def _near_border(labels):
-    """`models.evaluation.near_border` of int32 (N, H, W), as float32 0 or 1."""
+    """`models.evaluation.near_border` of class ids (N, H, W), as float32 0 or 1."""
     values = ops.cast(labels, "float32")[..., None]
     size = 2 * BORDER_DISTANCE + 1
     largest = ops.max_pool(values, size, 1, "same")

@@ -28,6 +28,7 @@ from models.datasets import (
     count_classes,
     list_split,
 )
+from models.distillation import Teacher
 from models.engines import load_engine
 from models.evaluation import Metrics, evaluate, measure
 from models.inputs import SHAPE_MULTIPLE, normalise
@@ -61,6 +62,7 @@ class TrainingConfig:
         width: factor on the network's channel counts.
         encoder_weights: `.npz` file of ImageNet weights, or None to start at random.
         start_from: model package to start from: its layers of the same name and shape.
+        teacher: model package that says beside the labels what is in a photo, or None.
         input_height, input_width: nominal size of a photo at inference, multiples of 32; photos
             are validated at it and training crops are cut at scales around it.
         scales: smallest and largest random scale of a training photo.
@@ -89,6 +91,7 @@ class TrainingConfig:
     width: float = 1.0
     encoder_weights: Path | None = None
     start_from: str | None = None
+    teacher: str | None = None
     input_height: int = 384
     input_width: int = 512
     scales: tuple[float, float] = (0.6, 1.8)
@@ -183,6 +186,7 @@ def _train(
         std=config.std,
         seed=config.seed,
         first_epoch=first_epoch,
+        teacher=Teacher(config.teacher, config.classes) if config.teacher else None,
     )
     network.fit(
         batches,

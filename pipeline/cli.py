@@ -192,6 +192,10 @@ def run(
 )  # fmt: skip
 @click.option("--encoder-weights", metavar="FILE", help="ImageNet weights of the encoder (.npz).")
 @click.option("--start-from", metavar="NAME_OR_PATH", help="Model whose layers to start from.")
+@click.option(
+    "--teacher", metavar="NAME_OR_PATH",
+    help="Model to learn from beside the labels (distillation).",
+)  # fmt: skip
 @click.option("--width", type=float, default=1.0, show_default=True, help="Channel factor.")
 @click.option(
     "--input-size", type=_Size(), default="512x384", show_default=True, metavar="WxH",
@@ -277,6 +281,7 @@ def train(
             "data": f"{data}, split train",
             "licence": licence,
             "start_from": config.start_from,
+            "teacher": config.teacher,
             "commands": [f"citymask {shlex.join(sys.argv[1:])}"],
             "seed": config.seed,
             "epochs": config.epochs,

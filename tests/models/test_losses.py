@@ -53,6 +53,16 @@ def test_loss_of_a_crop_without_labels_is_zero():
     assert float(loss) == 0
 
 
+def test_shares_of_classes_count_as_class_ids_do():
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(1, 8, 8, 3)).astype(np.float32)
+    labels = random.integers(0, 3, (1, 16, 16)).astype(np.uint8)
+    labels[:, :4] = IGNORE
+    shares = (labels[..., None] == np.arange(3)).astype(np.float16)
+    loss = segmentation_loss(np.array([1, 2, 3], np.float32), 1.0, 0.5)
+    assert float(loss(shares, logits)) == pytest.approx(float(loss(labels, logits)), rel=1e-6)
+
+
 def test_class_weights_favour_rare_classes_and_keep_the_mean():
     counts = np.array([900, 100, 0])
     weights = class_weights(counts, 0.5)

@@ -1,0 +1,52 @@
+"""Distillation: a trained model's probabilities as a second opinion beside the labels.
+
+Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, at temperature 1.
+"""
+
+import numpy as np
+from keras import ops
+
+from models.classes import ClassTable
+from models.engines import load_engine
+from models.packages import load_package
+
+TEACHER_SHARE = 0.5
+"""How much the teacher's probabilities count; the label counts for the rest."""
+
+
+class Teacher:
+    """A trained model that says what it sees in every training crop.
+
+    Args:
+        model: name or path of a model package.
+        classes: the classes of the labels.
+
+    Raises:
+        PackageError: there is no such model, or its weights cannot be read.
+        ValueError: the model has other classes than the labels.
+    """
+
+    def __init__(self, model: str, classes: ClassTable):
+        package = load_package(model)
+        if package.classes.names != classes.names:
+            raise ValueError(
+                f"{package.path}: a teacher needs the classes of the labels, "
+                f"{', '.join(classes.names)}; {package.name} has "
+                f"{', '.join(package.classes.names)}"
+            )
+        self._engine = load_engine(package)
+
+    def soften(self, crops: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Mix labels and probabilities: float16 (N, h, w, C), the share of each class in a pixel.
+
+        Args:
+            crops: uint8 RGB (N, h, w, 3).
+            labels: class ids, uint8 (N, h, w); a pixel of no class stays a row of zeros.
+        """
+        logits = self._engine.predict(crops)
+        logits = ops.image.resize(logits, labels.shape[1:], interpolation="bilinear")
+        classes = logits.shape[-1]
+        probabilities = ops.softmax(logits) * ops.cast(labels < classes, "float32")[..., None]
+        one_hot = ops.one_hot(ops.cast(labels, "int32"), classes, dtype="float32")
+        mixed = (1 - TEACHER_SHARE) * one_hot + TEACHER_SHARE * probabilities
+        return ops.convert_to_numpy(ops.cast(mixed, "float16"))
