@@ -77,7 +77,7 @@ def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]
     merged = _read_merged(request.merge, package) if request.merge else None
     for spec in request.inputs:
         _check_input(spec, output)
-    with _locked(output, run_id):
+    with locked(output, run_id):
         storage.remove_unfinished(output)
         stopping.withdraw(output)
         mask_folder, notes = _mask_folder(output, package)
@@ -95,6 +95,28 @@ def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]
             Job(request.inputs, package, options, mask_folder, fold_case, request.unit_size),
             notes,
         )
+
+
+@contextmanager
+def locked(output: str, owner: str) -> Iterator[None]:
+    """Hold the lock of an output folder, as `owner`: a run id, or what else is done there.
+
+    Raises:
+        ConfigurationError: the folder cannot be written.
+        LockedError: somebody else holds it.
+    """
+    lock = OutputLock(output, owner)
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise ConfigurationError(
+            f"--output: {output} is not a folder that can be written ({error.strerror}); "
+            "give another folder or change its permissions"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def execute(job: Job, beam_options: PipelineOptions) -> PipelineResult:
@@ -220,22 +242,6 @@ def _check_input(spec: str, output: str) -> None:
             f"{spec}: nothing to segment; found no file with an image's extension "
             f"(.jpg, .png, .webp, .tif, ...) and no shard (.tar, .tfrecord)"
         )
-
-
-@contextmanager
-def _locked(output: str, run_id: str) -> Iterator[None]:
-    lock = OutputLock(output, run_id)
-    try:
-        lock.acquire()
-    except OSError as error:
-        raise ConfigurationError(
-            f"--output: {output} is not a folder that can be written ({error.strerror}); "
-            "give another folder or change its permissions"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _folds_case(output: str) -> bool:

@@ -1,0 +1,105 @@
+"""What commands share: exit codes, the one-line refusal, types of options, Beam's options."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from models.classes import ClassTable
+from models.inputs import SHAPE_MULTIPLE
+from models.packages import PackageError
+from pipeline.beam_options import split_arguments
+from pipeline.run import ConfigurationError
+from transforms.locking import LockedError
+
+CLASS_FILE = "classes.csv"
+"""The class table beside labelled photos."""
+
+EXIT_UNEXPECTED = 1
+EXIT_CONFIGURATION = 2
+EXIT_TOO_MANY_FAILURES = 3
+EXIT_LOCKED = 4
+EXIT_SIGNAL = 128
+"""What a shell adds to the number of the signal that ended a program."""
+
+
+class Refused(click.ClickException):
+    """One clear line, and the exit code of wrong usage or configuration."""
+
+    exit_code = EXIT_CONFIGURATION
+
+
+class Held(click.ClickException):
+    """One clear line, and the exit code of an output folder that another run holds."""
+
+    exit_code = EXIT_LOCKED
+
+
+@contextmanager
+def foreseen_errors() -> Iterator[None]:
+    """Turn what can go wrong before or around the work into one line and its exit code."""
+    try:
+        yield
+    except LockedError as error:
+        raise Held(str(error)) from error
+    except (ConfigurationError, PackageError) as error:
+        raise Refused(first_line(error)) from error
+
+
+class Share(click.ParamType):
+    """A share from 0 to 1, also written as a percentage."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        text = str(value)
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            self.fail(f"{text!r} is not a share from 0 to 1 or a percentage such as 5%", param, ctx)
+        return share
+
+
+class Size(click.ParamType):
+    """Width and height in pixels, multiples of what networks ask for."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        found = re.fullmatch(r"(\d+)x(\d+)", str(value))
+        size = (int(found[1]), int(found[2])) if found else (0, 0)
+        if not all(size) or any(side % SHAPE_MULTIPLE for side in size):
+            self.fail(
+                f"{value!r} is not WIDTHxHEIGHT in multiples of {SHAPE_MULTIPLE}, such as 512x384",
+                param, ctx,
+            )  # fmt: skip
+        return size
+
+
+class BeamCommand(click.Command):
+    """A command whose line may also hold any option of Beam."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not {"-h", "--help"} & set(args):
+            args, ctx.obj = split_arguments(args)
+        return super().parse_args(ctx, args)
+
+
+def class_table(data: str, classes: str | None = None) -> ClassTable:
+    """The classes of labelled photos: those asked for, else what stands beside them, else CamVid's.
+
+    Raises ValueError or OSError where the table is missing or wrong.
+    """
+    beside = Path(data, CLASS_FILE)
+    return ClassTable.load(classes or (beside if beside.exists() else "camvid"))
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without what Beam adds on where it was raised."""
+    message = str(error).strip().split(" [while running")[0]
+    return next(iter(message.splitlines()), "no further message")

@@ -1,0 +1,92 @@
+"""`citymask evaluate`: the quality of a model, or of masks, on labelled photos."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from models.classes import ClassTable
+from models.engines import import_tensorflow
+from models.packages import ModelPackage, load_package
+from pipeline import console
+from pipeline.beam_options import pipeline_options
+from pipeline.commands.common import (
+    CLASS_FILE,
+    BeamCommand,
+    Refused,
+    class_table,
+    first_line,
+)
+from pipeline.evaluation import evaluate_masks
+
+
+@click.command(cls=BeamCommand)
+@click.option(
+    "--model", metavar="NAME_OR_PATH",
+    help="Segment the photos with this model. Default: the one that comes with citymask.",
+)  # fmt: skip
+@click.option(
+    "--masks", multiple=True, metavar="MASKS",
+    help="Take these masks instead; may be given more than once.",
+)  # fmt: skip
+@click.option("--data", required=True, metavar="DIR", help="Folder in the CamVid layout.")
+@click.option("--split", default="val", show_default=True, metavar="S")
+@click.option("--json", "json_file", type=click.Path(), metavar="FILE", help="Write metrics there.")
+@click.option(
+    "--confusion", type=click.Path(), metavar="FILE.csv",
+    help="Write the confusion matrix there, and a chart of it beside it.",
+)  # fmt: skip
+@click.pass_obj
+def evaluate(
+    beam_arguments: dict[str, Any],
+    model: str | None,
+    masks: tuple[str, ...],
+    data: str,
+    split: str,
+    json_file: str | None,
+    confusion: str | None,
+) -> None:
+    """Measure a model on labelled photos, or masks that are there, at the labels' own size.
+
+    MASKS is a directory (searched recursively), a glob pattern, a .tar or .tfrecord shard, or a
+    manifest of index masks: PNG images of class ids, 255 for no class. A mask belongs to the label
+    of its name. The classes are those of DIR/classes.csv, else CamVid's. All options of Apache
+    Beam's runners are accepted with --masks.
+    """
+    if masks and model:
+        raise Refused("--masks and --model exclude each other: give the one to be measured")
+    if beam_arguments and not masks:
+        raise Refused(f"Beam's options ({', '.join(beam_arguments)}) go with --masks only")
+    console.set_up_logging(console.NORMAL)
+    try:
+        if masks:
+            options = pipeline_options(beam_arguments)
+            metrics = evaluate_masks(masks, data, split, class_table(data), options)
+        else:
+            import_tensorflow()
+            from models.evaluation import evaluate as measure
+
+            package = load_package(model or "default")
+            _check_classes(package, data)
+            metrics = measure(package, data, split)
+        if json_file:
+            document = json.dumps(metrics.to_dict(), indent=2) + "\n"
+            Path(json_file).write_text(document, encoding="utf-8")
+        if confusion:
+            metrics.write_confusion_csv(confusion)
+            metrics.write_confusion_chart(Path(confusion).with_suffix(".png"))
+    except (ValueError, OSError) as error:
+        raise Refused(first_line(error)) from error
+    console.print_metrics(metrics)
+
+
+def _check_classes(package: ModelPackage, data: str) -> None:
+    """Raise ValueError where labelled photos say that their classes are not those of the model."""
+    file = Path(data, CLASS_FILE)
+    names = ClassTable.read(file).names if file.exists() else package.classes.names
+    if names != package.classes.names:
+        raise ValueError(
+            f"{file}: the labels have the classes {', '.join(names)}, the model {package.name} has "
+            f"{', '.join(package.classes.names)}; take labels and a model of the same classes"
+        )

@@ -1,0 +1,127 @@
+"""`citymask train`: from labelled photos to a model package."""
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from models.engines import import_tensorflow
+from models.networks import ARCHITECTURES
+from pipeline import console
+from pipeline.commands.common import Refused, Size, class_table
+
+
+@click.command()
+@click.argument("architecture", type=click.Choice(sorted(ARCHITECTURES)), metavar="ARCHITECTURE")
+@click.option("--data", required=True, metavar="DIR", help="Folder in the CamVid layout.")
+@click.option("--output", "-o", required=True, metavar="MODEL_DIR", help="Model package to write.")
+@click.option(
+    "--classes", metavar="NAME_OR_FILE",
+    help="camvid, cityscapes, ade20k or a CSV file. Default: DIR/classes.csv, else camvid.",
+)  # fmt: skip
+@click.option("--encoder-weights", metavar="FILE", help="ImageNet weights of the encoder (.npz).")
+@click.option("--start-from", metavar="NAME_OR_PATH", help="Model whose layers to start from.")
+@click.option(
+    "--teacher", metavar="NAME_OR_PATH",
+    help="Model to learn from beside the labels (distillation).",
+)  # fmt: skip
+@click.option("--width", type=float, default=1.0, show_default=True, help="Channel factor.")
+@click.option(
+    "--input-size", type=Size(), default="512x384", show_default=True, metavar="WxH",
+    help="Size a photo is brought to for the network, multiples of 32.",
+)  # fmt: skip
+@click.option("--epochs", type=click.IntRange(1), default=40, show_default=True)
+@click.option(
+    "--patience", type=click.IntRange(1), metavar="EPOCHS",
+    help="Stop after so many epochs without a better mIoU on val.",
+)  # fmt: skip
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
+@click.option(
+    "--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True
+)
+@click.option(
+    "--class-balance", type=click.FloatRange(0, 1), default=0.4, show_default=True,
+    help="0 weights all pixels alike, 1 all classes.",
+)  # fmt: skip
+@click.option(
+    "--border-weight", type=click.FloatRange(0), default=1.0, show_default=True,
+    help="Extra weight of the pixels near a class border.",
+)  # fmt: skip
+@click.option(
+    "--dice-weight", type=click.FloatRange(0), default=0.5, show_default=True,
+    help="Weight of the Dice loss beside the cross entropy.",
+)  # fmt: skip
+@click.option(
+    "--precision", type=click.Choice(["float32", "mixed_bfloat16", "mixed_float16"]),
+    default="float32", show_default=True,
+)  # fmt: skip
+@click.option(
+    "--validate-every", type=click.IntRange(1), default=4, show_default=True, metavar="EPOCHS"
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--licence", default="as the data's", help="Licence of the data, for the package.")
+@click.option("--resume", is_flag=True, help="Go on with a training that was stopped.")
+@click.option("--force", is_flag=True, help="Overwrite what is in MODEL_DIR.")
+def train(
+    architecture: str,
+    data: str,
+    output: str,
+    classes: str | None,
+    encoder_weights: str | None,
+    input_size: tuple[int, int],
+    licence: str,
+    resume: bool,
+    force: bool,
+    **settings: Any,
+) -> None:
+    """Train ARCHITECTURE on labelled photos and write a model package.
+
+    ARCHITECTURE is one of deeplab_largefov, efficientnet_fpn, fcn8s, fcn16s, fcn32s, segnet, unet.
+
+    DIR holds train/NAME.png, trainannot/NAME.png (class ids), val/ and valannot/ alike, and
+    classes.csv with the columns name,red,green,blue and perhaps label_id.
+    MODEL_DIR also gets training/log.csv and curves.png.
+    """
+    console.set_up_logging(console.NORMAL)
+    import_tensorflow()
+    from models.training import LOG, TrainingConfig, draw_curves, write_trained_package
+    from models.training import train as run_training
+
+    work = Path(output, "training")
+    if force:
+        shutil.rmtree(work, ignore_errors=True)
+    elif Path(output).exists() and not resume:
+        raise Refused(
+            f"{output} exists: --resume goes on with the training there, --force starts anew"
+        )
+    try:
+        config = TrainingConfig(
+            data_dir=Path(data),
+            output_dir=work,
+            classes=class_table(data, classes),
+            architecture=architecture,
+            encoder_weights=Path(encoder_weights) if encoder_weights else None,
+            input_width=input_size[0],
+            input_height=input_size[1],
+            **settings,
+        )
+        trained = run_training(config)
+        description = {
+            "data": f"{data}, split train",
+            "licence": licence,
+            "start_from": config.start_from,
+            "teacher": config.teacher,
+            "commands": [f"citymask {shlex.join(sys.argv[1:])}"],
+            "seed": config.seed,
+            "epochs": config.epochs,
+            "best_epoch": trained.epoch,
+        }
+        name = Path(output).resolve().name
+        package = write_trained_package(output, trained.network, config, name, description)
+        draw_curves(work / LOG, Path(output, "curves.png"))
+    except (ValueError, OSError) as error:
+        raise Refused(str(error)) from error
+    click.echo(f"{output}: mIoU {package.metrics['miou']:.4f} on val, after {trained.epoch} epochs")
