@@ -1,10 +1,13 @@
 """What a person sees: progress while a run goes on, and a table when it ends."""
 
+import json
 import logging
 import os
 import sys
 import time
 import warnings
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
@@ -21,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from transforms import progress
+from transforms import columns, progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -184,13 +187,14 @@ def print_models(packages: "Sequence[ModelPackage]") -> None:
     )
 
 
-def print_closing_table(summary: dict[str, Any], record: dict[str, Any]) -> None:
+def print_closing(record: dict[str, Any]) -> None:
     """Print the classes by share and what became of the images, to standard output.
 
     Args:
-        summary: the document of `summary.json`.
-        record: the run record.
+        record: the run record; the summary is read from its output folder.
     """
+    output = record["options"]["output"]
+    summary = json.loads(Path(output, columns.SUMMARY_JSON).read_text("utf-8"))
     console = Console()
     table = Table(title=None, header_style="bold")
     table.add_column("class")
@@ -206,6 +210,65 @@ def print_closing_table(summary: dict[str, Any], record: dict[str, Any]) -> None
         f"{images['failed']} failed",
         f"{images['skipped']} skipped (done before)",
     ]
+    for name, text in _MENTIONED.items():
+        if images[name]:
+            parts.append(f"{images[name]} {text}")
     if passed_over:
         parts.append(f"{passed_over} other files passed over")
-    console.print(", ".join(parts), highlight=False, soft_wrap=True)
+    _print_line(console, ", ".join(parts))
+    _print_line(console, f"Results in {output}")
+    if images["failed"]:
+        _print_line(console, f"What failed, and why, is in {output}/{columns.FAILURES}")
+    if images["removed"]:
+        _print_line(console, f"What was removed is named in {output}/{columns.REMOVED_CSV}")
+
+
+def print_plan(images: dict[str, int], max_images: int | None, speed: float | None) -> None:
+    """Print what a run would do, to standard output.
+
+    Args:
+        images: counts by the names of the run record.
+        max_images: most images a run takes.
+        speed: images per second of the last run; None where there was none.
+    """
+    console = Console()
+    table = Table(header_style="bold")
+    table.add_column("images")
+    table.add_column("", justify="right")
+    for name, text in _PLANNED.items():
+        if images[name]:
+            table.add_row(text, str(images[name]))
+    console.print(table)
+    todo = sum(images[name] for name in ("new", "replaced", "retried", "redone"))
+    todo -= images["outside_dates"]
+    taken = todo if max_images is None else min(todo, max_images)
+    line = f"A run would do {taken} of {images['found']} images"
+    if taken and speed:
+        line += f", in about {timedelta(seconds=round(taken / speed))} at {speed:.1f} images/s"
+    elif taken:
+        line += "; how long it takes is not known before the first run"
+    _print_line(console, line)
+
+
+_MENTIONED = {
+    "quarantined": "in quarantine (failed too often)",
+    "left": "left for the next run",
+    "outside_dates": "of other days",
+    "removed": "removed since they were done",
+}
+_PLANNED = {
+    "new": "new",
+    "replaced": "changed since they were done",
+    "retried": "failed before",
+    "redone": "done, but to be done anew",
+    "outside_dates": "of these, of other days",
+    "quarantined": "in quarantine (failed too often)",
+    "skipped": "done",
+    "given_twice": "given twice",
+    "removed": "removed since they were done",
+}
+"""Counts of images by their names in the run record, and what to call them."""
+
+
+def _print_line(console: Console, line: str) -> None:
+    console.print(Text(line), soft_wrap=True)

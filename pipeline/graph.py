@@ -10,18 +10,30 @@ Pixels stay inside SegmentUnit; only references and counts flow between the step
 from dataclasses import dataclass
 
 import apache_beam as beam
+from apache_beam.pvalue import PCollection
 
 from models.packages import ModelPackage
 from transforms import (
     CountCommitted,
+    DateRange,
     DropDone,
     ListImages,
+    OnDates,
     RemoveSuperseded,
     SegmentArchive,
     SegmentOptions,
     SummarisePixels,
 )
-from transforms.planning import DEFAULT_UNIT_SIZE, SKIPPED, SUPERSEDED, TODO
+from transforms.planning import (
+    DEFAULT_UNIT_SIZE,
+    EVERY_NIGHT,
+    REMOVED,
+    SKIPPED,
+    SUPERSEDED,
+    TODO,
+    Policy,
+)
+from transforms.rows import write_removed
 from transforms.summarising import counts_of_skipped, counts_of_undone, write_summary
 
 
@@ -36,6 +48,9 @@ class Job:
         mask_folder: folder of the masks below the output folder.
         fold_case: whether the output folder takes names that differ only in case for one.
         unit_size: most images in a work unit.
+        policy: what is done again.
+        dates: only images of these days are done; None: of all.
+        max_images: most images that are looked at; None: all.
     """
 
     inputs: tuple[str, ...]
@@ -44,6 +59,20 @@ class Job:
     mask_folder: str
     fold_case: bool
     unit_size: int = DEFAULT_UNIT_SIZE
+    policy: Policy = EVERY_NIGHT
+    dates: DateRange | None = None
+    max_images: int | None = None
+
+
+def build_plan(pipeline: beam.Pipeline, job: Job) -> dict[str, PCollection]:
+    """Add the steps that find out what is to do; the outputs of `DropDone`."""
+    refs = pipeline | "Inputs" >> beam.Create(job.inputs) | "List" >> ListImages(job.options.output)
+    plan = refs | "DropDone" >> DropDone(
+        job.options.output, job.package.model_id, job.mask_folder, job.fold_case, job.policy
+    )
+    if job.dates:
+        plan[TODO] = plan[TODO] | "OnDates" >> OnDates(job.dates)
+    return plan
 
 
 def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
@@ -51,15 +80,18 @@ def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
     model, classes, output = job.package.model_id, job.package.classes, job.options.output
     merged = job.options.merged
 
-    refs = pipeline | "Inputs" >> beam.Create(job.inputs) | "List" >> ListImages(output)
-    plan = refs | "DropDone" >> DropDone(output, model, job.mask_folder, job.fold_case)
-    results = plan[TODO] | "Segment" >> SegmentArchive(job.package, job.options, job.unit_size)
-    removed = {"superseded": plan[SUPERSEDED], "results": results} | RemoveSuperseded(output)
+    plan = build_plan(pipeline, job)
+    results = plan[TODO] | "Segment" >> SegmentArchive(
+        job.package, job.options, job.unit_size, job.max_images
+    )
+    replaced = {"superseded": plan[SUPERSEDED], "results": results} | RemoveSuperseded(output)
+    removed = plan[REMOVED] | "Removed" >> beam.combiners.ToList()
+    _ = removed | "WriteRemoved" >> beam.Map(write_removed, output)
 
     done = (
         pipeline
         | "Output" >> beam.Create([output])
-        | "AfterCommit" >> beam.WaitOn(results, removed)
+        | "AfterCommit" >> beam.WaitOn(results, replaced)
         | "CountCommitted" >> CountCommitted(model, classes, merged)
     )
     undone = results | "CountUndone" >> beam.FlatMap(counts_of_undone)

@@ -1,15 +1,9 @@
-"""A run: checks before any work, the graph on its runner, and the run record after it."""
+"""A run: checks before any work, the lock, and the graph on its runner."""
 
-import json
 import os
-import platform
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
-from importlib.metadata import version
-from typing import Any
+from dataclasses import dataclass, replace
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -17,12 +11,20 @@ from apache_beam.runners.runner import PipelineResult
 
 from models.merging import MergedClasses
 from models.packages import ModelPackage, load_package
-from pipeline import __version__
 from pipeline.graph import Job, build_graph
-from transforms import columns, listing, names, planning, rows, segmenting, stopping, storage
+from transforms import (
+    DateRange,
+    SegmentOptions,
+    columns,
+    listing,
+    names,
+    rows,
+    stopping,
+    storage,
+)
 from transforms.locking import LOCK, OutputLock
 from transforms.manifests import ManifestError
-from transforms.segmenting import SegmentOptions
+from transforms.planning import Policy
 
 
 class ConfigurationError(ValueError):
@@ -44,6 +46,12 @@ class RunRequest:
         unit_size: most images in a work unit.
         label_ids: whether masks hold the label ids of the classes' data set.
         merge: CSV file that merges classes, or None.
+        force: whether to do images anew that are done.
+        max_attempts: a version of an image that has failed so often is left in quarantine.
+        retry_failed: whether to try what is in quarantine, too.
+        dates: only images of these days are done; None: of all.
+        max_images: most images that are looked at; None: all.
+        max_minutes: no work unit is begun after so many minutes; None: no limit.
     """
 
     inputs: tuple[str, ...]
@@ -56,11 +64,17 @@ class RunRequest:
     unit_size: int
     label_ids: bool
     merge: str | None
+    force: bool
+    max_attempts: int
+    retry_failed: bool
+    dates: DateRange | None
+    max_images: int | None
+    max_minutes: float | None
 
 
 @contextmanager
 def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]]:
-    """Check a request and hold the lock of its output folder.
+    """Check a request and hold the lock of its output folder, which is cleaned and repaired.
 
     As a context it gives the job, and notes that the user should read before the work begins.
 
@@ -70,31 +84,57 @@ def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]
         PackageError: the model is unknown or damaged.
         LockedError: another run holds the output folder.
     """
-    if storage.is_remote(request.output):
-        raise ConfigurationError(f"{request.output}: this version writes to local folders only")
+    package, merged = check(request)
     output = os.path.abspath(request.output)
-    package = replace(load_package(request.model), label_ids=request.label_ids)
-    merged = _read_merged(request.merge, package) if request.merge else None
-    for spec in request.inputs:
-        _check_input(spec, output)
     with locked(output, run_id):
         storage.remove_unfinished(output)
         stopping.withdraw(output)
-        mask_folder, notes = _mask_folder(output, package)
-        options = SegmentOptions(
-            output=output,
-            run_id=run_id,
-            overlay=request.overlay,
-            confidence=request.confidence,
-            max_pixels=request.max_pixels,
-            batch_size=request.batch_size,
-            merged=merged,
-        )
-        fold_case = _folds_case(output)
-        yield (
-            Job(request.inputs, package, options, mask_folder, fold_case, request.unit_size),
-            notes,
-        )
+        yield make_job(request, package, merged, run_id)
+
+
+def check(request: RunRequest) -> tuple[ModelPackage, MergedClasses | None]:
+    """Check what a request asks for; its model's description, and what to merge.
+
+    Raises:
+        ConfigurationError: an INPUT is missing, empty or of no known kind, a mapping does not fit,
+            or OUT is remote.
+        PackageError: the model is unknown or damaged.
+    """
+    if storage.is_remote(request.output):
+        raise ConfigurationError(f"{request.output}: this version writes to local folders only")
+    package = replace(load_package(request.model), label_ids=request.label_ids)
+    for spec in request.inputs:
+        _check_input(spec, os.path.abspath(request.output))
+    return package, _read_merged(request.merge, package) if request.merge else None
+
+
+def make_job(
+    request: RunRequest, package: ModelPackage, merged: MergedClasses | None, run_id: str
+) -> tuple[Job, list[str]]:
+    """The job that a checked request comes to, and notes for the user."""
+    output = os.path.abspath(request.output)
+    mask_folder, notes = _mask_folder(output, package)
+    options = SegmentOptions(
+        output=output,
+        run_id=run_id,
+        overlay=request.overlay,
+        confidence=request.confidence,
+        max_pixels=request.max_pixels,
+        batch_size=request.batch_size,
+        merged=merged,
+    )
+    job = Job(
+        inputs=request.inputs,
+        package=package,
+        options=options,
+        mask_folder=mask_folder,
+        fold_case=_folds_case(output),
+        unit_size=request.unit_size,
+        policy=Policy(request.force, request.max_attempts, request.retry_failed),
+        dates=request.dates,
+        max_images=request.max_images,
+    )
+    return job, notes
 
 
 @contextmanager
@@ -119,8 +159,12 @@ def locked(output: str, owner: str) -> Iterator[None]:
         lock.release()
 
 
-def execute(job: Job, beam_options: PipelineOptions) -> PipelineResult:
-    """Run the graph to its end.
+def execute(
+    job: Job,
+    beam_options: PipelineOptions,
+    build: Callable[[beam.Pipeline, Job], object] = build_graph,
+) -> PipelineResult:
+    """Run the graph of a job to its end.
 
     Raises:
         ConfigurationError: Beam does not know the runner or misses an option for it.
@@ -129,98 +173,10 @@ def execute(job: Job, beam_options: PipelineOptions) -> PipelineResult:
         pipeline = beam.Pipeline(options=beam_options)
     except ValueError as error:
         raise ConfigurationError(f"Beam: {error}") from error
-    build_graph(pipeline, job)
+    build(pipeline, job)
     result = pipeline.run()
     result.wait_until_finish()
     return result
-
-
-def new_run_id(now: datetime) -> str:
-    """A name for a run that sorts by time: `20261122T213000Z-3f2a1b`."""
-    return f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
-
-
-def make_record(
-    job: Job,
-    beam_arguments: dict[str, Any],
-    result: PipelineResult,
-    started: datetime,
-    seconds: float,
-) -> dict[str, Any]:
-    """The run record: versions, model, options, counts, and where the time went."""
-    counters, distributions = _metrics(result)
-    done = counters.get((segmenting.COUNTERS, segmenting.DONE), 0)
-    prefix = "passed_over: "
-    return {
-        "run_id": job.options.run_id,
-        "started_at": started.isoformat(),
-        "seconds": round(seconds, 3),
-        "interrupted": stopping.reason(job.options.output),
-        "model": job.package.model_id,
-        "fingerprint": job.package.fingerprint,
-        "versions": {
-            "citymask": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("apache-beam", "tensorflow", "pillow", "numpy")},
-        },
-        "options": {
-            "inputs": list(job.inputs),
-            "output": job.options.output,
-            "overlay": job.options.overlay,
-            "confidence": job.options.confidence,
-            "max_pixels": job.options.max_pixels,
-            "batch_size": job.options.batch_size,
-            "unit_size": job.unit_size,
-            "label_ids": job.package.label_ids,
-            "merged": asdict(job.options.merged) if job.options.merged else None,
-            "threads": job.options.threads,
-            "beam": beam_arguments,
-        },
-        "images": {
-            "found": counters.get((listing.COUNTERS, "images"), 0),
-            "done": done,
-            "failed": counters.get((segmenting.COUNTERS, segmenting.FAILED), 0),
-            "skipped": counters.get((planning.COUNTERS, "skipped"), 0),
-            "left": counters.get((segmenting.COUNTERS, segmenting.LEFT), 0),
-            "replaced": counters.get((planning.COUNTERS, "replaced"), 0),
-            "given_twice": counters.get((planning.COUNTERS, "duplicates"), 0),
-        },
-        "passed_over": {
-            name.removeprefix(prefix): count
-            for (_, name), count in sorted(counters.items())
-            if name.startswith(prefix)
-        },
-        "images_per_second": round(done / seconds, 2),
-        "bytes_in": counters.get((segmenting.COUNTERS, segmenting.BYTES_IN), 0),
-        "bytes_out": counters.get((segmenting.COUNTERS, segmenting.BYTES_OUT), 0),
-        "stages": {
-            name.removesuffix(segmenting.MICROSECONDS): {
-                "seconds": round(d.sum / 1e6, 3),
-                "count": d.count,
-                "mean_ms": round(d.mean / 1e3, 3),
-                "max_ms": round(d.max / 1e3, 3),
-            }
-            for name, d in sorted(distributions.items())
-            if name.endswith(segmenting.MICROSECONDS)
-        },
-        "batches": {
-            "count": distributions[segmenting.BATCH_SIZE].count,
-            "mean_size": round(distributions[segmenting.BATCH_SIZE].mean, 2),
-        }
-        if segmenting.BATCH_SIZE in distributions
-        else {"count": 0, "mean_size": 0.0},
-    }
-
-
-def write_record(record: dict[str, Any], output: str) -> None:
-    """Write a run record."""
-    name = f"{columns.RUNS}/{record['run_id']}.json"
-    storage.write(output, name, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def utc_now() -> datetime:
-    """The time now, in UTC, to the second."""
-    return datetime.now(timezone.utc).replace(microsecond=0)
 
 
 def _read_merged(path: str, package: ModelPackage) -> MergedClasses:
@@ -264,10 +220,3 @@ def _mask_folder(output: str, package: ModelPackage) -> tuple[str, list[str]]:
         f"{package.model_id}: its rows stand beside the others in {columns.STATISTICS}/, its masks "
         f"go to {folder}/."
     ]
-
-
-def _metrics(result: PipelineResult) -> tuple[dict[tuple[str, str], int], dict[str, Any]]:
-    """Counters by namespace and name, distributions by name."""
-    query = result.metrics().query()
-    counters = {(m.key.metric.namespace, m.key.metric.name): m.result for m in query["counters"]}
-    return counters, {m.key.metric.name: m.result for m in query["distributions"]}

@@ -3,6 +3,7 @@
 The transforms below are public: put them into a pipeline of your own.
 """
 
+from transforms.dates import DateRange, OnDates
 from transforms.evaluating import EvaluateMasks
 from transforms.listing import ListImages
 from transforms.planning import DropDone, GroupIntoUnits
@@ -11,10 +12,12 @@ from transforms.summarising import CountCommitted, RemoveSuperseded, SummarisePi
 
 __all__ = [
     "CountCommitted",
+    "DateRange",
     "DropDone",
     "EvaluateMasks",
     "GroupIntoUnits",
     "ListImages",
+    "OnDates",
     "RemoveSuperseded",
     "SegmentArchive",
     "SegmentOptions",

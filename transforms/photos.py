@@ -99,6 +99,12 @@ def decode_full(data: bytes, max_pixels: int) -> Image.Image:
         return _upright(np.asarray(_load(image)), orientation)
 
 
+def capture_of(data: bytes) -> Capture:
+    """What the EXIF tags of an encoded photo say; raises DecodeError where it is no image."""
+    with _open(data, DEFAULT_MAX_PIXELS) as image:
+        return read_capture(_exif(image))
+
+
 def read_capture(exif: Image.Exif) -> Capture:
     """Position, time and heading from EXIF 2.32 tags, or from the JSON that Mapillary's apps leave.
 

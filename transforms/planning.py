@@ -4,17 +4,31 @@ import hashlib
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindows
 
-from transforms import columns, names, progress, rows
-from transforms.records import Block, Container, ImageRef, WorkUnit
+from transforms import columns, findings, names, progress, rows, storage
+from transforms.findings import Finding
+from transforms.records import Block, Container, ImageRef, UnitResult, WorkUnit
 
 COUNTERS = "citymask.planning"
-"""Namespace of the Beam counters of this step: `skipped`, `replaced`, `duplicates`, `units`."""
+"""Namespace of the Beam counters of this step, which are named below."""
+
+NEW = "new"
+REPLACED = "replaced"
+RETRIED = "retried"
+REDONE = "redone"
+"""Why an image is to do: it has no row, has changed since its row, has failed before, or its row is
+not to be trusted or not wanted any more."""
+
+SKIPPED = "skipped"
+QUARANTINED = "quarantined"
+REMOVED = "removed"
+DUPLICATES = "given_twice"
+UNITS = "units"
 
 DEFAULT_UNIT_SIZE = 128
 UNITS_PER_BUCKET = 16
@@ -24,13 +38,37 @@ NAME_BUCKETS = 256
 BLOCK_SIZE = 512
 """What is joined by name crosses the shuffle in blocks: one element at a time costs far more."""
 
+DEFAULT_MAX_ATTEMPTS = 3
+
 TODO = "todo"
-SKIPPED = "skipped"
 SUPERSEDED = "superseded"
+TAKEN = "taken"
+BEYOND = "beyond"
+"""Outputs of the steps, beside `SKIPPED` and `REMOVED`."""
 
 REFS = "refs"
 ROWS = "rows"
 FAILED = "failed"
+WRONG = "wrong"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is done again.
+
+    Attributes:
+        force: do images anew that are done.
+        max_attempts: a version of an image that has failed so often is in quarantine.
+        retry_failed: try what is in quarantine, too.
+    """
+
+    force: bool = False
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    retry_failed: bool = False
+
+
+EVERY_NIGHT = Policy()
+"""What is new, changed or has failed seldom enough."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +77,13 @@ class Superseded:
 
     Attributes:
         image: the image it is of.
+        run_id: the run that wrote it.
         file: the statistics file it is in.
         doubled: whether a newer row of the image stands already; else it goes when that is written.
     """
 
     image: str
+    run_id: str
     file: str
     doubled: bool = False
 
@@ -58,19 +98,25 @@ class SkippedImages:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to become of the images that share a name.
+    """What is to become of the images that share a name; every one of them is in one of the first
+    three, or given twice.
 
     Attributes:
-        todo: images without a row of this version; their `mask` and `attempts` are set.
+        todo: images to do; their `mask`, `attempts` and `replaces` are set.
         skipped: images that are done.
-        superseded: rows of earlier versions of images that are to do, and doubled rows.
-        duplicates: references dropped because another INPUT names the same image.
+        quarantined: images whose version has failed too often.
+        superseded: rows that the images to do replace, and doubled rows.
+        unlisted: rows that stand and whose image was not listed.
+        counts: images by `NEW`, `REPLACED`, `RETRIED` and `REDONE`, and `DUPLICATES`: references
+            dropped because another INPUT names the same image.
     """
 
-    todo: tuple[ImageRef, ...]
-    skipped: tuple[ImageRef, ...]
-    superseded: tuple[Superseded, ...]
-    duplicates: int
+    todo: tuple[ImageRef, ...] = ()
+    skipped: tuple[ImageRef, ...] = ()
+    quarantined: tuple[ImageRef, ...] = ()
+    superseded: tuple[Superseded, ...] = ()
+    unlisted: tuple[rows.CommittedRow, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 def plan_images(
@@ -79,6 +125,8 @@ def plan_images(
     failures: Iterable[rows.PastFailure],
     mask_folder: str,
     fold_case: bool = False,
+    policy: Policy = EVERY_NIGHT,
+    wrong: Iterable[Finding] = (),
 ) -> Plan:
     """Compare the images that share a base name with the rows and failures of that name.
 
@@ -92,30 +140,75 @@ def plan_images(
         failures: past failures, of any version.
         mask_folder: folder of the masks below the output folder.
         fold_case: whether names that differ only in case are one name in the output folder.
+        policy: what is done again.
+        wrong: findings of rows of the current model; an image with such a row is done anew.
     """
-
-    def place(image: str) -> str:
-        return image.casefold() if fold_case else image
-
-    if _is_plainly_done(refs, committed):
-        return Plan((), tuple(refs), (), 0)
-    standing: dict[str, rows.CommittedRow] = {}
-    superseded = []
-    for row in sorted(committed, key=lambda row: row.run_id, reverse=True):
-        if row.image in standing:
-            superseded.append(Superseded(row.image, row.file, doubled=True))
-        else:
-            standing[row.image] = row
-    owners = {place(image): row for image, row in standing.items()}
-    rows_of_uri = Counter(row.uri for row in standing.values())
-    own_names = {row.uri: row.image for row in standing.values() if rows_of_uri[row.uri] == 1}
+    if _is_plainly_done(refs, committed) and not (policy.force or wrong):
+        return Plan(skipped=tuple(refs))
+    standing, superseded = _standing(committed)
+    untrusted = {(finding.image, finding.run_id) for finding in wrong}
     attempts: dict[tuple[str, str], int] = {}
     for failure in failures:
         key = (failure.image, failure.version)
         attempts[key] = max(attempts.get(key, 0), failure.attempts)
 
-    todo, skipped, taken = [], [], set()
     by_source = {f"{ref.uri}@{ref.offset}": ref for ref in refs}
+    counts: Counter[str] = Counter({DUPLICATES: len(refs) - len(by_source)})
+    todo, skipped, quarantined, listed = [], [], [], set()
+    for ref in _named(by_source, standing, fold_case):
+        ref = replace(ref, mask=names.mask_path(mask_folder, ref.image))
+        row = standing.get(ref.image)
+        listed.add(ref.image)
+        tried = attempts.get((ref.image, ref.version), 0)
+        unchanged = row is not None and row.version == ref.version
+        again = policy.force or (row is not None and (row.image, row.run_id) in untrusted)
+        if unchanged and not again:
+            skipped.append(ref)
+        elif tried >= policy.max_attempts and not policy.retry_failed:
+            quarantined.append(ref)
+        else:
+            todo.append(replace(ref, attempts=tried, replaces=row.run_id if row else ""))
+            if row is not None:
+                superseded.append(Superseded(row.image, row.run_id, row.file))
+            counts[
+                RETRIED if tried else NEW if row is None else REDONE if unchanged else REPLACED
+            ] += 1
+    unlisted = [row for image, row in standing.items() if image not in listed]
+    return Plan(
+        tuple(todo),
+        tuple(skipped),
+        tuple(quarantined),
+        tuple(superseded),
+        tuple(unlisted),
+        dict(counts),
+    )
+
+
+def _standing(
+    committed: Sequence[rows.CommittedRow],
+) -> tuple[dict[str, rows.CommittedRow], list[Superseded]]:
+    """The row that stands of each image, the newest run's, and the others."""
+    standing: dict[str, rows.CommittedRow] = {}
+    doubled = []
+    for row in sorted(committed, key=lambda row: (row.run_id, row.file), reverse=True):
+        kept = standing.setdefault(row.image, row)
+        if (row.run_id, row.file) != (kept.run_id, kept.file):
+            doubled.append(Superseded(row.image, row.run_id, row.file, doubled=True))
+    return standing, doubled
+
+
+def _named(
+    by_source: dict[str, ImageRef], standing: dict[str, rows.CommittedRow], fold_case: bool
+) -> Iterator[ImageRef]:
+    """The images with the names they have in the output folder, each name once."""
+
+    def place(image: str) -> str:
+        return image.casefold() if fold_case else image
+
+    owners = {place(image): row for image, row in standing.items()}
+    rows_of_uri = Counter(row.uri for row in standing.values())
+    own_names = {row.uri: row.image for row in standing.values() if rows_of_uri[row.uri] == 1}
+    taken = set()
     for source, ref in sorted(
         by_source.items(), key=lambda item: (item[1].uri not in own_names, item[0])
     ):
@@ -124,15 +217,7 @@ def plan_images(
         if place(image) in taken or (owner and not _same_image(owner, image, ref)):
             image = names.distinct_name(ref.image, source)
         taken.add(place(image))
-        ref = replace(ref, image=image, mask=names.mask_path(mask_folder, image))
-        current = standing.get(image)
-        if current is not None and current.version == ref.version:
-            skipped.append(ref)
-            continue
-        if current is not None:
-            superseded.append(Superseded(image, current.file))
-        todo.append(replace(ref, attempts=attempts.get((image, ref.version), 0)))
-    return Plan(tuple(todo), tuple(skipped), tuple(superseded), len(refs) - len(by_source))
+        yield replace(ref, image=image)
 
 
 def _is_plainly_done(refs: Sequence[ImageRef], committed: Sequence[rows.CommittedRow]) -> bool:
@@ -146,6 +231,20 @@ def _is_plainly_done(refs: Sequence[ImageRef], committed: Sequence[rows.Committe
 def _same_image(row: rows.CommittedRow, image: str, ref: ImageRef) -> bool:
     """Whether a row is of this image: the same URI, or unchanged at another place."""
     return row.image == image and (row.uri == ref.uri or row.version == ref.version)
+
+
+def is_gone(row: rows.CommittedRow) -> bool:
+    """Whether the image of a row that was not listed is there no more.
+
+    Its file is gone; or it was a member of a shard, and that is gone or written anew without it.
+    An image that is merely not below the INPUTs of this run is not gone.
+    """
+    path = row.uri
+    while storage.find(path).size < 0:
+        path, found, _ = path.rpartition("#")
+        if not found:
+            return True
+    return path != row.uri and storage.find(path).version != row.version
 
 
 def bucket_of(ref: ImageRef, images: int, unit_size: int) -> str:
@@ -168,21 +267,23 @@ def make_units(refs: Iterable[ImageRef], unit_size: int, model: str) -> Iterator
 class DropDone(beam.PTransform):
     """Compares the listed images with the rows of an output folder.
 
-    PCollection[ImageRef] -> `todo` PCollection[ImageRef], `skipped` PCollection[SkippedImages] and
-    `superseded` PCollection[Superseded]. An image is done when a row of this image, version and
-    model is committed.
+    PCollection[ImageRef] -> `todo` PCollection[ImageRef], `skipped` PCollection[SkippedImages],
+    `superseded` PCollection[Superseded] and `removed` PCollection[rows.CommittedRow]. An image is
+    done when a row of this image, version and model is committed.
 
     Attributes:
         output: the output folder.
         model: the `model_id` whose rows count.
         mask_folder: folder of the masks below `output`.
         fold_case: whether `output` takes names that differ only in case for one.
+        policy: what is done again.
     """
 
     output: str
     model: str
     mask_folder: str = columns.MASKS
     fold_case: bool = False
+    policy: Policy = EVERY_NIGHT
 
     def expand(self, refs: beam.PCollection[ImageRef]):
         start = refs.pipeline | "Output" >> beam.Create([self.output])
@@ -200,16 +301,22 @@ class DropDone(beam.PTransform):
             | "ReadFailures" >> beam.FlatMap(rows.past_failures)
             | "BlockFailures" >> beam.ParDo(_Block())
         )
+        wrong = (
+            start
+            | "ReadFindings" >> beam.FlatMap(_wrong_rows, self.model)
+            | "BlockFindings" >> beam.ParDo(_Block())
+        )
         listed = refs | "BlockRefs" >> beam.ParDo(_Block())
+        outputs = (TODO, SKIPPED, SUPERSEDED, REMOVED)
         planned = (
-            {REFS: listed, ROWS: committed, FAILED: failed}
+            {REFS: listed, ROWS: committed, FAILED: failed, WRONG: wrong}
             | "JoinByName" >> beam.CoGroupByKey()
             | "Plan"
-            >> beam.ParDo(_Plan(self.mask_folder, self.fold_case)).with_outputs(
-                TODO, SKIPPED, SUPERSEDED
+            >> beam.ParDo(_Plan(self.mask_folder, self.fold_case, self.policy)).with_outputs(
+                *outputs
             )
         )
-        return {name: planned[name] for name in (TODO, SKIPPED, SUPERSEDED)}
+        return {name: planned[name] for name in outputs}
 
 
 @dataclass
@@ -235,8 +342,35 @@ class GroupIntoUnits(beam.PTransform):
             | "GroupBuckets" >> beam.GroupByKey()
             | "CutUnits"
             >> beam.FlatMap(_cut_units, self.unit_size, self.model).with_output_types(WorkUnit)
-            | "SpreadUnits" >> beam.Reshuffle()
         )
+
+
+@dataclass
+class TakeImages(beam.PTransform):
+    """Takes work units up to a number of images, in the order of their first paths.
+
+    PCollection[WorkUnit] -> `taken` PCollection[WorkUnit] and `beyond` PCollection[UnitResult] of
+    images that are left. The unit that crosses the limit is cut.
+
+    Attributes:
+        model: the `model_id` the units are for.
+        images: how many images to take.
+    """
+
+    model: str
+    images: int
+
+    def expand(self, units: beam.PCollection[WorkUnit]):
+        shares = (
+            units
+            | "Size" >> beam.Map(lambda unit: (unit.refs[0].path, unit.unit_id, len(unit.refs)))
+            | "Sizes" >> beam.combiners.ToList()
+            | "Share" >> beam.Map(_share, self.images)
+        )
+        taken = units | "Take" >> beam.FlatMap(
+            _take, self.model, beam.pvalue.AsSingleton(shares)
+        ).with_outputs(TAKEN, BEYOND)
+        return {TAKEN: taken[TAKEN], BEYOND: taken[BEYOND]}
 
 
 class _Block(beam.DoFn):
@@ -259,9 +393,10 @@ class _Block(beam.DoFn):
 
 
 class _Plan(beam.DoFn):
-    def __init__(self, mask_folder: str, fold_case: bool):
+    def __init__(self, mask_folder: str, fold_case: bool, policy: Policy):
         self._mask_folder = mask_folder
         self._fold_case = fold_case
+        self._policy = policy
 
     def process(self, element):
         _, joined = element
@@ -271,26 +406,41 @@ class _Plan(beam.DoFn):
                 for item in block.items:
                     by_name[_shared_name(item)][kind].append(item)
         skipped: Counter[str] = Counter()
-        duplicates = replaced = 0
+        counts: Counter[str] = Counter()
         for of_name in by_name.values():
             plan = plan_images(
-                of_name[REFS], of_name[ROWS], of_name[FAILED], self._mask_folder, self._fold_case
+                of_name[REFS],
+                of_name[ROWS],
+                of_name[FAILED],
+                self._mask_folder,
+                self._fold_case,
+                self._policy,
+                of_name[WRONG],
             )
             skipped.update(ref.group for ref in plan.skipped)
-            duplicates += plan.duplicates
-            replaced += len(plan.superseded)
+            counts.update(plan.counts)
+            counts[QUARANTINED] += len(plan.quarantined)
             for name in (TODO, SUPERSEDED):
                 for item in getattr(plan, name):
                     yield beam.pvalue.TaggedOutput(name, item)
+            for row in filter(is_gone, plan.unlisted):
+                counts[REMOVED] += 1
+                yield beam.pvalue.TaggedOutput(REMOVED, row)
         for group, images in skipped.items():
             yield beam.pvalue.TaggedOutput(SKIPPED, SkippedImages(group, images))
-        Metrics.counter(COUNTERS, "skipped").inc(skipped.total())
-        Metrics.counter(COUNTERS, "replaced").inc(replaced)
-        Metrics.counter(COUNTERS, "duplicates").inc(duplicates)
-        progress.report(skipped=skipped.total() + duplicates)
+        counts[SKIPPED] = skipped.total()
+        for name, images in counts.items():
+            Metrics.counter(COUNTERS, name).inc(images)
+        progress.report(skipped=counts[SKIPPED] + counts[QUARANTINED] + counts[DUPLICATES])
 
 
-def _shared_name(item: ImageRef | rows.CommittedRow | rows.PastFailure) -> str:
+def _wrong_rows(output: str, model: str) -> Iterator[Finding]:
+    for finding in findings.read_findings(output):
+        if finding.kind in findings.OF_ROWS and finding.model == model:
+            yield finding
+
+
+def _shared_name(item: ImageRef | rows.CommittedRow | rows.PastFailure | Finding) -> str:
     """What images must share to be joined: their names without what tells them apart."""
     return names.base_name(item.image).casefold()
 
@@ -303,12 +453,36 @@ def _cut_units(
     bucket: tuple[str, Iterable[ImageRef]], unit_size: int, model: str
 ) -> Iterator[WorkUnit]:
     for unit in make_units(bucket[1], unit_size, model):
-        Metrics.counter(COUNTERS, "units").inc()
+        Metrics.counter(COUNTERS, UNITS).inc()
         yield unit
 
 
+def _share(sizes: Iterable[tuple[str, str, int]], images: int) -> dict[str, int]:
+    """How many images of each unit are taken."""
+    shares = {}
+    for _, unit_id, size in sorted(sizes):
+        shares[unit_id] = min(size, images)
+        images -= shares[unit_id]
+    return shares
+
+
+def _take(unit: WorkUnit, model: str, shares: dict[str, int]) -> Iterator[beam.pvalue.TaggedOutput]:
+    kept, left = unit.refs[: shares[unit.unit_id]], unit.refs[shares[unit.unit_id] :]
+    if kept:
+        part = WorkUnit(_unit_id(kept, model), kept) if left else unit
+        yield beam.pvalue.TaggedOutput(TAKEN, part)
+    if left:
+        Metrics.counter(COUNTERS, BEYOND).inc(len(left))
+        yield beam.pvalue.TaggedOutput(BEYOND, UnitResult(unit.unit_id, (), (), left=left))
+
+
 def _unit_id(refs: Sequence[ImageRef], model: str) -> str:
+    """A name made from what a unit is to do, so that the same work has the same name.
+
+    What is done anew has another name than at first: its file must not take the place of rows that
+    stand until it is whole.
+    """
     digest = hashlib.sha256(model.encode())
     for ref in refs:
-        digest.update(f"\0{ref.image}\0{ref.version}".encode())
+        digest.update(f"\0{ref.image}\0{ref.version}\0{ref.replaces}".encode())
     return digest.hexdigest()[:20]

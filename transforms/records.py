@@ -76,6 +76,7 @@ class ImageRef:
         extra: further metadata columns.
         damage: what the listing found wrong with this member; such an image fails when read.
         attempts: how often this version of the image has failed before.
+        replaces: the run whose row of this image the new one replaces; empty where there is none.
     """
 
     image: str
@@ -91,6 +92,7 @@ class ImageRef:
     extra: tuple[ExtraColumn, ...] = ()
     damage: str = ""
     attempts: int = 0
+    replaces: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ written after all its masks under a name made from the unit's id, so that a unit
 writes the same file twice.
 """
 
+import csv
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
+from io import BytesIO, StringIO
 from typing import Any
 
 import pyarrow as pa
@@ -48,6 +49,9 @@ FAILURE_SCHEMA = pa.schema(
         pa.field(columns.RUN_ID, pa.string(), nullable=False),
     ]
 )
+
+_SEPARATOR = "\0"
+"""Between the parts of a key; no name holds it."""
 
 EXTRA_PREFIX = "input_"
 """Put before a metadata column whose name the statistics use themselves."""
@@ -209,6 +213,19 @@ def past_failures(file: str) -> Iterator[PastFailure]:
         yield PastFailure(**row)
 
 
+def write_removed(gone: Sequence[CommittedRow], output: str) -> None:
+    """Write `removed.csv`: the rows whose images are there no more; raises StorageError.
+
+    The rows and masks themselves stay.
+    """
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow((columns.IMAGE, columns.URI, columns.MASK, columns.RUN_ID))
+    for row in sorted(gone, key=lambda row: row.image):
+        writer.writerow((row.image, row.uri, row.mask, row.run_id))
+    storage.write(output, columns.REMOVED_CSV, text.getvalue().encode())
+
+
 def models_in(output: str) -> dict[str, set[str]]:
     """The models with rows in an output folder, and the mask folders each of them uses."""
     found: dict[str, set[str]] = {}
@@ -221,18 +238,25 @@ def models_in(output: str) -> dict[str, set[str]]:
     return found
 
 
-def drop_images(output: str, file: str, images: Sequence[str]) -> None:
-    """Rewrite a statistics file of `output` without `images`, or remove it if no row is left.
+def drop_rows(output: str, file: str, dropped: Iterable[tuple[str, str]]) -> None:
+    """Rewrite a statistics file of `output` without some rows, or remove it if no row is left.
 
     A file that is gone already is no error, so that a repeated call does no harm.
+
+    Args:
+        output: the output folder.
+        file: path of the statistics file.
+        dropped: image and run id of each row to drop.
 
     Raises:
         StorageError: the file cannot be written.
     """
     if not os.path.exists(file):
         return
-    table = pq.read_table(file)
-    kept = table.filter(pc.invert(pc.is_in(table[columns.IMAGE], pa.array(list(images)))))
+    table = pq.ParquetFile(file).read()
+    keys = pc.binary_join_element_wise(table[columns.IMAGE], table[columns.RUN_ID], _SEPARATOR)
+    wanted = pa.array([_SEPARATOR.join(pair) for pair in dropped])
+    kept = table.filter(pc.invert(pc.is_in(keys, wanted)))
     if len(kept):
         _write_table(output, os.path.relpath(file, output), kept)
     else:

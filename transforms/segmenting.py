@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 COUNTERS = "citymask.segmenting"
 """Namespace of the Beam metrics of this step: the counters and distributions named below."""
 
+PIXELS = "citymask.pixels"
+"""Namespace of the counters of pixels, a counter per class name."""
+
 DONE = "done"
 FAILED = "failed"
 LEFT = "left"
@@ -295,18 +298,27 @@ class SegmentArchive(beam.PTransform):
         package: the model.
         options: where and how.
         unit_size: most images in a work unit.
+        max_images: most images that are looked at; None: all. The others are left.
     """
 
     package: ModelPackage
     options: SegmentOptions
     unit_size: int = planning.DEFAULT_UNIT_SIZE
+    max_images: int | None = None
 
     def expand(self, refs: beam.PCollection[ImageRef]) -> beam.PCollection[UnitResult]:
-        return (
-            refs
-            | "GroupIntoUnits" >> planning.GroupIntoUnits(self.package.model_id, self.unit_size)
+        model = self.package.model_id
+        units = refs | "GroupIntoUnits" >> planning.GroupIntoUnits(model, self.unit_size)
+        beyond = []
+        if self.max_images is not None:
+            limited = units | "TakeImages" >> planning.TakeImages(model, self.max_images)
+            units, beyond = limited[planning.TAKEN], [limited[planning.BEYOND]]
+        results = (
+            units
+            | "SpreadUnits" >> beam.Reshuffle()
             | "SegmentUnit" >> beam.ParDo(SegmentUnit(self.package, self.options))
         )
+        return (results, *beyond) | "Results" >> beam.Flatten()
 
 
 class SegmentUnit(beam.DoFn):
@@ -325,7 +337,11 @@ class SegmentUnit(beam.DoFn):
             return
         if self._segmenter is None:  # Not in setup: a run without work loads no model.
             self._segmenter = self._shared.acquire(self._load)
-        yield self._segmenter.segment(unit, _measure)
+        result = self._segmenter.segment(unit, _measure)
+        for number, name in enumerate(self._package.classes.names):
+            pixels = sum(item.pixels[number] for item in result.segmented)
+            Metrics.counter(PIXELS, name).inc(pixels)
+        yield result
 
     def _load(self) -> UnitSegmenter:
         from models.engines import load_engine

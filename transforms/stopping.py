@@ -5,10 +5,17 @@ it takes a unit.
 """
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from transforms import storage
 
 STOP = f"{storage.WORK_FOLDER}/stop"
+
+MAX_IMAGES = "max_images"
+MAX_MINUTES = "max_minutes"
+"""Reasons beside the names of signals."""
 
 
 def request(output: str, reason: str) -> None:
@@ -27,3 +34,18 @@ def withdraw(output: str) -> None:
     path = os.path.join(output, STOP)
     if os.path.exists(path):
         os.unlink(path)
+
+
+@contextmanager
+def after(output: str, minutes: float | None) -> Iterator[None]:
+    """While it is open as a context, ask the run to stop once so many minutes are over."""
+    if minutes is None:
+        yield
+        return
+    timer = threading.Timer(minutes * 60, request, (output, MAX_MINUTES))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

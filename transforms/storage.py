@@ -1,15 +1,22 @@
 """Files: listing, ranged reads and writes that are either whole or not there."""
 
+import ctypes
 import glob
 import os
+import shutil
 import stat
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 
 WORK_FOLDER = ".citymask"
 UNFINISHED = f"{WORK_FOLDER}/unfinished"
-"""Folder of files that are being written; no reader takes them for results."""
+"""Folder of what is being written; no reader takes it for results."""
+
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
+"""Of renameat2(2): paths are relative to the working folder; both change places."""
 
 
 class StorageError(Exception):
@@ -36,6 +43,12 @@ class FoundFile:
     def version(self) -> str:
         """Changes when the file is written anew."""
         return f"{self.size}-{self.modified_ns}"
+
+
+def modified_at(version: str) -> datetime:
+    """When a file of this version was last changed, UTC."""
+    nanoseconds = int(version.rpartition("-")[2])
+    return datetime.fromtimestamp(nanoseconds / 1e9, timezone.utc)
 
 
 def is_remote(path: str) -> bool:
@@ -142,18 +155,45 @@ def write(root: str, name: str, data: bytes) -> None:
         raise
 
 
+def exchange(first: str, second: str) -> None:
+    """Let two folders of one file system change places in one step, so that neither is ever away.
+
+    Raises:
+        StorageError: the system or the file system cannot do that; nothing has changed.
+    """
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        raise StorageError(f"{second}: this system cannot exchange two folders in one step")
+    paths = (AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second))
+    if rename(*paths, RENAME_EXCHANGE) != 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise StorageError(f"{second}: this file system cannot exchange two folders: {reason}")
+
+
+def sync(path: str) -> None:
+    """Wait until a file, or the list of a folder's files, is safe from a loss of power."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
 def remove_unfinished(root: str) -> int:
     """Remove what a process that was killed left unfinished below `root`; return how much it was.
 
     Call it while nobody else writes there.
 
     Raises:
-        StorageError: a file cannot be removed.
+        StorageError: a file or folder cannot be removed.
     """
     leftovers = glob.glob(os.path.join(glob.escape(root), UNFINISHED, "*"))
     for path in leftovers:
         try:
-            os.unlink(path)
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
         except OSError as error:
             raise StorageError(f"{path}: cannot be removed: {error.strerror or error}") from error
     return len(leftovers)

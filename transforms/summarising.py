@@ -230,7 +230,7 @@ class RemoveSuperseded(beam.PTransform):
         return (
             {"old": old, "new": images}
             | "JoinByImage" >> beam.CoGroupByKey()
-            | "Replaced" >> beam.FlatMap(_replaced).with_output_types(tuple[str, str])
+            | "Replaced" >> beam.FlatMap(_replaced).with_output_types(tuple[str, tuple[str, str]])
             | "GroupByFile" >> beam.GroupByKey()
             | "DropRows" >> beam.Map(_drop_rows, self.output)
         )
@@ -242,9 +242,9 @@ def write_summary(summary: Summary, output: str) -> Summary:
     A run that was asked to stop says so, and how many images it left.
     """
     document = summary.to_json()
-    interrupted = stopping.reason(output)
-    if interrupted is not None:
-        document["interrupted"] = {"reason": interrupted, "left": summary.archive.left}
+    reason = stopping.reason(output) or (stopping.MAX_IMAGES if summary.archive.left else None)
+    if reason is not None:
+        document["interrupted"] = {"reason": reason, "left": summary.archive.left}
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     storage.write(output, columns.SUMMARY_JSON, text.encode())
     storage.write(output, columns.SUMMARY_CSV, summary.to_csv().encode())
@@ -286,19 +286,19 @@ def _shown(pixels: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.cast(pc.greater(pixels, 0), pa.int64())
 
 
-def _replaced(joined: tuple[str, dict[str, Iterable]]) -> Iterator[tuple[str, str]]:
+def _replaced(joined: tuple[str, dict[str, Iterable]]) -> Iterator[tuple[str, tuple[str, str]]]:
     image, sides = joined
     done = any(sides["new"])
     for row in sides["old"]:
         if done or row.doubled:
-            yield row.file, image
+            yield row.file, (image, row.run_id)
 
 
-def _drop_rows(item: tuple[str, Iterable[str]], output: str) -> str:
-    file, images = item
-    names = list(images)
-    rows.drop_images(output, file, names)
-    Metrics.counter(COUNTERS, "rows_removed").inc(len(names))
+def _drop_rows(item: tuple[str, Iterable[tuple[str, str]]], output: str) -> str:
+    file, of_file = item
+    dropped = list(of_file)
+    rows.drop_rows(output, file, dropped)
+    Metrics.counter(COUNTERS, "rows_removed").inc(len(dropped))
     return file
 
 

@@ -1,8 +1,10 @@
 """What commands share: exit codes, the one-line refusal, types of options, Beam's options."""
 
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from models.inputs import SHAPE_MULTIPLE
 from models.packages import PackageError
 from pipeline.beam_options import split_arguments
 from pipeline.run import ConfigurationError
+from transforms.dates import ARRIVAL, CAPTURE, DateRange
 from transforms.locking import LockedError
 
 CLASS_FILE = "classes.csv"
@@ -24,6 +27,9 @@ EXIT_TOO_MANY_FAILURES = 3
 EXIT_LOCKED = 4
 EXIT_SIGNAL = 128
 """What a shell adds to the number of the signal that ended a program."""
+
+
+_DAY = click.DateTime(["%Y-%m-%d"])
 
 
 class Refused(click.ClickException):
@@ -103,3 +109,35 @@ def first_line(error: BaseException) -> str:
     """What an error says, without what Beam adds on where it was raised."""
     message = str(error).strip().split(" [while running")[0]
     return next(iter(message.splitlines()), "no further message")
+
+
+def date_options(command: Callable) -> Callable:
+    """Give a command `--date`, `--from`, `--to` and `--by`, which it takes as one DateRange."""
+
+    @click.option("--date", "day", type=_DAY, metavar="D", help="Only images of this day.")
+    @click.option("--from", "first", type=_DAY, metavar="D", help="Only of this day or later.")
+    @click.option("--to", "last", type=_DAY, metavar="D", help="Only of this day or earlier.")
+    @click.option(
+        "--by", type=click.Choice([ARRIVAL, CAPTURE]), default=ARRIVAL, show_default=True,
+        help="Days on which files arrived (UTC), or on which photos were taken.",
+    )  # fmt: skip
+    @functools.wraps(command)
+    def with_dates(
+        *arguments: Any,
+        day: datetime | None,
+        first: datetime | None,
+        last: datetime | None,
+        by: str,
+        **options: Any,
+    ) -> Any:
+        if day and (first or last):
+            raise click.UsageError("--date excludes --from and --to")
+        if first and last and first > last:
+            raise click.UsageError(f"--from {first:%F} is later than --to {last:%F}")
+        first, last = first or day, last or day
+        dates = None
+        if first or last:
+            dates = DateRange(first.date() if first else None, last.date() if last else None, by)
+        return command(*arguments, dates=dates, **options)
+
+    return with_dates

@@ -1,15 +1,13 @@
 """`citymask run`: from INPUTs to masks, rows and a summary."""
 
-import json
-import os
 import sys
 import time
-from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import click
 
-from pipeline import console
+from pipeline import console, run_record
 from pipeline import run as runs
 from pipeline.beam_options import pipeline_options
 from pipeline.commands.common import (
@@ -17,12 +15,14 @@ from pipeline.commands.common import (
     EXIT_TOO_MANY_FAILURES,
     BeamCommand,
     Share,
+    date_options,
     foreseen_errors,
 )
+from pipeline.graph import build_plan
 from pipeline.signals import StopOnSignal
-from transforms import columns
+from transforms import DateRange, stopping
 from transforms.photos import DEFAULT_MAX_PIXELS
-from transforms.planning import DEFAULT_UNIT_SIZE
+from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE
 from transforms.segmenting import DEFAULT_BATCH_SIZE
 
 
@@ -63,6 +63,25 @@ from transforms.segmenting import DEFAULT_BATCH_SIZE
     "--merge", metavar="FILE.csv",
     help="Count merged classes as well; the columns class,merged say what goes into what.",
 )  # fmt: skip
+@click.option("--force", is_flag=True, help="Do images anew that are done already.")
+@click.option(
+    "--max-attempts", type=click.IntRange(1), default=DEFAULT_MAX_ATTEMPTS, show_default=True,
+    help="Leave an image in quarantine once its version has failed so often.",
+)  # fmt: skip
+@click.option("--retry-failed", is_flag=True, help="Try what is in quarantine, too.")
+@click.option(
+    "--max-images", type=click.IntRange(1), metavar="N",
+    help="Take at most N images; leave the others for the next run.",
+)  # fmt: skip
+@click.option(
+    "--max-minutes", type=click.FloatRange(0, min_open=True), metavar="M",
+    help="Begin no work after M minutes; leave the rest for the next run.",
+)  # fmt: skip
+@date_options
+@click.option(
+    "--dry-run", is_flag=True,
+    help="Say what would be done and about how long it would take; write nothing.",
+)  # fmt: skip
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
 @click.option("--verbose", "-v", is_flag=True, help="Print what libraries say, too.")
 @click.pass_obj
@@ -70,6 +89,8 @@ def run(
     beam_arguments: dict[str, Any],
     inputs: tuple[str, ...],
     max_failures: float | None,
+    dates: DateRange | None,
+    dry_run: bool,
     quiet: bool,
     verbose: bool,
     **settings: Any,
@@ -82,29 +103,58 @@ def run(
     """
     level = console.VERBOSE if verbose else console.QUIET if quiet else console.NORMAL
     console.set_up_logging(level)
-    started, start = runs.utc_now(), time.monotonic()
-    run_id = runs.new_run_id(started)
-    request = runs.RunRequest(inputs=inputs, **settings)
+    request = runs.RunRequest(inputs=inputs, dates=dates, **settings)
+    if dry_run:
+        show_plan(request, beam_arguments, level)
+        return
+    record, signal = perform(request, beam_arguments, level)
+    if not quiet:
+        console.print_closing(record)
+    end(record, signal, max_failures)
+
+
+def perform(
+    request: runs.RunRequest, beam_arguments: dict[str, Any], level: int
+) -> tuple[dict[str, Any], Signals | None]:
+    """Do what was asked for; the run record, and the signal that ended the work if one did."""
+    started, start = run_record.utc_now(), time.monotonic()
+    run_id = run_record.new_run_id(started)
     with foreseen_errors(), runs.prepared(request, run_id) as (job, notes):
         for note in notes:
             console.logger.info("%s", note)
-        with StopOnSignal(job.options.output) as stop, console.ProgressMonitor(level):
+        output = job.options.output
+        with (
+            StopOnSignal(output) as stop,
+            stopping.after(output, request.max_minutes),
+            console.ProgressMonitor(level),
+        ):
             result = runs.execute(job, pipeline_options(beam_arguments))
         seconds = time.monotonic() - start
-        record = runs.make_record(job, beam_arguments, result, started, seconds)
-        runs.write_record(record, job.options.output)
-    images, output = record["images"], job.options.output
-    if not quiet:
-        summary = json.loads(Path(output, columns.SUMMARY_JSON).read_text("utf-8"))
-        console.print_closing_table(summary, record)
-        click.echo(f"Results in {output}")
-        if images["failed"]:
-            failures = os.path.join(output, columns.FAILURES)
-            click.echo(f"What failed, and why, is in {failures}")
-    if stop.received:
+        record = run_record.make_record(job, beam_arguments, result, started, seconds)
+        run_record.write_record(record, output)
+    return record, stop.received
+
+
+def show_plan(request: runs.RunRequest, beam_arguments: dict[str, Any], level: int) -> None:
+    """Print what a run would do, without a lock and without writing anything."""
+    with foreseen_errors():
+        package, merged = runs.check(request)
+        job, notes = runs.make_job(request, package, merged, "dry run")
+        for note in notes:
+            console.logger.info("%s", note)
+        with console.ProgressMonitor(level):
+            result = runs.execute(job, pipeline_options(beam_arguments), build_plan)
+    images = run_record.count_images(result)
+    console.print_plan(images, request.max_images, run_record.last_speed(job))
+
+
+def end(record: dict[str, Any], signal: Signals | None, max_failures: float | None) -> None:
+    """Exit with what the record comes to."""
+    images = record["images"]
+    if signal:
         left = f"{images['left']} images are left for the next run"
-        click.echo(f"Interrupted ({stop.received.name}): {left}", err=True)
-        sys.exit(EXIT_SIGNAL + stop.received)
+        click.echo(f"Interrupted ({signal.name}): {left}", err=True)
+        sys.exit(EXIT_SIGNAL + signal)
     share = images["failed"] / (images["done"] + images["failed"] + images["skipped"] or 1)
     if share > max_failures if max_failures is not None else share == 1:
         click.echo(f"Error: {images['failed']} images failed, {share:.1%} of all", err=True)

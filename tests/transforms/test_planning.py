@@ -10,17 +10,23 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from models.classes import ClassTable
-from transforms import DropDone, GroupIntoUnits, rows
+from transforms import DropDone, GroupIntoUnits, rows, storage
+from transforms.findings import MASK_MISSING, Finding
 from transforms.planning import (
+    BEYOND,
     BYTES_PER_BUCKET,
     SKIPPED,
     SUPERSEDED,
+    TAKEN,
     TODO,
     UNITS_PER_BUCKET,
     Plan,
+    Policy,
     SkippedImages,
     Superseded,
+    TakeImages,
     bucket_of,
+    is_gone,
     make_units,
     plan_images,
 )
@@ -63,7 +69,7 @@ class TestOneImage:
     def test_changed_since_its_row_it_is_done_anew_and_the_row_superseded(self):
         found = plan([ref(version="11-2")], [row_of(ref())])
         assert [entry.version for entry in found.todo] == ["11-2"]
-        assert found.superseded == (Superseded("lund/01.jpg", "one.parquet"),)
+        assert found.superseded == (Superseded("lund/01.jpg", "run1", "one.parquet"),)
         assert found.skipped == ()
 
     def test_in_a_moved_archive_it_stays_done(self):
@@ -74,7 +80,7 @@ class TestOneImage:
     def test_given_twice_it_is_done_once(self):
         found = plan([ref(), ref()])
         assert len(found.todo) == 1
-        assert found.duplicates == 1
+        assert found.counts["given_twice"] == 1
 
     def test_given_twice_in_one_shard_under_two_byte_ranges_both_are_done(self):
         twins = [
@@ -83,12 +89,12 @@ class TestOneImage:
         ]
         found = plan(twins)
         assert len({entry.mask for entry in found.todo}) == 2
-        assert found.duplicates == 0
+        assert found.counts["given_twice"] == 0
 
     def test_its_earlier_failures_are_counted_on(self):
-        failures = [PastFailure("lund/01.jpg", "10-1", attempts) for attempts in (1, 3, 2)]
+        failures = [PastFailure("lund/01.jpg", "10-1", attempts) for attempts in (1, 2, 1)]
         (todo,) = plan([ref()], failures=failures).todo
-        assert todo.attempts == 3
+        assert todo.attempts == 2
 
     def test_failures_of_another_version_do_not_count(self):
         (todo,) = plan([ref()], failures=[PastFailure("lund/01.jpg", "9-9", 4)]).todo
@@ -99,16 +105,124 @@ class TestOneImage:
         for committed in ([old, new], [new, old]):
             found = plan([ref()], committed)
             assert len(found.skipped) == 1
-            assert found.superseded == (Superseded("lund/01.jpg", "old.parquet", doubled=True),)
+            assert found.superseded == (
+                Superseded("lund/01.jpg", "run1", "old.parquet", doubled=True),
+            )
 
     def test_changed_with_doubled_rows_both_rows_go(self):
         old, new = row_of(ref(), "run1", "old.parquet"), row_of(ref(), "run2", "new.parquet")
         found = plan([ref(version="11-2")], [old, new])
         assert len(found.todo) == 1
         assert set(found.superseded) == {
-            Superseded("lund/01.jpg", "old.parquet", doubled=True),
-            Superseded("lund/01.jpg", "new.parquet"),
+            Superseded("lund/01.jpg", "run1", "old.parquet", doubled=True),
+            Superseded("lund/01.jpg", "run2", "new.parquet"),
         }
+
+
+class TestAgain:
+    """What is done anew although it is done, and what is not tried any more."""
+
+    FAILED_TWICE = (PastFailure("lund/01.jpg", "10-1", 2),)
+
+    def test_counts_say_why_an_image_is_to_do(self):
+        done, changed, failed = (ref(f"lund/0{n}.jpg") for n in "123")
+        found = [
+            plan([ref()]),
+            plan([replace(changed, version="11-2")], [row_of(changed)]),
+            plan([failed], failures=[PastFailure(failed.image, failed.version, 1)]),
+            plan([done], [row_of(done)], policy=Policy(force=True)),
+        ]
+        reasons = [[name for name, images in of.counts.items() if images] for of in found]
+        assert reasons == [["new"], ["replaced"], ["retried"], ["redone"]]
+
+    def test_force_does_anew_what_is_done_and_replaces_its_row(self):
+        found = plan([ref()], [row_of(ref())], policy=Policy(force=True))
+        (todo,) = found.todo
+        assert todo.replaces == "run1"
+        assert found.superseded == (Superseded("lund/01.jpg", "run1", "one.parquet"),)
+
+    def test_an_image_whose_row_is_wrong_is_done_anew_until_the_row_is_another(self):
+        wrong = [
+            Finding(MASK_MISSING, "masks/lund/01.jpg.png", "", "lund/01.jpg", MODEL, "run1", "gone")
+        ]
+        assert len(plan([ref()], [row_of(ref())], wrong=wrong).todo) == 1
+        assert plan([ref()], [row_of(ref(), "run2")], wrong=wrong).todo == ()
+
+    def test_after_so_many_attempts_an_image_is_in_quarantine(self):
+        assert len(plan([ref()], failures=self.FAILED_TWICE, policy=Policy(max_attempts=3)).todo)
+        found = plan([ref()], failures=self.FAILED_TWICE, policy=Policy(max_attempts=2))
+        assert [entry.image for entry in found.quarantined] == ["lund/01.jpg"]
+        assert found.todo == ()
+
+    def test_quarantine_ends_with_a_new_version_or_when_asked(self):
+        changed = ref(version="11-2")
+        policy = Policy(max_attempts=2)
+        assert len(plan([changed], failures=self.FAILED_TWICE, policy=policy).todo) == 1
+        policy = Policy(max_attempts=2, retry_failed=True)
+        (todo,) = plan([ref()], failures=self.FAILED_TWICE, policy=policy).todo
+        assert todo.attempts == 2
+
+    def test_in_quarantine_a_changed_image_keeps_the_row_of_its_old_version(self):
+        found = plan(
+            [ref()], [row_of(ref(version="9-9"))], self.FAILED_TWICE, policy=Policy(max_attempts=2)
+        )
+        assert len(found.quarantined) == 1
+        assert found.superseded == ()
+
+    def test_a_unit_that_replaces_rows_has_a_name_of_its_own(self):
+        first, again = ref(), replace(ref(), replaces="run1")
+        ids = {unit.unit_id for entry in (first, again) for unit in make_units([entry], 8, MODEL)}
+        assert len(ids) == 2
+
+
+class TestUnlisted:
+    """Rows whose images are not listed."""
+
+    def test_a_row_without_its_image_is_unlisted(self):
+        row = row_of(ref("lund/02.jpg"))
+        assert plan([ref()], [row_of(ref()), row]).unlisted == (row,)
+        assert plan([], [row]).unlisted == (row,)
+
+    def test_an_image_that_still_exists_elsewhere_is_not_gone(self, make_photo, tmp_path):
+        path = make_photo(tmp_path / "a#b.jpg")
+        there = replace(row_of(ref()), uri=str(path))
+        assert not is_gone(there)
+        assert is_gone(replace(there, uri=str(tmp_path / "c#d.jpg")))
+        path.unlink()
+        assert is_gone(there)
+
+    def test_a_member_is_gone_when_its_shard_is_gone_or_written_anew(self, tmp_path):
+        shard = tmp_path / "a.tar"
+        shard.write_bytes(b"shard")
+        version = storage.find(str(shard)).version
+        member = replace(row_of(ref(version=version)), uri=f"{shard}#lund/01.jpg")
+        assert not is_gone(member)
+        shard.write_bytes(b"another shard")
+        assert is_gone(member)
+        shard.unlink()
+        assert is_gone(member)
+
+
+class TestTakeImages:
+    def take(self, units, images):
+        with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+            taken = pipeline | beam.Create(units) | TakeImages(MODEL, images)
+            results = {
+                name: taken[name] | f"{name}Refs" >> beam.FlatMap(refs_of)
+                for name, refs_of in (
+                    (TAKEN, lambda unit: unit.refs),
+                    (BEYOND, lambda result: result.left),
+                )
+            }
+            for name, expected in (
+                (TAKEN, TestUnits.REFS[:images]),
+                (BEYOND, TestUnits.REFS[images:]),
+            ):
+                assert_that(results[name], equal_to(expected), label=name)
+
+    @pytest.mark.parametrize("images", [1, 5, 7, 100])
+    def test_takes_the_first_images_by_path_and_leaves_the_others(self, images):
+        self.take(list(make_units(TestUnits.REFS, 5, MODEL)), images)
 
 
 class TestTwoImagesOfOneName:
@@ -282,7 +396,7 @@ class TestDropDone:
             )
             assert_that(plan[SKIPPED], equal_to([SkippedImages("lund", 1)]), label="skipped")
             file = str(output / "statistics" / "one.parquet")
-            superseded = [Superseded("changed.jpg", file)]
+            superseded = [Superseded("changed.jpg", "run1", file)]
             assert_that(plan[SUPERSEDED], equal_to(superseded), label="superseded")
 
     def test_in_a_new_output_folder_everything_is_to_do(self, tmp_path):
@@ -298,7 +412,7 @@ class TestDropDone:
             for counter in result.metrics().query()["counters"]
             if counter.key.metric.namespace == "citymask.planning"
         }
-        assert counters == {"skipped": 0, "replaced": 0, "duplicates": 1}
+        assert counters == {"new": 4, "skipped": 0, "quarantined": 0, "given_twice": 1}
 
     def test_finds_same_names_of_two_inputs_together(self, tmp_path):
         with beam.Pipeline(runner=FnApiRunner()) as pipeline:

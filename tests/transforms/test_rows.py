@@ -309,25 +309,32 @@ class TestCommit:
         assert list(rows.past_failures(file)) == [rows.PastFailure("broken.jpg", "10-1", 1)]
 
 
-class TestDropImages:
+class TestDropRows:
     @pytest.fixture
     def file(self, tmp_path):
         items = tuple(segmented(f"{name}.jpg", CAPTURE) for name in "abc")
         rows.commit(str(tmp_path), UnitResult("one", items, ()), CLASSES, MODEL, "run1")
         return tmp_path / "statistics" / "one.parquet"
 
+    def of(self, names):
+        return [(f"{name}.jpg", "run1") for name in names]
+
+    def test_keeps_rows_of_other_runs(self, file):
+        rows.drop_rows(str(file.parents[1]), str(file), [("a.jpg", "run2")])
+        assert pq.read_table(file).num_rows == 3
+
     def test_keeps_the_other_rows_and_the_schema(self, file):
         before = pq.read_table(file)
-        rows.drop_images(str(file.parents[1]), str(file), ["a.jpg", "c.jpg"])
+        rows.drop_rows(str(file.parents[1]), str(file), self.of("ac"))
         after = pq.read_table(file)
         assert after.schema == before.schema
         assert after.to_pylist() == before.to_pylist()[1:2]
 
     def test_removes_the_file_with_its_last_row(self, file):
-        rows.drop_images(str(file.parents[1]), str(file), ["a.jpg", "b.jpg", "c.jpg"])
+        rows.drop_rows(str(file.parents[1]), str(file), self.of("abc"))
         assert not file.exists()
 
     def test_repeated_does_no_harm(self, file):
         for _ in range(2):
-            rows.drop_images(str(file.parents[1]), str(file), ["a.jpg", "b.jpg", "c.jpg"])
+            rows.drop_rows(str(file.parents[1]), str(file), self.of("abc"))
         assert not file.exists()

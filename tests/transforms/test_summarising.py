@@ -225,24 +225,40 @@ class TestRemoveSuperseded:
             UnitResult("two", (segmented("a.jpg"),), ()),
             UnitResult("three", (segmented("c.jpg"), segmented("new.jpg")), ()),
         ]
-        self.run(tmp_path, [Superseded(f"{name}.jpg", file) for name in "ac"], results)
+        self.run(tmp_path, [Superseded(f"{name}.jpg", "run1", file) for name in "ac"], results)
         assert self.images(file) == ["b.jpg", "d.jpg"]
 
     def test_keeps_the_row_of_an_image_that_failed_this_time(self, tmp_path):
         file = commit(tmp_path, "one", segmented("a.jpg"), segmented("b.jpg"))
         results = [UnitResult("two", (segmented("b.jpg"),), (failure("a.jpg"),))]
-        self.run(tmp_path, [Superseded("a.jpg", file), Superseded("b.jpg", file)], results)
+        self.run(
+            tmp_path,
+            [Superseded("a.jpg", "run1", file), Superseded("b.jpg", "run1", file)],
+            results,
+        )
         assert self.images(file) == ["a.jpg"]
 
     def test_drops_doubled_rows_whatever_becomes_of_the_image(self, tmp_path):
         file = commit(tmp_path, "one", segmented("a.jpg"), segmented("b.jpg"))
-        self.run(tmp_path, [Superseded("a.jpg", file, doubled=True)], [UnitResult("two", (), ())])
+        self.run(
+            tmp_path, [Superseded("a.jpg", "run1", file, doubled=True)], [UnitResult("two", (), ())]
+        )
         assert self.images(file) == ["b.jpg"]
+
+    def test_of_rows_of_one_image_in_one_file_only_that_of_the_run_goes(self, tmp_path):
+        old = commit(tmp_path, "old", segmented("a.jpg"))
+        commit(tmp_path, "new", segmented("a.jpg"), run_id="run2")
+        merged = pq.read_table(tmp_path / "statistics")
+        pq.write_table(merged, old)
+        self.run(tmp_path, [Superseded("a.jpg", "run1", old, doubled=True)], [])
+        assert pq.read_table(old)["run_id"].to_pylist() == ["run2"]
 
     def test_removes_a_file_without_rows_and_never_the_new_one(self, tmp_path):
         old = commit(tmp_path, "old", segmented("a.jpg"))
         new = commit(tmp_path, "new", segmented("a.jpg"), run_id="run2")
         self.run(
-            tmp_path, [Superseded("a.jpg", old)], [UnitResult("new", (segmented("a.jpg"),), ())]
+            tmp_path,
+            [Superseded("a.jpg", "run1", old)],
+            [UnitResult("new", (segmented("a.jpg"),), ())],
         )
         assert rows.parquet_files(str(tmp_path), "statistics") == [new]

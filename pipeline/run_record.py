@@ -1,0 +1,151 @@
+"""The run record: what a run did, with what, and how long it took."""
+
+import json
+import platform
+import uuid
+from dataclasses import asdict
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from apache_beam.runners.runner import PipelineResult
+
+from pipeline import __version__
+from pipeline.graph import Job
+from transforms import columns, dates, listing, planning, segmenting, stopping, storage
+
+IMAGES = {
+    "found": (listing.COUNTERS, "images"),
+    "done": (segmenting.COUNTERS, segmenting.DONE),
+    "failed": (segmenting.COUNTERS, segmenting.FAILED),
+    **{
+        name: (planning.COUNTERS, name)
+        for name in (
+            planning.SKIPPED,
+            planning.QUARANTINED,
+            planning.NEW,
+            planning.REPLACED,
+            planning.RETRIED,
+            planning.REDONE,
+            planning.REMOVED,
+            planning.DUPLICATES,
+        )
+    },
+    "outside_dates": (dates.COUNTERS, dates.OUTSIDE),
+}
+"""The counts of images in a run record, and the Beam counters they come from."""
+
+
+def new_run_id(now: datetime) -> str:
+    """A name for a run that sorts by time: `20261122T213000Z-3f2a1b`."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
+
+
+def make_record(
+    job: Job,
+    beam_arguments: dict[str, Any],
+    result: PipelineResult,
+    started: datetime,
+    seconds: float,
+) -> dict[str, Any]:
+    """The run record: versions, model, options, counts, and where the time went."""
+    counters, distributions = _metrics(result)
+    images = count_images(result)
+    prefix = "passed_over: "
+    return {
+        "run_id": job.options.run_id,
+        "started_at": started.isoformat(),
+        "seconds": round(seconds, 3),
+        "interrupted": stopping.reason(job.options.output)
+        or (stopping.MAX_IMAGES if images["left"] else None),
+        "model": job.package.model_id,
+        "fingerprint": job.package.fingerprint,
+        "versions": {
+            "citymask": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("apache-beam", "tensorflow", "pillow", "numpy")},
+        },
+        "options": {
+            "inputs": list(job.inputs),
+            "output": job.options.output,
+            "overlay": job.options.overlay,
+            "confidence": job.options.confidence,
+            "max_pixels": job.options.max_pixels,
+            "batch_size": job.options.batch_size,
+            "unit_size": job.unit_size,
+            "label_ids": job.package.label_ids,
+            "merged": asdict(job.options.merged) if job.options.merged else None,
+            "policy": asdict(job.policy),
+            "dates": str(job.dates) if job.dates else None,
+            "max_images": job.max_images,
+            "threads": job.options.threads,
+            "beam": beam_arguments,
+        },
+        "images": images,
+        "pixels": {
+            name: count for (space, name), count in counters.items() if space == segmenting.PIXELS
+        },
+        "passed_over": {
+            name.removeprefix(prefix): count
+            for (_, name), count in sorted(counters.items())
+            if name.startswith(prefix)
+        },
+        "images_per_second": round(images["done"] / seconds, 2),
+        "bytes_in": counters.get((segmenting.COUNTERS, segmenting.BYTES_IN), 0),
+        "bytes_out": counters.get((segmenting.COUNTERS, segmenting.BYTES_OUT), 0),
+        "stages": {
+            name.removesuffix(segmenting.MICROSECONDS): {
+                "seconds": round(d.sum / 1e6, 3),
+                "count": d.count,
+                "mean_ms": round(d.mean / 1e3, 3),
+                "max_ms": round(d.max / 1e3, 3),
+            }
+            for name, d in sorted(distributions.items())
+            if name.endswith(segmenting.MICROSECONDS)
+        },
+        "batches": {
+            "count": distributions[segmenting.BATCH_SIZE].count,
+            "mean_size": round(distributions[segmenting.BATCH_SIZE].mean, 2),
+        }
+        if segmenting.BATCH_SIZE in distributions
+        else {"count": 0, "mean_size": 0.0},
+    }
+
+
+def write_record(record: dict[str, Any], output: str) -> None:
+    """Write a run record."""
+    name = f"{columns.RUNS}/{record['run_id']}.json"
+    storage.write(output, name, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def last_speed(job: Job) -> float | None:
+    """Images per second of the last run into the same folder that did any with this model."""
+    folder = Path(job.options.output, columns.RUNS)
+    for path in sorted(folder.glob("*.json"), reverse=True):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["model"] == job.package.model_id and record["images_per_second"]:
+            return record["images_per_second"]
+    return None
+
+
+def utc_now() -> datetime:
+    """The time now, in UTC, to the second."""
+    return datetime.now(timezone.utc).replace(microsecond=0)
+
+
+def count_images(result: PipelineResult) -> dict[str, int]:
+    """What became of the images, under the names of the run record."""
+    counters, _ = _metrics(result)
+    left = ((segmenting.COUNTERS, segmenting.LEFT), (planning.COUNTERS, planning.BEYOND))
+    return {
+        **{name: counters.get(key, 0) for name, key in IMAGES.items()},
+        "left": sum(counters.get(key, 0) for key in left),
+    }
+
+
+def _metrics(result: PipelineResult) -> tuple[dict[tuple[str, str], int], dict[str, Any]]:
+    """Counters by namespace and name, distributions by name."""
+    query = result.metrics().query()
+    counters = {(m.key.metric.namespace, m.key.metric.name): m.result for m in query["counters"]}
+    return counters, {m.key.metric.name: m.result for m in query["distributions"]}
