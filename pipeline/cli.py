@@ -6,6 +6,7 @@ import click
 
 from pipeline import __version__
 from pipeline.commands.common import EXIT_SIGNAL, EXIT_UNEXPECTED, first_line
+from pipeline.commands.compact import compact
 from pipeline.commands.evaluate import evaluate
 from pipeline.commands.models import models
 from pipeline.commands.run import run
@@ -19,7 +20,7 @@ def cli() -> None:
     """Turn a city's image archive into class masks and per-class pixel statistics."""
 
 
-for command in (run, train, evaluate, models):
+for command in (run, compact, train, evaluate, models):
     cli.add_command(command)
 
 

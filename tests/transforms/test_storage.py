@@ -1,3 +1,4 @@
+import ctypes
 import os
 import tempfile
 from pathlib import Path
@@ -199,3 +200,30 @@ def test_what_a_killed_process_left_unfinished_is_removed(tmp_path):
     assert unfinished(tmp_path) == []
     assert (tmp_path / "mask.png").read_bytes() == b"data"
     assert storage.remove_unfinished(str(tmp_path / "new")) == 0
+
+
+def test_a_folder_that_a_killed_process_left_unfinished_is_removed(tmp_path):
+    make_files(tmp_path, f"{storage.UNFINISHED}/statistics/1.parquet", "kept.parquet")
+    (tmp_path / storage.UNFINISHED / "link").symlink_to(tmp_path)
+    assert storage.remove_unfinished(str(tmp_path)) == 2
+    assert unfinished(tmp_path) == []
+    assert (tmp_path / "kept.parquet").exists()
+
+
+def test_two_folders_change_places(tmp_path):
+    make_files(tmp_path, "a/1", "b/deep/2")
+    storage.exchange(str(tmp_path / "a"), str(tmp_path / "b" / "deep"))
+    assert (os.listdir(tmp_path / "a"), os.listdir(tmp_path / "b" / "deep")) == (["2"], ["1"])
+
+
+def test_folders_that_cannot_change_places_stay_where_they_are(tmp_path):
+    make_files(tmp_path, "a/1")
+    with pytest.raises(StorageError, match="b: this file system cannot exchange .*: No such file"):
+        storage.exchange(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_system_without_an_exchange_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+    with pytest.raises(StorageError, match="this system cannot exchange two folders in one step"):
+        storage.exchange(str(tmp_path / "a"), str(tmp_path / "b"))

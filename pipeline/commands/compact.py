@@ -1,0 +1,36 @@
+"""`citymask compact`: many small files of rows become few large ones."""
+
+import os
+
+import click
+
+from pipeline import run as runs
+from pipeline.commands.common import Refused, foreseen_errors
+from transforms import columns, storage
+from transforms.compacting import compact as merge_files
+
+
+@click.command()
+@click.argument("output", metavar="OUT")
+def compact(output: str) -> None:
+    """Merge the small Parquet files of OUT into few large ones; the rows stay as they are.
+
+    OUT is the output folder of `citymask run`. Whoever reads it meanwhile finds every row once; who
+    has listed the files just before finds them gone ("file not found") and reads again.
+    """
+    output = os.path.abspath(output)
+    if not os.path.isdir(os.path.join(output, columns.STATISTICS)):
+        raise Refused(
+            f"{output}: no folder {columns.STATISTICS} there; give the output folder of a run"
+        )
+    with foreseen_errors(), runs.locked(output, "compact"):
+        try:
+            compacted = merge_files(output)
+        except storage.StorageError as error:
+            raise Refused(str(error)) from error
+    for folder in compacted:
+        if folder.after < folder.before:
+            became = f"{folder.before:,} files became {folder.after:,} ({folder.rows:,} rows)"
+        else:
+            became = "nothing to merge"
+        click.echo(f"{folder.folder}: {became}")
