@@ -5,8 +5,10 @@ PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.10; do \
 	&& echo $$python && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Airflow wants other versions of what citymask needs, so it gets an environment of its own.
+AIRFLOW_VENV ?= .venv-airflow
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-airflow lint bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/citymask run demo/photos --output demo-output --overlay
@@ -17,6 +19,10 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest
 
+test-airflow: $(AIRFLOW_VENV)/installed
+	$(AIRFLOW_VENV)/bin/python -m pytest --noconftest -p no:cacheprovider \
+		tests/deploy/airflow_check.py
+
 lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -26,12 +32,12 @@ bench: $(VENV)/installed-for-tests
 	$(BIN)/python benchmarks/throughput.py
 
 clean:
-	rm -rf $(VENV) demo-output build *.egg-info
+	rm -rf $(VENV) $(AIRFLOW_VENV) demo-output build *.egg-info
 
-$(VENV)/bin/python:
+$(VENV)/bin/python $(AIRFLOW_VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "no Python 3.10, 3.11 or 3.12 found: give one with make PYTHON=..."; exit 2; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(PYTHON) -m venv $(@D:/bin=)
+	$@ -m pip install --quiet --upgrade pip
 
 $(VENV)/installed: $(VENV)/bin/python setup.py
 	$(BIN)/python -m pip install --quiet --quiet --editable .
@@ -40,3 +46,7 @@ $(VENV)/installed: $(VENV)/bin/python setup.py
 $(VENV)/installed-for-tests: $(VENV)/bin/python setup.py
 	$(BIN)/python -m pip install --quiet --quiet --editable '.[test,lint]'
 	touch $@ $(VENV)/installed
+
+$(AIRFLOW_VENV)/installed: $(AIRFLOW_VENV)/bin/python tests/deploy/airflow-requirements.txt
+	$< -m pip install --quiet --quiet -r tests/deploy/airflow-requirements.txt
+	touch $@
