@@ -24,10 +24,13 @@ setup(
         "numba>=0.61",
         "pillow>=12,<14",
         "pyarrow>=18",
+        "pydantic>=2.10,<3",
+        "PyYAML>=6,<7",
         "matplotlib>=3.9,<4",
         "google-cloud-storage>=3,<4",
         "google-crc32c>=1.6,<2",
         "click>=8.1,<9",
+        "requests>=2.32,<3",
         "rich>=13.9,<16",
     ],
     extras_require={
