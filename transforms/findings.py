@@ -4,6 +4,7 @@ They stand in `findings.parquet`. A finding names the very row (by its run) or f
 that is wrong, so it says nothing of what has been repaired since and need not be taken back.
 """
 
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -13,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import columns, storage
+
+logger = logging.getLogger("citymask")
 
 MASK_MISSING = "mask missing"
 MASK_DAMAGED = "mask damaged"
@@ -28,6 +31,9 @@ FILE_UNREADABLE = "file unreadable"
 """Of a Parquet file: it is set aside, and its images are done anew."""
 
 OF_ROWS = frozenset({MASK_MISSING, MASK_DAMAGED, MASK_DIFFERS, ROW_WRONG, ROW_DOUBLED})
+
+UNREADABLE = f"{storage.WORK_FOLDER}/unreadable"
+"""Folder of the files that were set aside, under their paths."""
 
 SCHEMA = pa.schema(
     [
@@ -65,16 +71,72 @@ class Finding:
 
 
 def write_findings(output: str, findings: Iterable[Finding]) -> None:
-    """Write `findings.parquet`, sorted; raises StorageError where that is impossible."""
+    """Write `findings.parquet`, sorted; where there is nothing to say, there is no such file.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
     ordered = sorted(findings, key=lambda finding: (finding.kind, finding.path, finding.image))
+    if not ordered:
+        path = os.path.join(output, columns.FINDINGS)
+        if os.path.exists(path):
+            os.unlink(path)
+        return
     buffer = BytesIO()
     pq.write_table(pa.Table.from_pylist([asdict(f) for f in ordered], SCHEMA), buffer)
     storage.write(output, columns.FINDINGS, buffer.getvalue())
 
 
 def read_findings(output: str) -> list[Finding]:
-    """What the last verification found; nothing where there was none."""
+    """What the last verification found; nothing where there was none.
+
+    Raises:
+        StorageError: the file is damaged, or none of citymask's.
+    """
     path = os.path.join(output, columns.FINDINGS)
     if not os.path.exists(path):
         return []
-    return [Finding(**row) for row in pq.ParquetFile(path).read().to_pylist()]
+    try:
+        return [Finding(**row) for row in pq.ParquetFile(path).read(SCHEMA.names).to_pylist()]
+    except Exception as error:  # pyarrow raises what it likes on damaged files.
+        raise storage.StorageError(
+            f"{path}: cannot be read ({type(error).__name__}); remove it, or verify the folder anew"
+        ) from error
+
+
+def repair_files(output: str) -> int:
+    """Remove files that belong to no row, set aside those that cannot be read; return how many.
+
+    A file that was written anew since it was found is left alone, so a repeated call does no harm.
+    Call it while nobody else writes there.
+
+    Raises:
+        StorageError: the findings cannot be read, or a file not be removed or moved.
+    """
+    removed = set_aside = 0
+    for finding in read_findings(output):
+        path = os.path.join(output, finding.path)
+        if not _is_below(finding.path) or storage.find(path).version != finding.version:
+            continue
+        try:
+            if finding.kind == MASK_ORPHAN:
+                os.unlink(path)
+                removed += 1
+            elif finding.kind == FILE_UNREADABLE:
+                aside = os.path.join(output, UNREADABLE, finding.path)
+                os.makedirs(os.path.dirname(aside), exist_ok=True)
+                os.replace(path, aside)
+                set_aside += 1
+                logger.info("moved %s, which cannot be read, to %s", path, aside)
+        except OSError as error:
+            raise storage.StorageError(
+                f"{path}: cannot be removed: {error.strerror or error}"
+            ) from error
+    if removed:
+        logger.info("removed %d files from mask folders that belonged to no row", removed)
+    return removed + set_aside
+
+
+def _is_below(path: str) -> bool:
+    """Whether a path stays below its folder; the findings' file may be anybody's."""
+    return not os.path.isabs(path) and ".." not in path.split("/")
