@@ -11,6 +11,7 @@ from pipeline.commands.evaluate import evaluate
 from pipeline.commands.models import models
 from pipeline.commands.run import run
 from pipeline.commands.train import train
+from pipeline.commands.verify import verify
 from pipeline.signals import RaiseOnSignal
 
 
@@ -20,7 +21,7 @@ def cli() -> None:
     """Turn a city's image archive into class masks and per-class pixel statistics."""
 
 
-for command in (run, compact, train, evaluate, models):
+for command in (run, compact, train, evaluate, models, verify):
     cli.add_command(command)
 
 

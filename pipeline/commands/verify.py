@@ -1,0 +1,109 @@
+"""`citymask verify`: what is wrong in an output folder."""
+
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import apache_beam as beam
+import click
+from apache_beam.options.pipeline_options import PipelineOptions
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline import console
+from pipeline.beam_options import pipeline_options
+from pipeline.commands.common import BeamCommand, foreseen_errors
+from pipeline.run import ConfigurationError, locked
+from transforms import columns, names, storage, verifying
+from transforms.findings import Finding, read_findings
+from transforms.verifying import VerifyOutput
+
+EXIT_FOUND = 3
+
+SHOWN = 3
+"""Findings of a kind that are printed."""
+
+
+@click.command(cls=BeamCommand)
+@click.argument("output", metavar="OUT")
+@click.pass_obj
+def verify(beam_arguments: dict[str, Any], output: str) -> None:
+    """Check all masks, rows and files of OUT, the output folder of earlier runs.
+
+    What is wrong is printed and written to OUT/findings.parquet; the next run repairs it. Nothing
+    else is changed. Exit code 3 says that something is wrong. All options of Apache Beam's runners
+    are accepted as well.
+    """
+    console.set_up_logging(console.NORMAL)
+    with foreseen_errors():
+        _check_output(output)
+        output = os.path.abspath(output)
+        with locked(output, "verify"):
+            counters = _execute(output, pipeline_options(beam_arguments))
+            findings = read_findings(output)
+    rows = {
+        name.removeprefix(verifying.ROWS_OF): number
+        for name, number in counters.items()
+        if name.startswith(verifying.ROWS_OF)
+    }
+    note = verifying.summary_note(output, rows)
+    if findings:
+        _print_findings(findings)
+    if note:
+        click.echo(f"Note: {names.printable(note)}")
+    if findings:
+        path = os.path.join(output, columns.FINDINGS)
+        click.echo(f"{len(findings)} findings in {path}; the next run repairs them")
+        sys.exit(EXIT_FOUND)
+    masks = counters.get(verifying.MASKS, 0)
+    click.echo(f"{masks} masks and {sum(rows.values())} rows are whole")
+
+
+def _check_output(output: str) -> None:
+    if storage.is_remote(output):
+        raise ConfigurationError(f"{output}: this version verifies local folders only")
+    if not os.path.isdir(output):
+        raise ConfigurationError(f"{output}: no such folder; give the --output of a run")
+    statistics = os.path.isdir(os.path.join(output, columns.STATISTICS))
+    if not statistics and not any(verifying.mask_folders(output)):
+        raise ConfigurationError(
+            f"{output}: holds neither {columns.STATISTICS}/ nor {columns.MASKS}/; "
+            "give the --output of a run"
+        )
+
+
+def _execute(output: str, beam_options: PipelineOptions) -> dict[str, int]:
+    """Verify to the end; return the counters by name."""
+    try:
+        pipeline = beam.Pipeline(options=beam_options)
+    except ValueError as error:
+        raise ConfigurationError(f"Beam: {error}") from error
+    (
+        pipeline
+        | "Verify" >> VerifyOutput(output)
+        | "Collect" >> beam.combiners.ToList()
+        | "Write" >> beam.Map(verifying.settle, output)
+    )
+    result = pipeline.run()
+    result.wait_until_finish()
+    wanted = beam.metrics.MetricsFilter().with_namespace(verifying.COUNTERS)
+    counters = result.metrics().query(wanted)["counters"]
+    return {counter.key.metric.name: counter.result for counter in counters}
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
+    """Print how much was found of each kind, and the first of it, to standard output."""
+    by_kind = defaultdict(list)
+    for finding in findings:
+        by_kind[finding.kind].append(finding)
+    table = Table("what", header_style="bold")
+    table.add_column("number", justify="right")
+    table.add_column("first", overflow="fold")
+    for kind, of_kind in by_kind.items():
+        first = (f"{f.image or f.path}: {f.message}" for f in of_kind[:SHOWN])
+        text = Text("\n".join(map(names.printable, first)))
+        table.add_row(kind, str(len(of_kind)), text)
+    Console().print(table)
