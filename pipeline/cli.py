@@ -9,6 +9,7 @@ from pipeline.commands.common import EXIT_SIGNAL, EXIT_UNEXPECTED, first_line
 from pipeline.commands.compact import compact
 from pipeline.commands.evaluate import evaluate
 from pipeline.commands.models import models
+from pipeline.commands.nightly import nightly
 from pipeline.commands.run import run
 from pipeline.commands.train import train
 from pipeline.commands.verify import verify
@@ -21,7 +22,7 @@ def cli() -> None:
     """Turn a city's image archive into class masks and per-class pixel statistics."""
 
 
-for command in (run, compact, train, evaluate, models, verify):
+for command in (run, nightly, compact, train, evaluate, models, verify):
     cli.add_command(command)
 
 

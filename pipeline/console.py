@@ -187,22 +187,26 @@ def print_models(packages: "Sequence[ModelPackage]") -> None:
     )
 
 
-def print_closing(record: dict[str, Any]) -> None:
-    """Print the classes by share and what became of the images, to standard output.
+def print_classes(record: dict[str, Any]) -> None:
+    """Print the classes of the archive by share, to standard output.
 
     Args:
         record: the run record; the summary is read from its output folder.
     """
-    output = record["options"]["output"]
-    summary = json.loads(Path(output, columns.SUMMARY_JSON).read_text("utf-8"))
+    summary = Path(record["options"]["output"], columns.SUMMARY_JSON).read_text("utf-8")
     console = Console()
     table = Table(title=None, header_style="bold")
     table.add_column("class")
     table.add_column("share", justify="right")
     table.add_column("images", justify="right")
-    for entry in sorted(summary["classes"], key=lambda entry: -entry["pixels"]):
+    for entry in sorted(json.loads(summary)["classes"], key=lambda entry: -entry["pixels"]):
         table.add_row(Text(entry["name"]), f"{entry['fraction']:.1%}", str(entry["images"]))
     console.print(table)
+
+
+def print_closing(record: dict[str, Any]) -> None:
+    """Print what became of the images of a run, to standard output."""
+    console, output = Console(), record["options"]["output"]
     images, rate = record["images"], record["images_per_second"]
     passed_over = sum(record["passed_over"].values())
     parts = [

@@ -138,6 +138,14 @@ def record_files(output: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield path, record
 
 
+def last_speed(output: str, model: str) -> float | None:
+    """Images per second of the last run into a folder that did any with this model."""
+    for record in reversed(read_records(output)):
+        if record.get(columns.MODEL) == model and (speed := _speed(record)):
+            return speed
+    return None
+
+
 def read_archive_pixels(output: str) -> dict[str, int]:
     """Pixels per class of the whole archive, from `summary.json`.
 
@@ -246,8 +254,6 @@ def print_comparison(comparison: Comparison, failures: Sequence[FailureKind] = (
             example = f"{kind.image}: {kind.message}"
             kinds.add_row(_text(f"{kind.stage} {kind.error}"), str(kind.failures), _text(example))
         console.print(kinds)
-    for alarm in comparison.alarms:
-        console.print(_text(str(alarm)), style="bold red", soft_wrap=True)
 
 
 def _worked(record: Mapping[str, Any]) -> bool:

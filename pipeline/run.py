@@ -16,6 +16,7 @@ from transforms import (
     DateRange,
     SegmentOptions,
     columns,
+    findings,
     listing,
     names,
     rows,
@@ -89,6 +90,7 @@ def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]
     with locked(output, run_id):
         storage.remove_unfinished(output)
         stopping.withdraw(output)
+        findings.repair_files(output)
         yield make_job(request, package, merged, run_id)
 
 

@@ -6,7 +6,6 @@ import uuid
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from apache_beam.runners.runner import PipelineResult
@@ -113,20 +112,14 @@ def make_record(
     }
 
 
-def write_record(record: dict[str, Any], output: str) -> None:
-    """Write a run record."""
+def write_record(record: dict[str, Any]) -> None:
+    """Write a run record to the output folder that it names.
+
+    Bytes of paths that are no UTF-8 are escaped as JSON has it, and so come back as they were.
+    """
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
     name = f"{columns.RUNS}/{record['run_id']}.json"
-    storage.write(output, name, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def last_speed(job: Job) -> float | None:
-    """Images per second of the last run into the same folder that did any with this model."""
-    folder = Path(job.options.output, columns.RUNS)
-    for path in sorted(folder.glob("*.json"), reverse=True):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["model"] == job.package.model_id and record["images_per_second"]:
-            return record["images_per_second"]
-    return None
+    storage.write(record["options"]["output"], name, text.encode(errors="backslashreplace"))
 
 
 def utc_now() -> datetime:

@@ -4,7 +4,7 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from models.inputs import SHAPE_MULTIPLE
 from models.packages import PackageError
 from pipeline.beam_options import split_arguments
 from pipeline.run import ConfigurationError
-from transforms.dates import ARRIVAL, CAPTURE, DateRange
 from transforms.locking import LockedError
 
 CLASS_FILE = "classes.csv"
@@ -23,11 +22,14 @@ CLASS_FILE = "classes.csv"
 
 EXIT_UNEXPECTED = 1
 EXIT_CONFIGURATION = 2
-EXIT_TOO_MANY_FAILURES = 3
+EXIT_THRESHOLD = 3
 EXIT_LOCKED = 4
 EXIT_SIGNAL = 128
 """What a shell adds to the number of the signal that ended a program."""
 
+
+Days = tuple[date | None, date | None]
+"""First and last day; None for no beginning or end."""
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 
@@ -52,7 +54,7 @@ def foreseen_errors() -> Iterator[None]:
     except LockedError as error:
         raise Held(str(error)) from error
     except (ConfigurationError, PackageError) as error:
-        raise Refused(first_line(error)) from error
+        raise Refused(message(error)) from error
 
 
 class Share(click.ParamType):
@@ -105,29 +107,28 @@ def class_table(data: str, classes: str | None = None) -> ClassTable:
     return ClassTable.load(classes or (beside if beside.exists() else "camvid"))
 
 
-def first_line(error: BaseException) -> str:
+def message(error: BaseException) -> str:
     """What an error says, without what Beam adds on where it was raised."""
-    message = str(error).strip().split(" [while running")[0]
-    return next(iter(message.splitlines()), "no further message")
+    return str(error).strip().split(" [while running")[0]
 
 
-def date_options(command: Callable) -> Callable:
-    """Give a command `--date`, `--from`, `--to` and `--by`, which it takes as one DateRange."""
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return next(iter(message(error).splitlines()), "no further message")
+
+
+def day_options(command: Callable) -> Callable:
+    """Give a command `--date`, `--from` and `--to`, which it takes as `days`."""
 
     @click.option("--date", "day", type=_DAY, metavar="D", help="Only images of this day.")
     @click.option("--from", "first", type=_DAY, metavar="D", help="Only of this day or later.")
     @click.option("--to", "last", type=_DAY, metavar="D", help="Only of this day or earlier.")
-    @click.option(
-        "--by", type=click.Choice([ARRIVAL, CAPTURE]), default=ARRIVAL, show_default=True,
-        help="Days on which files arrived (UTC), or on which photos were taken.",
-    )  # fmt: skip
     @functools.wraps(command)
-    def with_dates(
+    def with_days(
         *arguments: Any,
         day: datetime | None,
         first: datetime | None,
         last: datetime | None,
-        by: str,
         **options: Any,
     ) -> Any:
         if day and (first or last):
@@ -135,9 +136,7 @@ def date_options(command: Callable) -> Callable:
         if first and last and first > last:
             raise click.UsageError(f"--from {first:%F} is later than --to {last:%F}")
         first, last = first or day, last or day
-        dates = None
-        if first or last:
-            dates = DateRange(first.date() if first else None, last.date() if last else None, by)
-        return command(*arguments, dates=dates, **options)
+        days = (first and first.date(), last and last.date()) if first or last else None
+        return command(*arguments, days=days, **options)
 
-    return with_dates
+    return with_days

@@ -2,25 +2,29 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from signal import Signals
 from typing import Any
 
 import click
 
-from pipeline import console, run_record
+from pipeline import console, nights, run_record
 from pipeline import run as runs
 from pipeline.beam_options import pipeline_options
 from pipeline.commands.common import (
     EXIT_SIGNAL,
-    EXIT_TOO_MANY_FAILURES,
+    EXIT_THRESHOLD,
     BeamCommand,
+    Days,
     Share,
-    date_options,
+    day_options,
     foreseen_errors,
 )
 from pipeline.graph import build_plan
 from pipeline.signals import StopOnSignal
 from transforms import DateRange, stopping
+from transforms.dates import ARRIVAL, CAPTURE
 from transforms.photos import DEFAULT_MAX_PIXELS
 from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE
 from transforms.segmenting import DEFAULT_BATCH_SIZE
@@ -77,7 +81,11 @@ from transforms.segmenting import DEFAULT_BATCH_SIZE
     "--max-minutes", type=click.FloatRange(0, min_open=True), metavar="M",
     help="Begin no work after M minutes; leave the rest for the next run.",
 )  # fmt: skip
-@date_options
+@day_options
+@click.option(
+    "--by", type=click.Choice([ARRIVAL, CAPTURE]), default=ARRIVAL, show_default=True,
+    help="Days on which files arrived (UTC), or on which photos were taken.",
+)  # fmt: skip
 @click.option(
     "--dry-run", is_flag=True,
     help="Say what would be done and about how long it would take; write nothing.",
@@ -89,7 +97,8 @@ def run(
     beam_arguments: dict[str, Any],
     inputs: tuple[str, ...],
     max_failures: float | None,
-    dates: DateRange | None,
+    days: Days | None,
+    by: str,
     dry_run: bool,
     quiet: bool,
     verbose: bool,
@@ -103,20 +112,30 @@ def run(
     """
     level = console.VERBOSE if verbose else console.QUIET if quiet else console.NORMAL
     console.set_up_logging(level)
+    dates = DateRange(*days, by) if days else None
     request = runs.RunRequest(inputs=inputs, dates=dates, **settings)
     if dry_run:
         show_plan(request, beam_arguments, level)
         return
-    record, signal = perform(request, beam_arguments, level)
+    with performed(request, beam_arguments, level) as (record, signal):
+        run_record.write_record(record)
     if not quiet:
+        console.print_classes(record)
         console.print_closing(record)
-    end(record, signal, max_failures)
+    code, reason = verdict(record, signal, max_failures)
+    click.echo(reason, err=True, nl=bool(reason))
+    sys.exit(code)
 
 
-def perform(
+@contextmanager
+def performed(
     request: runs.RunRequest, beam_arguments: dict[str, Any], level: int
-) -> tuple[dict[str, Any], Signals | None]:
-    """Do what was asked for; the run record, and the signal that ended the work if one did."""
+) -> Iterator[tuple[dict[str, Any], Signals | None]]:
+    """Do what was asked for.
+
+    As a context it gives the run record, still to be written, and the signal that ended the work if
+    one did. While it is open, the output folder stays locked.
+    """
     started, start = run_record.utc_now(), time.monotonic()
     run_id = run_record.new_run_id(started)
     with foreseen_errors(), runs.prepared(request, run_id) as (job, notes):
@@ -131,8 +150,7 @@ def perform(
             result = runs.execute(job, pipeline_options(beam_arguments))
         seconds = time.monotonic() - start
         record = run_record.make_record(job, beam_arguments, result, started, seconds)
-        run_record.write_record(record, output)
-    return record, stop.received
+        yield record, stop.received
 
 
 def show_plan(request: runs.RunRequest, beam_arguments: dict[str, Any], level: int) -> None:
@@ -145,17 +163,25 @@ def show_plan(request: runs.RunRequest, beam_arguments: dict[str, Any], level: i
         with console.ProgressMonitor(level):
             result = runs.execute(job, pipeline_options(beam_arguments), build_plan)
     images = run_record.count_images(result)
-    console.print_plan(images, request.max_images, run_record.last_speed(job))
+    speed = nights.last_speed(job.options.output, job.package.model_id)
+    console.print_plan(images, request.max_images, speed)
 
 
-def end(record: dict[str, Any], signal: Signals | None, max_failures: float | None) -> None:
-    """Exit with what the record comes to."""
+def verdict(
+    record: dict[str, Any], signal: Signals | None, max_failures: float | None
+) -> tuple[int, str]:
+    """The exit code that a run comes to, and why in one line; empty where all is well.
+
+    Args:
+        record: the run record.
+        signal: what ended the work early, if anything.
+        max_failures: share of the images that may fail; None: all but not every one.
+    """
     images = record["images"]
     if signal:
         left = f"{images['left']} images are left for the next run"
-        click.echo(f"Interrupted ({signal.name}): {left}", err=True)
-        sys.exit(EXIT_SIGNAL + signal)
+        return EXIT_SIGNAL + signal, f"Interrupted ({signal.name}): {left}"
     share = images["failed"] / (images["done"] + images["failed"] + images["skipped"] or 1)
     if share > max_failures if max_failures is not None else share == 1:
-        click.echo(f"Error: {images['failed']} images failed, {share:.1%} of all", err=True)
-        sys.exit(EXIT_TOO_MANY_FAILURES)
+        return EXIT_THRESHOLD, f"Error: {images['failed']} images failed, {share:.1%} of all"
+    return 0, ""

@@ -1,0 +1,92 @@
+"""`citymask nightly`: the run of every night, as a file says, and what to know in the morning."""
+
+import sys
+from dataclasses import asdict
+
+import click
+
+from pipeline import console, nights, run_record
+from pipeline import run as runs
+from pipeline.commands.common import (
+    EXIT_THRESHOLD,
+    EXIT_UNEXPECTED,
+    Days,
+    day_options,
+    foreseen_errors,
+)
+from pipeline.commands.run import performed, show_plan, verdict
+from pipeline.nightly_config import NightlyConfig, load_config
+from pipeline.notifying import NotifyError, notify
+from pipeline.retention import remove_old
+from transforms import DateRange
+
+
+@click.command()
+@click.argument("config", metavar="CONFIG.yaml")
+@day_options
+@click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
+@click.option("--quiet", "-q", is_flag=True, help="Print errors and alarms only.")
+@click.option("--verbose", "-v", is_flag=True, help="Print what libraries say, too.")
+def nightly(config: str, days: Days | None, dry_run: bool, quiet: bool, verbose: bool) -> None:
+    """Do what is new, as CONFIG.yaml says, and compare the night with those before.
+
+    --date, --from and --to take images of some days only, to fill a gap. Days are those of arrival
+    or of capture, as CONFIG.yaml says.
+    """
+    level = console.VERBOSE if verbose else console.QUIET if quiet else console.NORMAL
+    console.set_up_logging(level)
+    with foreseen_errors():
+        settings = load_config(config)
+    request = _request(settings, days)
+    if dry_run:
+        show_plan(request, settings.beam, level)
+        return
+    with performed(request, settings.beam, level) as (record, signal):
+        output = record["options"]["output"]
+        comparison = nights.compare(
+            record,
+            nights.read_archive_pixels(output),
+            nights.read_records(output),
+            settings.thresholds,
+        )
+        failures = nights.worst_failures(output, record["run_id"])
+        record["comparison"] = comparison.to_json()
+        record["worst_failures"] = [asdict(kind) for kind in failures]
+        run_record.write_record(record)
+        remove_old(output, settings.retention, run_record.utc_now())
+    if not quiet:
+        console.print_closing(record)
+        nights.print_comparison(comparison, failures)
+    code, reason = verdict(record, signal, settings.thresholds.max_failures)
+    click.echo(reason, err=True, nl=bool(reason))
+    for alarm in comparison.alarms:
+        click.echo(f"Alarm: {alarm}", err=True)
+    if comparison.alarms:
+        code = code or EXIT_THRESHOLD
+    try:
+        notify(settings.notify, record, code)
+    except NotifyError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = code or EXIT_UNEXPECTED
+    sys.exit(code)
+
+
+def _request(settings: NightlyConfig, days: Days | None) -> runs.RunRequest:
+    return runs.RunRequest(
+        inputs=settings.inputs,
+        output=settings.output,
+        model=settings.model,
+        overlay=settings.overlay,
+        confidence=settings.confidence,
+        max_pixels=settings.max_pixels,
+        batch_size=settings.batch_size,
+        unit_size=settings.unit_size,
+        label_ids=settings.label_ids,
+        merge=settings.merge,
+        force=False,
+        max_attempts=settings.max_attempts,
+        retry_failed=False,
+        dates=DateRange(*days, settings.dates.by) if days else None,
+        max_images=settings.limits.max_images,
+        max_minutes=settings.limits.max_minutes,
+    )
