@@ -88,10 +88,14 @@ def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]
     package, merged = check(request)
     output = os.path.abspath(request.output)
     with locked(output, run_id):
-        storage.remove_unfinished(output)
-        stopping.withdraw(output)
-        findings.repair_files(output)
-        yield make_job(request, package, merged, run_id)
+        try:
+            storage.remove_unfinished(output)
+            stopping.withdraw(output)
+            findings.repair_files(output)
+            prepared_job = make_job(request, package, merged, run_id)
+        except storage.StorageError as error:
+            raise ConfigurationError(str(error)) from error
+        yield prepared_job
 
 
 def check(request: RunRequest) -> tuple[ModelPackage, MergedClasses | None]:

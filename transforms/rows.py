@@ -193,13 +193,33 @@ def parquet_files(output: str, folder: str) -> list[str]:
     return sorted(glob.glob(os.path.join(glob.escape(output), folder, "*.parquet")))
 
 
+def read_table(file: str, wanted: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a Parquet file, whole or the `wanted` columns.
+
+    Raises:
+        StorageError: the file is damaged, or lacks a column.
+    """
+    try:
+        # ParquetFile opens a small file in a third of the time that `pq.read_table` takes.
+        table = pq.ParquetFile(file).read(wanted)
+    except (OSError, pa.ArrowException) as error:
+        output = os.path.dirname(os.path.dirname(file))
+        raise storage.StorageError(
+            f"{file}: cannot be read ({str(error).splitlines()[0]}); `citymask verify {output}` "
+            "finds all such files, and the next run replaces them"
+        ) from error
+    missing = set(wanted or ()) - set(table.column_names)
+    if missing:
+        raise storage.StorageError(f"{file}: has no column {', '.join(sorted(missing))}")
+    return table
+
+
 def committed_rows(file: str, model: str) -> Iterator[CommittedRow]:
     """The rows of `model` in a statistics file."""
     wanted = [
         columns.IMAGE, columns.URI, columns.VERSION, columns.MASK, columns.RUN_ID, columns.MODEL
     ]  # fmt: skip
-    # ParquetFile opens a small file in a third of the time that `read_table` takes.
-    table = pq.ParquetFile(file).read(wanted)
+    table = read_table(file, wanted)
     values = (table[name].to_pylist() for name in wanted)
     for image, uri, version, mask, run_id, of_model in zip(*values, strict=True):
         if of_model == model:
@@ -209,7 +229,7 @@ def committed_rows(file: str, model: str) -> Iterator[CommittedRow]:
 def past_failures(file: str) -> Iterator[PastFailure]:
     """The failures in a failures file."""
     wanted = [columns.IMAGE, columns.VERSION, columns.ATTEMPTS]
-    for row in pq.read_table(file, columns=wanted).to_pylist():
+    for row in read_table(file, wanted).to_pylist():
         yield PastFailure(**row)
 
 
@@ -230,7 +250,7 @@ def models_in(output: str) -> dict[str, set[str]]:
     """The models with rows in an output folder, and the mask folders each of them uses."""
     found: dict[str, set[str]] = {}
     for file in parquet_files(output, columns.STATISTICS):
-        table = pq.read_table(file, columns=[columns.MODEL, columns.MASK])
+        table = read_table(file, [columns.MODEL, columns.MASK])
         for model in pc.unique(table[columns.MODEL]).to_pylist():
             masks = table.filter(pc.equal(table[columns.MODEL], model))[columns.MASK]
             folders = pc.list_element(pc.split_pattern(masks, "/", max_splits=1), 0)
@@ -253,7 +273,7 @@ def drop_rows(output: str, file: str, dropped: Iterable[tuple[str, str]]) -> Non
     """
     if not os.path.exists(file):
         return
-    table = pq.ParquetFile(file).read()
+    table = read_table(file)
     keys = pc.binary_join_element_wise(table[columns.IMAGE], table[columns.RUN_ID], _SEPARATOR)
     wanted = pa.array([_SEPARATOR.join(pair) for pair in dropped])
     kept = table.filter(pc.invert(pc.is_in(keys, wanted)))

@@ -138,9 +138,8 @@ def counts_of_file(
     names = [columns.PIXELS_PREFIX + key for key in classes.keys]
     if not set(names) <= set(pq.read_schema(file).names):
         return  # Rows of a model with other classes.
-    table = pq.read_table(
-        file, columns=[columns.GROUP, *names], filters=[(columns.MODEL, "==", model)]
-    )
+    table = rows.read_table(file, [columns.MODEL, columns.GROUP, *names])
+    table = table.filter(pc.equal(table[columns.MODEL], model)).drop_columns(columns.MODEL)
     images, merged_images = (f"{columns.IMAGE}:", f"{columns.IMAGE}:{MERGED}:")
     for name in names:
         table = table.append_column(images + name, _shown(table[name]))

@@ -241,7 +241,6 @@ def test_what_is_printed_holds_all_figures(capsys, fail, monkeypatch):
     assert "per second (median) 3.0 1.5" in lines
     assert "Road 70.0% 60.0% 25.0%" in lines
     assert "read StorageError 1 a.jpg: cannot be read" in lines
-    assert any(line.startswith("Road: 70.0% of the pixels tonight") for line in lines)
 
 
 def test_what_is_not_known_is_printed_as_a_dash(capsys):
