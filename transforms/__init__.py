@@ -9,6 +9,7 @@ from transforms.listing import ListImages
 from transforms.planning import DropDone, GroupIntoUnits
 from transforms.segmenting import SegmentArchive, SegmentOptions, SegmentUnit
 from transforms.summarising import CountCommitted, RemoveSuperseded, SummarisePixels
+from transforms.verifying import VerifyOutput
 
 __all__ = [
     "CountCommitted",
@@ -23,4 +24,5 @@ __all__ = [
     "SegmentOptions",
     "SegmentUnit",
     "SummarisePixels",
+    "VerifyOutput",
 ]

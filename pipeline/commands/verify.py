@@ -17,9 +17,8 @@ from pipeline import console
 from pipeline.beam_options import pipeline_options
 from pipeline.commands.common import BeamCommand, foreseen_errors
 from pipeline.run import ConfigurationError, locked
-from transforms import columns, names, storage, verifying
+from transforms import VerifyOutput, columns, names, storage, verifying
 from transforms.findings import Finding, read_findings
-from transforms.verifying import VerifyOutput
 
 EXIT_FOUND = 3
 
