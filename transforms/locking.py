@@ -82,8 +82,7 @@ class OutputLock:
             holder = self._read() or "another run"
             os.close(self._file)
             raise LockedError(
-                f"{self._output}: {holder} is writing here; wait until it ends, or give another "
-                "--output"
+                f"{self._output}: {holder} holds this folder; wait until it ends"
             ) from None
         previous = self._read()
         if previous:

@@ -49,7 +49,8 @@ def test_a_second_owner_is_refused_and_told_who_the_first_is(other, tmp_path):
         OutputLock(str(tmp_path), "mine").acquire()
     message = str(caught.value)
     assert "\n" not in message and str(tmp_path) in message
-    for part in ("run other-run", f"process {other.pid}", "host ", "since 20", "heartbeat 20"):
+    who = ("run other-run", f"process {other.pid}", "host ", "since 20", "heartbeat 20")
+    for part in (*who, "wait until it ends"):
         assert part in message
 
 
