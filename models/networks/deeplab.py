@@ -11,7 +11,7 @@ import keras
 from keras import layers
 
 from models.networks.efficientnet_lite import scale_channels
-from models.networks.fcn import VGG16_STAGES
+from models.networks.vgg16 import VGG16_STAGES, convolve_stage
 
 CLASSIFIER_CHANNELS = 1024
 CLASSIFIER_DILATION = 12
@@ -37,16 +37,8 @@ def build(
     """
     image = keras.Input(input_shape, name="image")
     x = image
-    for stage, (repeats, channels) in enumerate(VGG16_STAGES, start=1):
-        for index in range(1, repeats + 1):
-            x = layers.Conv2D(
-                scale_channels(channels, width),
-                3,
-                padding="same",
-                dilation_rate=DILATIONS.get(stage, 1),
-                activation="relu",
-                name=f"conv{stage}_{index}",
-            )(x)
+    for stage in range(1, len(VGG16_STAGES) + 1):
+        x = convolve_stage(x, stage, width, False, DILATIONS.get(stage, 1))
         strides = 2 if stage <= 3 else 1
         x = layers.MaxPooling2D(3, strides, padding="same", name=f"pool{stage}")(x)
     channels = scale_channels(CLASSIFIER_CHANNELS, width)

@@ -13,9 +13,7 @@ from keras import layers, ops
 
 from models.networks.efficientnet_lite import scale_channels
 from models.networks.resizing import CropLike
-
-VGG16_STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
-"""Convolutions and channels of each stage; a 2x2 max pooling ends it."""
+from models.networks.vgg16 import VGG16_STAGES, convolve_stage
 
 CLASSIFIER_CHANNELS = 4096
 DROPOUT = 0.5
@@ -98,19 +96,8 @@ def _vgg16(
 ) -> dict[int, keras.KerasTensor]:
     """Outputs of the five poolings by stride: 2, 4, 8, 16, 32."""
     pools = {}
-    for stage, (repeats, channels) in enumerate(VGG16_STAGES, start=1):
-        for index in range(1, repeats + 1):
-            x = layers.Conv2D(
-                scale_channels(channels, width),
-                3,
-                padding="same",
-                use_bias=not batch_normalisation,
-                kernel_initializer="he_normal",
-                name=f"conv{stage}_{index}",
-            )(x)
-            if batch_normalisation:
-                x = layers.BatchNormalization(momentum=0.9, name=f"conv{stage}_{index}_bn")(x)
-            x = layers.ReLU(name=f"conv{stage}_{index}_relu")(x)
+    for stage in range(1, len(VGG16_STAGES) + 1):
+        x = convolve_stage(x, stage, width, batch_normalisation)
         x = layers.MaxPooling2D(2, padding="same", name=f"pool{stage}")(x)
         pools[2**stage] = x
     return pools

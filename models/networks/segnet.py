@@ -10,9 +10,9 @@ import keras
 from keras import layers
 
 from models.networks.efficientnet_lite import scale_channels
-from models.networks.fcn import VGG16_STAGES
 from models.networks.resizing import CropLike
 from models.networks.unpooling import MaxPoolWithIndices, MaxUnpool
+from models.networks.vgg16 import VGG16_STAGES, convolve_stage
 
 
 def build_segnet(
@@ -51,10 +51,8 @@ def _build(
     image = keras.Input(input_shape, name="image")
     x = image
     poolings = []
-    for stage, (repeats, channels) in enumerate(VGG16_STAGES, start=1):
-        for index in range(1, repeats + 1):
-            x = _conv(x, scale_channels(channels, width), f"encoder{stage}_{index}")
-        full = x
+    for stage in range(1, len(VGG16_STAGES) + 1):
+        full = x = convolve_stage(x, stage, width)
         x, indices = MaxPoolWithIndices(name=f"pool{stage}")(x)
         poolings.append((full, indices))
     for stage in range(len(VGG16_STAGES), 0, -1):
@@ -76,6 +74,8 @@ def _build(
 
 
 def _conv(x: keras.KerasTensor, channels: int, name: str) -> keras.KerasTensor:
-    x = layers.Conv2D(channels, 3, padding="same", name=f"{name}_conv")(x)
+    x = layers.Conv2D(
+        channels, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
+    )(x)
     x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
