@@ -38,15 +38,20 @@ def database():
 
 
 @pytest.fixture
-def dag(database):
-    """The DAG, read anew as for each task, but with no waiting between retries."""
+def shipped(database):
+    """The DAG as it is, read anew as for each task."""
     bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
     assert bag.import_errors == {}
     assert list(bag.dags) == ["citymask_nightly"]
-    dag = bag.dags["citymask_nightly"]
-    dag.task_dict["nightly"].retry_delay = timedelta(0)
-    dag.task_dict["nightly"].retry_exponential_backoff = 0
-    return dag
+    return bag.dags["citymask_nightly"]
+
+
+@pytest.fixture
+def dag(shipped):
+    """The DAG with no waiting between retries."""
+    shipped.task_dict["nightly"].retry_delay = timedelta(0)
+    shipped.task_dict["nightly"].retry_exponential_backoff = 0
+    return shipped
 
 
 @pytest.fixture
@@ -67,14 +72,20 @@ def night(dag, tmp_path, monkeypatch):
     return run
 
 
-def test_no_night_overlaps_another_or_is_made_up_for_unasked(dag):
-    task = dag.task_dict["nightly"]
-    assert (dag.max_active_runs, dag.catchup, task.max_active_tis_per_dag) == (1, False, 1)
-    assert task.retries == 3
+def test_no_night_overlaps_another_or_is_made_up_for_unasked(shipped):
+    task = shipped.task_dict["nightly"]
+    assert (shipped.max_active_runs, shipped.catchup) == (1, False)
+    assert task.max_active_tis_per_dag == 1
 
 
-def test_the_logical_date_of_a_night_is_its_own_day(dag):
-    assert isinstance(dag.timetable, CronTriggerTimetable)
+def test_retries_wait_longer_each_time(shipped):
+    task = shipped.task_dict["nightly"]
+    assert (task.retries, task.retry_exponential_backoff) == (3, 2)
+    assert timedelta(0) < task.retry_delay < task.max_retry_delay
+
+
+def test_the_logical_date_of_a_night_is_its_own_day(shipped):
+    assert isinstance(shipped.timetable, CronTriggerTimetable)
 
 
 def test_a_night_that_is_done_succeeds(night):
