@@ -61,8 +61,9 @@ def list_input(spec: str, excluded: str = "") -> Iterator[Listed]:
         )
     path = os.path.abspath(spec)
     if os.path.isdir(path):
+        start = len(os.path.join(path, ""))  # `relpath` takes a quarter of the time of a listing.
         for file in storage.walk(path, excluded):
-            yield _classify(file, os.path.relpath(file.path, path))
+            yield _classify(file, file.path[start:])
     elif os.path.exists(path):
         yield from _list_file(storage.find(path), spec)
     elif glob.has_magic(spec):
