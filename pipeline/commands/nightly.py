@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -10,6 +11,7 @@ from pipeline import run as runs
 from pipeline.commands.common import (
     EXIT_THRESHOLD,
     EXIT_UNEXPECTED,
+    BeamCommand,
     Days,
     day_options,
     foreseen_errors,
@@ -21,17 +23,26 @@ from pipeline.retention import remove_old
 from transforms import DateRange
 
 
-@click.command()
+@click.command(cls=BeamCommand)
 @click.argument("config", metavar="CONFIG.yaml")
 @day_options
 @click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors and alarms only.")
 @click.option("--verbose", "-v", is_flag=True, help="Print what libraries say, too.")
-def nightly(config: str, days: Days | None, dry_run: bool, quiet: bool, verbose: bool) -> None:
+@click.pass_obj
+def nightly(
+    beam_arguments: dict[str, Any],
+    config: str,
+    days: Days | None,
+    dry_run: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
     """Do what is new, as CONFIG.yaml says, and compare the night with those before.
 
     --date, --from and --to take images of some days only, to fill a gap. Days are those of arrival
-    or of capture, as CONFIG.yaml says.
+    or of capture, as CONFIG.yaml says. All options of Apache Beam's runners are accepted as well;
+    they go before those of CONFIG.yaml.
     """
     level = console.VERBOSE if verbose else console.QUIET if quiet else console.NORMAL
     console.set_up_logging(level)
@@ -39,9 +50,9 @@ def nightly(config: str, days: Days | None, dry_run: bool, quiet: bool, verbose:
         settings = load_config(config)
     request = _request(settings, days)
     if dry_run:
-        show_plan(request, settings.beam, level)
+        show_plan(request, level)
         return
-    with performed(request, settings.beam, level) as (record, signal):
+    with performed(request, settings.beam | beam_arguments, level) as (record, signal):
         output = record["options"]["output"]
         comparison = nights.compare(
             record,
@@ -54,20 +65,21 @@ def nightly(config: str, days: Days | None, dry_run: bool, quiet: bool, verbose:
         record["worst_failures"] = [asdict(kind) for kind in failures]
         run_record.write_record(record)
         remove_old(output, settings.retention, run_record.utc_now())
-    if not quiet:
-        console.print_closing(record)
-        nights.print_comparison(comparison, failures)
     code, reason = verdict(record, signal, settings.thresholds.max_failures)
-    click.echo(reason, err=True, nl=bool(reason))
-    for alarm in comparison.alarms:
-        click.echo(f"Alarm: {alarm}", err=True)
+    reasons = [reason] if reason else []
     if comparison.alarms:
         code = code or EXIT_THRESHOLD
+        reasons += [f"Alarm: {alarm}" for alarm in comparison.alarms]
     try:
         notify(settings.notify, record, code)
     except NotifyError as error:
-        click.echo(f"Error: {error}", err=True)
         code = code or EXIT_UNEXPECTED
+        reasons.append(f"Error: {error}")
+    if not quiet:
+        console.print_closing(record)
+        nights.print_comparison(comparison, failures)
+    for reason in reasons:
+        click.echo(reason, err=True)
     sys.exit(code)
 
 

@@ -115,7 +115,7 @@ def run(
     dates = DateRange(*days, by) if days else None
     request = runs.RunRequest(inputs=inputs, dates=dates, **settings)
     if dry_run:
-        show_plan(request, beam_arguments, level)
+        show_plan(request, level)
         return
     with performed(request, beam_arguments, level) as (record, signal):
         run_record.write_record(record)
@@ -153,15 +153,18 @@ def performed(
         yield record, stop.received
 
 
-def show_plan(request: runs.RunRequest, beam_arguments: dict[str, Any], level: int) -> None:
-    """Print what a run would do, without a lock and without writing anything."""
+def show_plan(request: runs.RunRequest, level: int) -> None:
+    """Print what a run would do, without a lock and without writing anything.
+
+    It is found out in this process, whatever runner the run itself is for.
+    """
     with foreseen_errors():
         package, merged = runs.check(request)
         job, notes = runs.make_job(request, package, merged, "dry run")
         for note in notes:
             console.logger.info("%s", note)
         with console.ProgressMonitor(level):
-            result = runs.execute(job, pipeline_options(beam_arguments), build_plan)
+            result = runs.execute(job, pipeline_options({}), build_plan)
     images = run_record.count_images(result)
     speed = nights.last_speed(job.options.output, job.package.model_id)
     console.print_plan(images, request.max_images, speed)

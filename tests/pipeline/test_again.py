@@ -151,6 +151,22 @@ class TestRemovedImages:
         assert output.runs[-1]["images"]["removed"] == 0
 
 
+def test_every_image_that_was_found_is_counted_once(run, output, archive, make_photo):
+    run("--max-images", 2)
+    (archive / "lund" / "broken.jpg").write_bytes(b"no photo")
+    make_photo(archive / "lund" / "0.jpg", seed=8, width=98)
+    run(archive, "--max-attempts", 1)
+    run("--force", "--max-attempts", 1, "--max-images", 3)
+    for record in output.runs:
+        images = record["images"]
+        todo = sum(images[name] for name in ("new", "replaced", "retried", "redone"))
+        not_todo = sum(images[name] for name in ("skipped", "quarantined", "given_twice"))
+        assert images["found"] == todo + not_todo
+        ends = ("done", "failed", "left", "outside_dates")
+        assert todo == sum(images[name] for name in ends)
+    assert [record["images"]["left"] for record in output.runs] == [2, 0, 1]
+
+
 class TestDates:
     def test_of_arrival_take_the_files_of_these_days(self, run, output, archive):
         for number, day in enumerate(("2026-11-01", "2026-11-02", "2026-11-02", "2026-11-03")):

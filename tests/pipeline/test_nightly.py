@@ -103,6 +103,12 @@ def test_old_records_go_but_the_newest_stay(night, output):
     assert len(output.runs) == 1
 
 
+def test_options_of_beam_go_before_those_of_the_file(night, output):
+    night("--direct_num_workers", 2, beam={"direct_num_workers": 1, "job_name": "tonight"})
+    options = output.runs[0]["options"]["beam"]
+    assert options == {"direct_num_workers": 2, "job_name": "tonight"}
+
+
 def test_a_dry_run_writes_nothing(night, output):
     assert "A run would do 3 of 3 images" in night("--dry-run").stdout
     assert not output.path.exists()
