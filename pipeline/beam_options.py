@@ -1,11 +1,17 @@
-"""Beam's options on citymask's command line: Beam's parser takes what it knows."""
+"""Beam's options on citymask's command line, and pipelines that have them.
+
+Beam's parser takes what it knows.
+"""
 
 import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import apache_beam as beam
 import click
 from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipeline.errors import ConfigurationError
 
 IN_PROCESS_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 """What `DirectRunner` stands for here. Beam's own switch of that name may download a binary."""
@@ -31,6 +37,18 @@ def pipeline_options(given: dict[str, Any]) -> PipelineOptions:
     if options.get("runner", "DirectRunner") == "DirectRunner":
         options["runner"] = IN_PROCESS_RUNNER
     return PipelineOptions(flags=[], **options)
+
+
+def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
+    """A pipeline without steps.
+
+    Raises:
+        ConfigurationError: Beam does not know the runner or misses an option for it.
+    """
+    try:
+        return beam.Pipeline(options=options)
+    except ValueError as error:
+        raise ConfigurationError(f"Beam: {error}") from error
 
 
 class _Parser(argparse.ArgumentParser):

@@ -11,7 +11,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from models.classes import ClassTable
 from models.evaluation import Metrics
 from models.labels import label_folder, list_labels
-from pipeline.run import ConfigurationError
+from pipeline.beam_options import new_pipeline
+from pipeline.errors import ConfigurationError
 from transforms import EvaluateMasks, listing, storage
 from transforms.evaluating import Evaluation, is_mask, write_evaluation
 from transforms.manifests import ManifestError
@@ -45,10 +46,7 @@ def evaluate_masks(
     list_labels(folder)
     for spec in masks:
         _check_masks(spec)
-    try:
-        pipeline = beam.Pipeline(options=beam_options)
-    except ValueError as error:
-        raise ConfigurationError(f"Beam: {error}") from error
+    pipeline = new_pipeline(beam_options)
     with tempfile.TemporaryDirectory() as results:
         (
             pipeline

@@ -27,7 +27,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from models.packages import shipped_names
 from pipeline.beam_options import split_arguments
 from pipeline.commands.common import Share
-from pipeline.run import ConfigurationError
+from pipeline.errors import ConfigurationError
 from pipeline.yaml_lines import Document, Problem, key_of
 from transforms import storage
 from transforms.photos import DEFAULT_MAX_PIXELS

@@ -11,6 +11,8 @@ from apache_beam.runners.runner import PipelineResult
 
 from models.merging import MergedClasses
 from models.packages import ModelPackage, load_package
+from pipeline.beam_options import new_pipeline
+from pipeline.errors import ConfigurationError
 from pipeline.graph import Job, build_graph
 from transforms import (
     DateRange,
@@ -26,10 +28,6 @@ from transforms import (
 from transforms.locking import LOCK, OutputLock
 from transforms.manifests import ManifestError
 from transforms.planning import Policy
-
-
-class ConfigurationError(ValueError):
-    """The run cannot begin as it was asked for; the message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -175,10 +173,7 @@ def execute(
     Raises:
         ConfigurationError: Beam does not know the runner or misses an option for it.
     """
-    try:
-        pipeline = beam.Pipeline(options=beam_options)
-    except ValueError as error:
-        raise ConfigurationError(f"Beam: {error}") from error
+    pipeline = new_pipeline(beam_options)
     build(pipeline, job)
     result = pipeline.run()
     result.wait_until_finish()

@@ -14,7 +14,7 @@ from models.classes import ClassTable
 from models.inputs import SHAPE_MULTIPLE
 from models.packages import PackageError
 from pipeline.beam_options import split_arguments
-from pipeline.run import ConfigurationError
+from pipeline.errors import ConfigurationError
 from transforms.locking import LockedError
 
 CLASS_FILE = "classes.csv"

@@ -14,9 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline import console
-from pipeline.beam_options import pipeline_options
+from pipeline.beam_options import new_pipeline, pipeline_options
 from pipeline.commands.common import BeamCommand, foreseen_errors
-from pipeline.run import ConfigurationError, locked
+from pipeline.errors import ConfigurationError
+from pipeline.run import locked
 from transforms import VerifyOutput, columns, names, storage, verifying
 from transforms.findings import Finding, read_findings
 
@@ -76,10 +77,7 @@ def _check_output(output: str) -> None:
 
 def _execute(output: str, beam_options: PipelineOptions) -> dict[str, int]:
     """Verify to the end; return the counters by name."""
-    try:
-        pipeline = beam.Pipeline(options=beam_options)
-    except ValueError as error:
-        raise ConfigurationError(f"Beam: {error}") from error
+    pipeline = new_pipeline(beam_options)
     (
         pipeline
         | "Verify" >> VerifyOutput(output)

@@ -10,8 +10,9 @@ from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
 
 from pipeline.beam_options import IN_PROCESS_RUNNER, pipeline_options
 from pipeline.commands.run import run
+from pipeline.errors import ConfigurationError
 from pipeline.nightly_config import NightlyConfig, Section, load_config
-from pipeline.run import ConfigurationError, RunRequest
+from pipeline.run import RunRequest
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "nightly.md"
 
