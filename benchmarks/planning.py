@@ -1,13 +1,12 @@
 """Listing and planning a large archive of which nearly everything is done: seconds and memory.
 
-Makes an archive of empty image files and the rows of all but one in a thousand of them, then lists
-and plans it as a nightly run does, in a process of its own.
+Makes an archive of empty image files and the rows of all but one in a thousand of them, then times
+`citymask run --dry-run` over it, start-up and all.
 
     python benchmarks/planning.py [--images 1000000] [--rows-per-file 128]
 """
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -17,16 +16,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from models.classes import CAMVID
-from transforms import DropDone, ListImages, columns, names, rows
-from transforms.planning import TODO
+from models.packages import load_package
+from transforms import columns, names, rows
 
-MODEL = "default@0123456789ab"
+MODEL = load_package("default").model_id
 FILES_PER_FOLDER = 1000
 NEW_ONE_IN = 1000
 MODIFIED_NS = 1_790_000_000_000_000_000
@@ -37,20 +34,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--rows-per-file", type=int, default=128)
-    parser.add_argument("--plan", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.plan:
-        print(json.dumps(plan(*arguments.plan)))
-        return
     with tempfile.TemporaryDirectory() as folder:
         archive, output = Path(folder, "archive"), Path(folder, "out")
         made = list(make_archive(archive, arguments.images))
         write_rows(output, archive, made, arguments.rows_per_file)
-        command = [sys.executable, __file__, "--plan", str(archive), str(output)]
-        found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        seconds, peak = plan(archive, output)
     print(
-        f"{arguments.images} images, {found['todo']} of them new, {os.cpu_count()} cores: "
-        f"{found['seconds']:.1f} s, peak {found['peak_mib']:.0f} MiB"
+        f"{arguments.images} images, one in {NEW_ONE_IN} of them new, {os.cpu_count()} cores: "
+        f"{seconds:.1f} s, peak {peak:.0f} MiB"
     )
 
 
@@ -92,21 +84,13 @@ def write_rows(output: Path, archive: Path, images: list[str], rows_per_file: in
         pq.write_table(pa.table(arrays, schema=schema), folder / f"{number:08}.parquet")
 
 
-def plan(archive: str, output: str) -> dict[str, float]:
-    """List and plan; the number of images to do, seconds and peak memory."""
+def plan(archive: Path, output: Path) -> tuple[float, float]:
+    """Seconds and peak memory in MiB of a dry run: start-up, listing and planning."""
+    command = [sys.executable, "-m", "pipeline", "run", str(archive), "--output", str(output)]
     start = time.perf_counter()
-    pipeline = beam.Pipeline(runner=FnApiRunner())
-    refs = pipeline | beam.Create([archive]) | ListImages(output)
-    todo = (refs | DropDone(output, MODEL))[TODO]
-    _ = todo | beam.Map(lambda _: beam.metrics.Metrics.counter("benchmark", "todo").inc())
-    result = pipeline.run()
-    result.wait_until_finish()
-    query = beam.metrics.MetricsFilter().with_namespace("benchmark")
-    (counter,) = result.metrics().query(query)["counters"]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
-    return {
-        "todo": counter.result, "seconds": time.perf_counter() - start, "peak_mib": peak
-    }  # fmt: skip
+    subprocess.run([*command, "--dry-run"], check=True)
+    seconds = time.perf_counter() - start
+    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / MIB
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A run: checks before any work, the lock, and the graph on its runner."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -175,6 +176,8 @@ def execute(
     """
     pipeline = new_pipeline(beam_options)
     build(pipeline, job)
+    # What is loaded by now stays; the collector need not go through it again and again.
+    gc.freeze()
     result = pipeline.run()
     result.wait_until_finish()
     return result

@@ -20,7 +20,7 @@ OVERLAY_ENDING = ".overlay.jpg"
 CONFIDENCE_ENDING = ".confidence.png"
 """Endings of what stands beside masks; no mask has one of them."""
 
-_SUFFIX = re.compile(r"~[0-9a-f]{8}(?=\.[^./]*$|$)")
+_SUFFIX = re.compile(r"(~[0-9a-f]{8})+(?=\.[^./]*$|$)")
 _RESERVED = re.compile(r"(~[0-9a-f]{16}|(?i:\.confidence))$")
 
 
@@ -56,8 +56,8 @@ def distinct_name(image: str, source: str) -> str:
 
 
 def base_name(image: str) -> str:
-    """The name without what `distinct_name` adds."""
-    return _SUFFIX.sub("", image)
+    """The name without what `distinct_name` adds, however often: some images are called so."""
+    return _SUFFIX.sub("", image) if "~" in image else image
 
 
 def mask_path(folder: str, image: str) -> str:
@@ -68,7 +68,7 @@ def mask_path(folder: str, image: str) -> str:
     """
     *parents, name = image.split("/")
     parts = [*(_shorten(parent, "") for parent in parents), _shorten(name, ".png")]
-    return posixpath.join(folder, *parts)
+    return "/".join([folder, *parts])
 
 
 def overlay_path(mask: str) -> str:
