@@ -184,7 +184,7 @@ class UnitSegmenter:
         item = _Item(ref)
         with item.isolated():
             with item.stage(READ):
-                data = read_image(ref)
+                data = read_image(ref, ref.version)
                 item.measured[BYTES_IN] = len(data)
             with item.stage(DECODE):
                 item.photo = photos.decode_photo(data, self._shape_for, self._options.max_pixels)
@@ -272,19 +272,23 @@ class UnitSegmenter:
         return item
 
 
-def read_image(ref: ImageRef) -> bytes:
+def read_image(ref: ImageRef, version: str = "") -> bytes:
     """The encoded bytes of an image, out of its file or by its byte range in a shard.
 
+    Args:
+        ref: the image.
+        version: of which its file has to be, as it was listed; empty: of any.
+
     Raises:
-        StorageError: the file cannot be read or is cut short.
+        StorageError: the file cannot be read, is of another version or cut short.
         ShardError: the member is damaged.
     """
     if ref.damage:
         raise shards.ShardError(ref.damage)
     if ref.container is Container.TFRECORD:
-        data = storage.read(ref.path, ref.offset, ref.length)
+        data = storage.read(ref.path, ref.offset, ref.length, version)
         return shards.read_tfrecord_image(data, ref.offset)
-    return storage.read(ref.path, ref.offset, ref.length)
+    return storage.read(ref.path, ref.offset, ref.length, version)
 
 
 @dataclass

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from io import FileIO
 
 WORK_FOLDER = ".citymask"
 UNFINISHED = f"{WORK_FOLDER}/unfinished"
@@ -103,32 +104,42 @@ def find(path: str) -> FoundFile:
     return FoundFile(path, status.st_size, status.st_mtime_ns)
 
 
-def read(path: str, offset: int = 0, length: int | None = None) -> bytes:
+def read(path: str, offset: int = 0, length: int | None = None, version: str = "") -> bytes:
     """The bytes of a file, or `length` of them from `offset`.
 
+    Args:
+        path: where it is.
+        offset: the first byte.
+        length: how many; None: all.
+        version: of which it has to be (`FoundFile.version`); empty: of any.
+
     Raises:
-        StorageError: the file cannot be read, or ends before `offset + length`.
+        StorageError: the file cannot be read, is of another version, or ends before
+            `offset + length`.
     """
     try:
         mode = os.stat(path).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # Opening a pipe waits for ever.
             raise StorageError("cannot be read: neither a file nor a link to one")
         with open(path, "rb", buffering=0) as file:
-            if length is None:
-                return file.readall()
-            file.seek(offset)
-            data = bytearray()
-            while len(data) < length and (part := file.read(length - len(data))):
-                data += part
+            data = file.readall() if length is None else _read_part(file, offset, length)
+            # Asked last, and of the very file that was read, so that no change slips through.
+            status = os.fstat(file.fileno())
     except (OSError, ValueError) as error:
         raise StorageError(
             f"cannot be read: {getattr(error, 'strerror', None) or error}"
         ) from error
-    if len(data) < length:
+    found = FoundFile(path, status.st_size, status.st_mtime_ns).version
+    if version and found != version:
+        raise StorageError(
+            f"changed since it was listed: version {version} expected, {found} found; "
+            "the next run does it as it is then"
+        )
+    if length is not None and len(data) < length:
         raise StorageError(
             f"cut short: {length} bytes expected at byte {offset}, the file ends after {len(data)}"
         )
-    return bytes(data)
+    return data
 
 
 def write(root: str, name: str, data: bytes) -> None:
@@ -197,3 +208,12 @@ def remove_unfinished(root: str) -> int:
         except OSError as error:
             raise StorageError(f"{path}: cannot be removed: {error.strerror or error}") from error
     return len(leftovers)
+
+
+def _read_part(file: FileIO, offset: int, length: int) -> bytes:
+    """Up to `length` bytes from `offset`: all that are there, in however many parts they come."""
+    file.seek(offset)
+    data = bytearray()
+    while len(data) < length and (part := file.read(length - len(data))):
+        data += part
+    return bytes(data)

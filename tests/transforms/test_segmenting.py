@@ -327,6 +327,19 @@ class TestFailures:
         assert (failure.ref.image, failure.stage) == ("lund/a.png", "write")
         assert "cannot be written" in failure.message
 
+    def test_an_image_that_changes_after_it_was_listed_has_no_row_that_names_the_old_one(
+        self, archive, segment
+    ):
+        plain(archive / "a.png", 0)
+        plain(archive / "b.png", 0)
+        unit = unit_of(archive)
+        plain(archive / "a.png", 255, size=(48, 32))
+        result = segment(unit)
+        assert names(result.segmented) == ["b.png"]
+        (failure,) = result.failures
+        assert (failure.ref.image, failure.stage) == ("a.png", "read")
+        assert "changed since it was listed" in failure.message
+
     def test_a_damaged_member_fails_with_its_byte_offset(self, archive, segment, tmp_path):
         good = plain(tmp_path / "good.png", 100).read_bytes()
         with tarfile.open(archive / "city.tar", "w") as shard:

@@ -136,6 +136,21 @@ def test_reading_past_the_end_says_what_is_missing(tmp_path, offset, length, lef
         storage.read(str(path), offset, length)
 
 
+def test_a_file_is_read_in_the_version_that_is_asked_for_or_not_at_all(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"as it was listed")
+    version = storage.find(str(path)).version
+    assert storage.read(str(path), version=version) == b"as it was listed"
+    assert storage.read(str(path), 3, 2, version) == b"it"
+    path.write_bytes(b"of the same size")
+    os.utime(path, ns=(0, 0))
+    with pytest.raises(StorageError, match=f"changed since it was listed: version {version} expec"):
+        storage.read(str(path), version=version)
+    path.write_bytes(b"short")
+    with pytest.raises(StorageError, match="changed since it was listed"):
+        storage.read(str(path), 3, 10, version)
+
+
 def test_what_cannot_be_read_says_why(tmp_path):
     with pytest.raises(StorageError, match="cannot be read: No such file or directory"):
         storage.read(str(tmp_path / "deleted.jpg"))
