@@ -124,8 +124,10 @@ def full_disk(story: Story, folder: Path, chance: random.Random) -> Iterator[Row
             differences, missing = scenarios.disk_full(story, disk, pages)
             found[missing] += differences
             times[missing] += 1
+        nights = scenarios.disk_full_for_nights(story, disk, 4)
     for missing, differences in found.items():
         yield Row(f"full disk: no room for {missing}", str(times[missing]), differences)
+    yield Row("full disk: no room for a mask in four runs, with --max-attempts 4", "1", nights)
 
 
 def read_only(story: Story) -> Iterator[Row]:

@@ -142,7 +142,11 @@ def statistics_table(
 
 
 def failure_table(failures: Sequence[Failure], run_id: str) -> pa.Table:
-    """The failure rows of images, in the columns of the output contract."""
+    """The failure rows of images, in the columns of the output contract.
+
+    What could not be written is no attempt that counts: a disk that is full for some nights must
+    not bring good photos into quarantine.
+    """
     return pa.Table.from_pylist(
         [
             {
@@ -152,7 +156,7 @@ def failure_table(failures: Sequence[Failure], run_id: str) -> pa.Table:
                 columns.STAGE: failure.stage,
                 columns.ERROR: failure.error,
                 columns.MESSAGE: failure.message,
-                columns.ATTEMPTS: failure.ref.attempts + 1,
+                columns.ATTEMPTS: failure.ref.attempts + (failure.stage != columns.WRITE),
                 columns.RUN_ID: run_id,
             }
             for failure in failures

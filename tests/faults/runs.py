@@ -6,8 +6,8 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from multiprocessing.process import BaseProcess
@@ -139,13 +139,11 @@ class Moment:
         name: what happens then.
         path: the file or folder below OUT in which something changes.
         most: up to so many changes there are waited for.
-        brief: whether it is over so soon that the run has to stand still to be looked at.
     """
 
     name: str
     path: str
     most: int = 1
-    brief: bool = False
 
     def watch(self, output: Path, random: random.Random) -> Callable[[], bool]:
         """A function that says whether the moment has come since this call."""
@@ -160,7 +158,7 @@ class Moment:
 
 
 LOCKED = Moment("the lock is taken", locking.LOCK)
-WRITING = Moment("a file is half written", storage.UNFINISHED, brief=True)
+WRITING = Moment("a file is half written", storage.UNFINISHED)
 MASKS = Moment("masks are written", columns.MASKS, 2 * UNIT_SIZE)
 ROWS = Moment("rows are committed or replaced", columns.STATISTICS, 4)
 FAILURES = Moment("a failure is committed", columns.FAILURES)
@@ -173,14 +171,9 @@ MOMENTS = (LOCKED, WRITING, MASKS, ROWS, FAILURES, REMOVED, SUMMARY, TABLE, RECO
 
 def kill_at(process: BaseProcess, moment: Moment, output: Path, random: random.Random) -> bool:
     """Kill a run into `output` at a moment; whether it came before the run ended."""
-    has_come = moment.watch(output, random)
-    if moment.brief:
-        came = _stand_still_at(process, has_come)
-    else:
-        came = wait_until(process, has_come)
-        time.sleep(random.uniform(0, 0.003))
+    came = stand_still_at(process, moment.watch(output, random))
     kill(process)
-    return came and process.exitcode == -signal.SIGKILL
+    return came
 
 
 def kill_after(process: BaseProcess, seconds: float) -> bool:
@@ -190,40 +183,28 @@ def kill_after(process: BaseProcess, seconds: float) -> bool:
     return process.exitcode == -signal.SIGKILL
 
 
-def wait_until(process: BaseProcess, has_come: Callable[[], bool]) -> bool:
-    """Wait for a moment of a run; whether it came before the run ended."""
+def stand_still_at(process: BaseProcess, has_come: Callable[[], bool]) -> bool:
+    """Let a run go on in short steps until it stands still at a moment; whether it does.
+
+    So no moment is over before it is seen, however brief it is and however busy the machine.
+    """
     deadline = time.monotonic() + PATIENCE
-    while not has_come():
-        if process.exitcode is not None:
-            return False
-        if time.monotonic() > deadline:
-            kill(process)
-            raise TimeoutError(f"a run did not end within {PATIENCE} seconds")
-        time.sleep(0.0005)
-    return True
-
-
-def _stand_still_at(process: BaseProcess, has_come: Callable[[], bool]) -> bool:
-    """Let a run go on in short steps until it stands still at a moment; whether it does."""
-    with suppress(ProcessLookupError):
-        while True:
+    with suppress(ProcessLookupError):  # It has ended.
+        while time.monotonic() < deadline:
             os.kill(process.pid, signal.SIGSTOP)
             time.sleep(0.001)
-            if has_come():
+            if process.exitcode is None and has_come():
                 return True
             os.kill(process.pid, signal.SIGCONT)
             time.sleep(0.001)
+        kill(process)
+        raise TimeoutError(f"a run did not end within {PATIENCE} seconds")
     return False
 
 
-@contextmanager
-def held(process: BaseProcess) -> Iterator[None]:
-    """While it is open as a context, a run stands still."""
-    os.kill(process.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(process.pid, signal.SIGCONT)
+def go_on(process: BaseProcess) -> None:
+    """Let a run that stands still go on."""
+    os.kill(process.pid, signal.SIGCONT)
 
 
 def _files(path: Path) -> dict[str, tuple[int, int, int]]:

@@ -6,13 +6,13 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from tests.faults.archives import (
+    LARGE,
     PHOTOS,
     change_archive,
     photo_bytes,
@@ -35,14 +35,16 @@ from tests.faults.runs import (
     City,
     Moment,
     finish,
-    held,
+    go_on,
     kill_after,
     kill_at,
-    wait_until,
+    stand_still_at,
 )
 from transforms import columns, storage
 
 TEN_YEARS = timedelta(days=3652)
+PAGES_FOR_A_FAILURE = 6
+"""Room for the lock and the row of a failure, but not for a large mask."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Story:
     city: City
     expected: Path
     begun: Path | None = None
-    options: tuple[str, ...] = ()
+    options: tuple[object, ...] = ()
     disturbed: tuple[str, ...] = ()
 
     def new_output(self, name: str) -> Path:
@@ -104,7 +106,7 @@ def changed_archive(work: Path) -> tuple[Story, Story]:
     return Story(city, expected, week), Story(city, expected, future)
 
 
-def succeed(city: City, output: Path, *options: str) -> None:
+def succeed(city: City, output: Path, *options: object) -> None:
     """Run to the end, which has to be a good one.
 
     Raises:
@@ -192,6 +194,22 @@ def disk_full(story: Story, disk: SmallDisk, pages: int) -> tuple[Differences, s
     return found, missing
 
 
+def disk_full_for_nights(story: Story, disk: SmallDisk, nights: int = 2) -> Differences:
+    """Run over one photo whose mask has no room for some nights, then when there is room."""
+    city = replace(story.city, archive=story.city.archive / LARGE)
+    expected, output = disk.path / "expected", disk.path / "output"
+    options = ("--max-attempts", nights)
+    succeed(city, expected)
+    output.mkdir()
+    for _ in range(nights):
+        disk.leave(PAGES_FOR_A_FAILURE)
+        city.run(output, *options)
+        disk.empty()
+    failed = [row[columns.STAGE] for row in failures_of(output).values()]
+    found = Differences(others=("the mask had room",) if failed != [columns.WRITE] else ())
+    return found + ends_well(Story(city, expected, options=options), output)
+
+
 def what_is_missing(city: City, output: Path) -> str:
     """What of an output could not be written, by what the newest run says."""
     failed = (row[columns.STAGE] for row in failures_of(output).values())
@@ -206,10 +224,9 @@ def made_read_only(story: Story, name: str, moment: Moment) -> Differences:
     output = story.new_output(name)
     process = story.city.start(output, *story.options, cold=BOUND)
     found = Differences()
-    if wait_until(process, moment.watch(output, random.Random(0))):
-        with ExitStack() as closed:
-            with held(process):
-                closed.enter_context(read_only(output))
+    if stand_still_at(process, moment.watch(output, random.Random(0))):
+        with read_only(output):
+            go_on(process)
             if finish(process) == 0:
                 found = Differences(others=("exit code 0 although nothing could be written",))
     found += rows_without_mask(output)
@@ -217,7 +234,7 @@ def made_read_only(story: Story, name: str, moment: Moment) -> Differences:
 
 
 def inputs_changed(work: Path, random: random.Random) -> Differences:
-    """While a run stands still, photos are replaced, overwritten, cut short and taken away.
+    """While a run stands still, many photos are replaced, overwritten, cut short and taken away.
 
     Then each row is of the version that it names, the other images are failures, and the next run
     sets all right.
@@ -227,24 +244,24 @@ def inputs_changed(work: Path, random: random.Random) -> Differences:
     before, after = work / "before", work / "after"
     succeed(city, before)
     process = city.start(output, "--unit-size", 2 * UNIT_SIZE)
-    wait_until(process, MASKS.watch(output, random))
-    with held(process):
-        ahead = [
-            path
-            for path in (photo_path(archive, number) for number in range(PHOTOS))
-            if not (output / columns.MASKS / f"{path.relative_to(archive)}.png").exists()
-        ]
-        replaced, same_size, cut, gone, *_ = (ahead[n::5] for n in range(5))
-        for path in replaced:
-            put(path, photo_bytes(random.randrange(10**6), 2))
-        for path in same_size:
-            path.write_bytes(photo_bytes(random.randrange(10**6)).ljust(path.stat().st_size, b"\0"))
-        for path in cut:
-            os.truncate(path, path.stat().st_size // 2)
-        kept = {path: path.read_bytes() for path in gone}
-        for path in gone:
-            path.unlink()
-        put(archive / "shard.tar", shard_bytes(200))
+    stand_still_at(process, MASKS.watch(output, random))
+    ahead = [
+        path
+        for path in (photo_path(archive, number) for number in range(PHOTOS))
+        if not (output / columns.MASKS / f"{path.relative_to(archive)}.png").exists()
+    ]
+    replaced, same_size, cut, gone, *_ = (ahead[n::5] for n in range(5))
+    for path in replaced:
+        put(path, photo_bytes(random.randrange(10**6), 2))
+    for path in same_size:
+        path.write_bytes(photo_bytes(random.randrange(10**6)).ljust(path.stat().st_size, b"\0"))
+    for path in cut:
+        os.truncate(path, path.stat().st_size // 2)
+    kept = {path: path.read_bytes() for path in gone}
+    for path in gone:
+        path.unlink()
+    put(archive / "shard.tar", shard_bytes(200))
+    go_on(process)
     code = finish(process)
     found = Differences(others=(f"the run ends with {code}",) if code else ())
     for path, data in kept.items():

@@ -75,6 +75,10 @@ def test_a_full_disk(first, small_disk, pages, missing):
     assert scenarios.disk_full(first, small_disk, pages) == (NOTHING, missing)
 
 
+def test_nights_with_a_full_disk_bring_no_photo_into_quarantine(first, small_disk):
+    assert scenarios.disk_full_for_nights(first, small_disk) == NOTHING
+
+
 def test_two_runs_that_start_together(first):
     assert scenarios.run_together(first, "together") == NOTHING
 

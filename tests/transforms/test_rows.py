@@ -213,6 +213,10 @@ class TestFailures:
             }
         ]
 
+    def test_what_could_not_be_written_is_no_attempt_that_brings_a_photo_into_quarantine(self):
+        unwritten = replace(failure(attempts=2), stage="write")
+        assert rows.failure_table([unwritten], "run1")["attempts"].to_pylist() == [2]
+
 
 class TestCommit:
     @pytest.fixture
