@@ -206,18 +206,46 @@ def _named(
         return image.casefold() if fold_case else image
 
     owners = {place(image): row for image, row in standing.items()}
-    rows_of_uri = Counter(row.uri for row in standing.values())
-    own_names = {row.uri: row.image for row in standing.values() if rows_of_uri[row.uri] == 1}
-    taken = set()
-    for source, ref in sorted(
-        by_source.items(), key=lambda item: (item[1].uri not in own_names, item[0])
-    ):
-        image = own_names.get(ref.uri, ref.image)
+    own_names = _own_names(by_source, standing)
+    taken: set[str] = set()
+
+    def is_free(image: str, ref: ImageRef) -> bool:
         owner = owners.get(place(image))
-        if place(image) in taken or (owner and not _same_image(owner, image, ref)):
-            image = names.distinct_name(ref.image, source)
+        return place(image) not in taken and (not owner or _same_image(owner, image, ref))
+
+    for source, ref in sorted(
+        by_source.items(), key=lambda item: (item[0] not in own_names, item[0])
+    ):
+        image, number = own_names.get(source, ref.image), 0
+        while not is_free(image, ref):
+            # Even a name with a hash may be taken: an image may be called so from the first.
+            image = names.distinct_name(ref.image, source + "~" * number)
+            number += 1
         taken.add(place(image))
         yield replace(ref, image=image)
+
+
+def _own_names(
+    by_source: dict[str, ImageRef], standing: dict[str, rows.CommittedRow]
+) -> dict[str, str]:
+    """The names of the images that certainly have a row, by source.
+
+    A row says the URI of its image. Where members of a shard share that, only the hash in a name
+    says which of them it belongs to.
+    """
+    refs_of_uri = Counter(ref.uri for ref in by_source.values())
+    rows_of_uri = Counter(row.uri for row in standing.values())
+    only_row = {row.uri: row.image for row in standing.values()}
+    own_names = {}
+    for source, ref in by_source.items():
+        if ref.uri not in rows_of_uri:
+            continue
+        distinct = standing.get(names.distinct_name(ref.image, source))
+        if distinct and distinct.uri == ref.uri:
+            own_names[source] = distinct.image
+        elif refs_of_uri[ref.uri] == rows_of_uri[ref.uri] == 1:
+            own_names[source] = only_row[ref.uri]
+    return own_names
 
 
 def _is_plainly_done(refs: Sequence[ImageRef], committed: Sequence[rows.CommittedRow]) -> bool:
@@ -380,7 +408,7 @@ class _Block(beam.DoFn):
         self._blocks = defaultdict(list)
 
     def process(self, item) -> Iterator[tuple[int, Block]]:
-        bucket = zlib.crc32(_shared_name(item).encode()) % NAME_BUCKETS
+        bucket = zlib.crc32(shared_name(item).encode()) % NAME_BUCKETS
         block = self._blocks[bucket]
         block.append(item)
         if len(block) == BLOCK_SIZE:
@@ -404,7 +432,7 @@ class _Plan(beam.DoFn):
         for kind, blocks in joined.items():
             for block in blocks:
                 for item in block.items:
-                    by_name[_shared_name(item)][kind].append(item)
+                    by_name[shared_name(item)][kind].append(item)
         skipped: Counter[str] = Counter()
         counts: Counter[str] = Counter()
         for of_name in by_name.values():
@@ -440,9 +468,12 @@ def _wrong_rows(output: str, model: str) -> Iterator[Finding]:
             yield finding
 
 
-def _shared_name(item: ImageRef | rows.CommittedRow | rows.PastFailure | Finding) -> str:
-    """What images must share to be joined: their names without what tells them apart."""
-    return names.base_name(item.image).casefold()
+def shared_name(item: ImageRef | rows.CommittedRow | rows.PastFailure | Finding) -> str:
+    """What images must share to be joined: their names without what tells them apart.
+
+    Case goes first: where it counts for nothing, a hash in capitals is one as well.
+    """
+    return names.base_name(item.image.casefold())
 
 
 def _with_bucket(ref: ImageRef, images: int, unit_size: int) -> tuple[str, ImageRef]:

@@ -29,6 +29,7 @@ from transforms.planning import (
     is_gone,
     make_units,
     plan_images,
+    shared_name,
 )
 from transforms.records import UNKNOWN_CAPTURE, Container, Failure, ImageRef, Segmented, UnitResult
 from transforms.rows import CommittedRow, PastFailure
@@ -278,6 +279,56 @@ class TestTwoImagesOfOneName:
                 committed[entry.image] = row_of(entry, run_id=f"run{night}")
         assert len({row.uri for row in committed.values()}) == len(committed)
         assert len({row.mask for row in committed.values()}) == len(committed)
+
+
+class TestNamesThatLookAlike:
+    """Names with a hash: those that planning gives, and those that images have from the first."""
+
+    A, B = ref("lund/01.jpg", root="/a"), ref("lund/01.jpg", root="/b", version="20-5")
+
+    def test_an_image_called_like_the_other_name_of_another_gets_a_name_of_its_own(self):
+        taken = names(plan([self.A, self.B]).todo)[self.B.uri]
+        called_so = ref(taken, root="/a", version="30-7")
+        found = plan([self.A, self.B, called_so])
+        assert len({entry.mask for entry in found.todo}) == 3
+        committed = [row_of(entry) for entry in found.todo]
+        assert plan([self.A, self.B, called_so], committed).todo == ()
+        (todo,) = plan([self.A, self.B], [row_of(called_so)]).todo[1:]
+        assert todo.image != taken and shared_name(todo) == shared_name(self.B)
+
+    @pytest.mark.parametrize(
+        "image", ["lund/01~0123abcd.jpg", "lund/01~0123ABCD.jpg", "lund/01~0123abcd~0123abcd"]
+    )
+    def test_the_rows_of_such_images_are_found_again(self, image):
+        todo = plan([ref(image, root="/a"), ref(image, root="/b", version="20-5")]).todo
+        assert len({entry.mask for entry in todo}) == 2
+        assert len({shared_name(row_of(entry)) for entry in todo} | {shared_name(todo[0])}) == 1
+
+    def test_such_names_that_differ_in_case_only_are_planned_together(self):
+        assert shared_name(ref("lund/01~0123ABCD.jpg")) == shared_name(ref("lund/01~0123abcd.jpg"))
+
+
+class TestMembersOfOneName:
+    """Tar allows members of one name in one shard; they share a URI."""
+
+    FIRST, SECOND = (
+        replace(ref(), uri="/a/s.tar#lund/01.jpg", container=Container.TAR, offset=offset)
+        for offset in (2048, 512)
+    )
+
+    def test_while_one_fails_the_other_keeps_its_name_and_the_first_is_tried_again(self):
+        first, second = plan([self.FIRST, self.SECOND]).todo
+        assert first.offset == self.FIRST.offset
+        found = plan([self.FIRST, self.SECOND], [row_of(second)])
+        assert found.todo == (first,)
+        assert [entry.offset for entry in found.skipped] == [self.SECOND.offset]
+
+    def test_written_anew_with_others_they_are_done_once(self):
+        committed = [row_of(plan([self.FIRST, self.SECOND]).todo[1])]
+        anew = [replace(self.FIRST, version="11-2", offset=offset) for offset in (1024, 3072)]
+        todo = plan(anew, committed).todo
+        assert len({entry.mask for entry in todo}) == 2
+        assert plan(anew, committed + [row_of(entry, "run2") for entry in todo]).todo == ()
 
 
 class TestNamesThatDifferInCase:
