@@ -38,6 +38,7 @@ setup(
             "pytest>=8,<10",
             "cityscapesScripts>=2.3,<3",
             "duckdb>=1.1",
+            "hypothesis>=6.100,<7",
             "jax>=0.6,<0.12",
             "kubernetes-validate>=1.31",
             "opencv-python-headless>=4.10",

@@ -229,10 +229,24 @@ class RemoveSuperseded(beam.PTransform):
         return (
             {"old": old, "new": images}
             | "JoinByImage" >> beam.CoGroupByKey()
-            | "Replaced" >> beam.FlatMap(_replaced).with_output_types(tuple[str, tuple[str, str]])
+            | "Replaced"
+            >> beam.FlatMap(replaced_rows).with_output_types(tuple[str, tuple[str, str]])
             | "GroupByFile" >> beam.GroupByKey()
             | "DropRows" >> beam.Map(_drop_rows, self.output)
         )
+
+
+def replaced_rows(joined: tuple[str, dict[str, Iterable]]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """The rows of an image to drop, as file and key: those it has newer ones of, and doubled rows.
+
+    Args:
+        joined: the image, its superseded rows as `old`, and as `new` whether it was done now.
+    """
+    image, sides = joined
+    done = any(sides["new"])
+    for row in sides["old"]:
+        if done or row.doubled:
+            yield row.file, (image, row.run_id)
 
 
 def write_summary(summary: Summary, output: str) -> Summary:
@@ -283,14 +297,6 @@ def _shares(
 def _shown(pixels: pa.ChunkedArray) -> pa.ChunkedArray:
     """1 for an image that shows the class, else 0."""
     return pc.cast(pc.greater(pixels, 0), pa.int64())
-
-
-def _replaced(joined: tuple[str, dict[str, Iterable]]) -> Iterator[tuple[str, tuple[str, str]]]:
-    image, sides = joined
-    done = any(sides["new"])
-    for row in sides["old"]:
-        if done or row.doubled:
-            yield row.file, (image, row.run_id)
 
 
 def _drop_rows(item: tuple[str, Iterable[tuple[str, str]]], output: str) -> str:
