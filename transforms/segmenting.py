@@ -255,13 +255,15 @@ class UnitSegmenter:
             with item.stage(ENCODE):
                 if self._package.label_ids:
                     mask = self._mask_values[mask]
-                files = {ref.mask: masks.encode_mask(mask, palette)}
+                files = {}
                 if item.data is not None:
                     original = photos.decode_full(item.data, self._options.max_pixels)
                     overlay = masks.encode_overlay(original, mask, palette)
                     files[names.overlay_path(ref.mask)] = overlay
                 if confidence:
                     files[names.confidence_path(ref.mask)] = masks.encode_confidence(grey)
+                # The mask comes last: should the others fail, an older one keeps fitting its row.
+                files[ref.mask] = masks.encode_mask(mask, palette)
             with item.stage(WRITE):
                 for path, data in files.items():
                     storage.write(self._options.output, path, data)
