@@ -178,8 +178,11 @@ def execute(
     build(pipeline, job)
     # What is loaded by now stays; the collector need not go through it again and again.
     gc.freeze()
-    result = pipeline.run()
-    result.wait_until_finish()
+    try:
+        result = pipeline.run()
+        result.wait_until_finish()
+    finally:
+        gc.unfreeze()
     return result
 
 
