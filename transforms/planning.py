@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
-from apache_beam.transforms.window import GlobalWindows
 
 from transforms import columns, findings, names, progress, rows, storage
+from transforms.blocks import BlockByName
 from transforms.findings import Finding
-from transforms.records import Block, Container, ImageRef, UnitResult, WorkUnit
+from transforms.records import Container, ImageRef, UnitResult, WorkUnit
 
 COUNTERS = "citymask.planning"
 """Namespace of the Beam counters of this step, which are named below."""
@@ -33,10 +33,6 @@ UNITS = "units"
 DEFAULT_UNIT_SIZE = 128
 UNITS_PER_BUCKET = 16
 BYTES_PER_BUCKET = 64 << 20
-
-NAME_BUCKETS = 256
-BLOCK_SIZE = 512
-"""What is joined by name crosses the shuffle in blocks: one element at a time costs far more."""
 
 DEFAULT_MAX_ATTEMPTS = 3
 
@@ -320,21 +316,21 @@ class DropDone(beam.PTransform):
             | "FindRows" >> beam.FlatMap(rows.parquet_files, columns.STATISTICS)
             | "SpreadRowFiles" >> beam.Reshuffle()
             | "ReadRows" >> beam.FlatMap(rows.committed_rows, self.model)
-            | "BlockRows" >> beam.ParDo(_Block())
+            | "BlockRows" >> beam.ParDo(BlockByName(shared_name))
         )
         failed = (
             start
             | "FindFailures" >> beam.FlatMap(rows.parquet_files, columns.FAILURES)
             | "SpreadFailureFiles" >> beam.Reshuffle()
             | "ReadFailures" >> beam.FlatMap(rows.past_failures)
-            | "BlockFailures" >> beam.ParDo(_Block())
+            | "BlockFailures" >> beam.ParDo(BlockByName(shared_name))
         )
         wrong = (
             start
             | "ReadFindings" >> beam.FlatMap(_wrong_rows, self.model)
-            | "BlockFindings" >> beam.ParDo(_Block())
+            | "BlockFindings" >> beam.ParDo(BlockByName(shared_name))
         )
-        listed = refs | "BlockRefs" >> beam.ParDo(_Block())
+        listed = refs | "BlockRefs" >> beam.ParDo(BlockByName(shared_name))
         outputs = (TODO, SKIPPED, SUPERSEDED, REMOVED)
         planned = (
             {REFS: listed, ROWS: committed, FAILED: failed, WRONG: wrong}
@@ -399,25 +395,6 @@ class TakeImages(beam.PTransform):
             _take, self.model, beam.pvalue.AsSingleton(shares)
         ).with_outputs(TAKEN, BEYOND)
         return {TAKEN: taken[TAKEN], BEYOND: taken[BEYOND]}
-
-
-class _Block(beam.DoFn):
-    """Gathers what has a name into blocks: T -> (bucket of the name, Block of T)."""
-
-    def start_bundle(self):
-        self._blocks = defaultdict(list)
-
-    def process(self, item) -> Iterator[tuple[int, Block]]:
-        bucket = zlib.crc32(shared_name(item).encode()) % NAME_BUCKETS
-        block = self._blocks[bucket]
-        block.append(item)
-        if len(block) == BLOCK_SIZE:
-            yield bucket, Block(tuple(self._blocks.pop(bucket)))
-
-    def finish_bundle(self):
-        for bucket, items in self._blocks.items():
-            yield GlobalWindows.windowed_value((bucket, Block(tuple(items))))
-        del self._blocks
 
 
 class _Plan(beam.DoFn):

@@ -7,8 +7,6 @@ are shuffled, never pixels.
 import json
 import os
 import re
-import zlib
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +14,9 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
-from apache_beam.transforms.window import GlobalWindows
 
 from transforms import columns, names, rows, storage
+from transforms.blocks import BlockByName
 from transforms.findings import (
     FILE_UNREADABLE,
     MASK_ORPHAN,
@@ -26,8 +24,6 @@ from transforms.findings import (
     Finding,
     write_findings,
 )
-from transforms.planning import BLOCK_SIZE, NAME_BUCKETS
-from transforms.records import Block
 from transforms.row_checks import (
     IDENTITY,
     LABEL_IDS,
@@ -199,10 +195,12 @@ class VerifyOutput(beam.PTransform):
         named = (
             statistics
             | "NameRows" >> beam.FlatMap(_named_rows).with_output_types(NamedRow)
-            | "BlockRows" >> beam.ParDo(_Block())
+            | "BlockRows" >> beam.ParDo(BlockByName(_mask_name))
         )
         files = (
-            output | "FindMasks" >> beam.FlatMap(mask_files) | "BlockMasks" >> beam.ParDo(_Block())
+            output
+            | "FindMasks" >> beam.FlatMap(mask_files)
+            | "BlockMasks" >> beam.ParDo(BlockByName(shared_name))
         )
         joined = (
             {ROWS: named, FILES: files}
@@ -227,26 +225,6 @@ class VerifyOutput(beam.PTransform):
             >> beam.FlatMap(_try_file, self.output, folder).with_outputs(FINDINGS, main=READABLE)
         )
         return found[READABLE], found[FINDINGS]
-
-
-class _Block(beam.DoFn):
-    """Gathers rows or paths of files into blocks: T -> (bucket of the name, Block of T)."""
-
-    def start_bundle(self):
-        self._blocks = defaultdict(list)
-
-    def process(self, item: NamedRow | str) -> Iterator[tuple[int, Block]]:
-        path = item if isinstance(item, str) else item.mask
-        bucket = zlib.crc32(shared_name(path).encode()) % NAME_BUCKETS
-        block = self._blocks[bucket]
-        block.append(item)
-        if len(block) == BLOCK_SIZE:
-            yield bucket, Block(tuple(self._blocks.pop(bucket)))
-
-    def finish_bundle(self):
-        for bucket, items in self._blocks.items():
-            yield GlobalWindows.windowed_value((bucket, Block(tuple(items))))
-        del self._blocks
 
 
 class _Compare(beam.DoFn):
@@ -290,6 +268,10 @@ def _named_rows(file: str) -> Iterator[NamedRow]:
     for row in named_rows(file):
         Metrics.counter(COUNTERS, ROWS_OF + row.model).inc()
         yield row
+
+
+def _mask_name(row: NamedRow) -> str:
+    return shared_name(row.mask)
 
 
 def _with_nothing(file: str) -> tuple[str, None]:
