@@ -120,7 +120,7 @@ def full_disk(story: Story, folder: Path, chance: random.Random) -> Iterator[Row
     found: dict[str, Differences] = defaultdict(Differences)
     times: Counter[str] = Counter()
     with SmallDisk(folder) as disk:
-        for pages in (*PAGES, *sorted(chance.sample(range(7, 90), 12))):
+        for pages in (*PAGES, *sorted(chance.sample(range(7, 75), 12))):
             differences, missing = scenarios.disk_full(story, disk, pages)
             found[missing] += differences
             times[missing] += 1

@@ -183,8 +183,9 @@ def disk_full(story: Story, disk: SmallDisk, pages: int) -> tuple[Differences, s
     code = story.city.run(output, *story.options)
     missing = what_is_missing(story.city, output)
     found = rows_without_mask(output)
-    if code == 0 and not missing.startswith(columns.MASKS):  # That is the failure of an image.
-        found += Differences(others=(f"exit code 0 without {missing}",))
+    good = missing in (columns.MASKS, "nothing")  # The former is the failure of an image.
+    if good != (code == 0):
+        found += Differences(others=(f"exit code {code} without {missing}",))
     unfinished = output / storage.UNFINISHED
     left = os.listdir(unfinished) if unfinished.exists() else []
     found += Differences(others=tuple(f"{name} is left unfinished" for name in left))
@@ -212,11 +213,13 @@ def disk_full_for_nights(story: Story, disk: SmallDisk, nights: int = 2) -> Diff
 
 def what_is_missing(city: City, output: Path) -> str:
     """What of an output could not be written, by what the newest run says."""
+    printed = city.log(output).read_text()
+    if f"{output} is not a folder that can be written" in printed:
+        return "the lock"
     failed = (row[columns.STAGE] for row in failures_of(output).values())
     masks = [columns.MASKS] * (columns.WRITE in failed)
-    printed = city.log(output).read_text()
     names = re.findall(rf"{re.escape(str(output))}/(\S+?)(?:/\S+)?: cannot be written", printed)
-    return ", ".join(masks + names[-1:]) or "nothing" if names or masks else "the lock"
+    return ", ".join(masks + names[-1:]) or "nothing"
 
 
 def made_read_only(story: Story, name: str, moment: Moment) -> Differences:
@@ -236,8 +239,8 @@ def made_read_only(story: Story, name: str, moment: Moment) -> Differences:
 def inputs_changed(work: Path, random: random.Random) -> Differences:
     """While a run stands still, many photos are replaced, overwritten, cut short and taken away.
 
-    Then each row is of the version that it names, the other images are failures, and the next run
-    sets all right.
+    Then each row is of the version that it names, and the other images are failures. What is cut
+    short or away is whole again before the next run, which sets all right.
     """
     city = City.make(work)
     archive, output = city.archive, work / "output"
@@ -255,31 +258,33 @@ def inputs_changed(work: Path, random: random.Random) -> Differences:
         put(path, photo_bytes(random.randrange(10**6), 2))
     for path in same_size:
         path.write_bytes(photo_bytes(random.randrange(10**6)).ljust(path.stat().st_size, b"\0"))
+    whole = {path: path.read_bytes() for path in (*cut, *gone)}
     for path in cut:
         os.truncate(path, path.stat().st_size // 2)
-    kept = {path: path.read_bytes() for path in gone}
     for path in gone:
         path.unlink()
     put(archive / "shard.tar", shard_bytes(200))
     go_on(process)
     code = finish(process)
     found = Differences(others=(f"the run ends with {code}",) if code else ())
-    for path, data in kept.items():
+    found += Differences(others=() if whole else ("the run was too far to be disturbed",))
+    for path, data in whole.items():
         put(path, data)
     succeed(city, after)
-    found += untrue_rows(output, (before, after)) + unaccounted(output, before)
+    found += untrue_rows(output, before) + unaccounted(output, before)
     return found + ends_well(Story(city, after), output)
 
 
-def untrue_rows(output: Path, truths: Sequence[Path]) -> Differences:
-    """The rows that differ from those of the same version in outputs that are known to be true."""
-    true_rows = [row for truth in truths for row in rows_of(truth)]
-    others = []
-    for row in rows_of(output):
-        same = [true for true in true_rows if _is_of(true, row)]
-        if same and row not in same:
-            others.append(f"the row of {row[columns.IMAGE]} is not of the version that it names")
-    return Differences(others=tuple(others))
+def untrue_rows(output: Path, truth: Path) -> Differences:
+    """The rows that another output, which is known to be true, does not have."""
+    true_rows = rows_of(truth)
+    return Differences(
+        others=tuple(
+            f"the row of {row[columns.IMAGE]} is not of the version that it names"
+            for row in rows_of(output)
+            if row not in true_rows
+        )
+    )
 
 
 def unaccounted(output: Path, expected: Path) -> Differences:
@@ -287,10 +292,6 @@ def unaccounted(output: Path, expected: Path) -> Differences:
     known = {row[columns.IMAGE] for row in rows_of(output)} | failures_of(output).keys()
     images = {row[columns.IMAGE] for row in rows_of(expected)} | failures_of(expected).keys()
     return Differences(lost=len(images - known))
-
-
-def _is_of(row: dict[str, Any], other: dict[str, Any]) -> bool:
-    return all(row[name] == other[name] for name in (columns.IMAGE, columns.VERSION))
 
 
 def executed_again(story: Story, name: str, in_processes: bool = True) -> Differences:
