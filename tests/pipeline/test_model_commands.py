@@ -8,7 +8,7 @@ from PIL import Image
 
 from models.packages import load_package
 
-SHIPPED = {"default": "efficientnet_fpn", "fcn8s": "fcn8s", "unet": "unet"}
+SHIPPED = {"default": "efficientnet_fpn", "fcn8s": "fcn8s", "segnet": "segnet", "unet": "unet"}
 
 
 @pytest.fixture(scope="module")
