@@ -110,21 +110,8 @@ def run_arm(arm: str, archive: Path, output: Path) -> dict[str, float]:
 def run_pipeline(archive: Path, output: Path) -> None:
     from pipeline.beam_options import pipeline_options
     from pipeline.run import RunRequest, execute, prepared
-    from transforms.photos import DEFAULT_MAX_PIXELS
-    from transforms.planning import DEFAULT_UNIT_SIZE
 
-    request = RunRequest(
-        inputs=(str(archive),),
-        output=str(output),
-        model="default",
-        overlay=False,
-        confidence=False,
-        max_pixels=DEFAULT_MAX_PIXELS,
-        batch_size=BATCH_SIZE,
-        unit_size=DEFAULT_UNIT_SIZE,
-        label_ids=False,
-        merge=None,
-    )
+    request = RunRequest((str(archive),), str(output), batch_size=BATCH_SIZE)
     with prepared(request, "benchmark") as (job, _):
         execute(job, pipeline_options({}))
 

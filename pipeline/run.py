@@ -28,7 +28,9 @@ from transforms import (
 )
 from transforms.locking import LOCK, OutputLock
 from transforms.manifests import ManifestError
-from transforms.planning import Policy
+from transforms.photos import DEFAULT_MAX_PIXELS
+from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE, Policy
+from transforms.segmenting import DEFAULT_BATCH_SIZE
 
 
 @dataclass(frozen=True)
@@ -56,20 +58,20 @@ class RunRequest:
 
     inputs: tuple[str, ...]
     output: str
-    model: str
-    overlay: bool
-    confidence: bool
-    max_pixels: int
-    batch_size: int
-    unit_size: int
-    label_ids: bool
-    merge: str | None
-    force: bool
-    max_attempts: int
-    retry_failed: bool
-    dates: DateRange | None
-    max_images: int | None
-    max_minutes: float | None
+    model: str = "default"
+    overlay: bool = False
+    confidence: bool = False
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    batch_size: int = DEFAULT_BATCH_SIZE
+    unit_size: int = DEFAULT_UNIT_SIZE
+    label_ids: bool = False
+    merge: str | None = None
+    force: bool = False
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    retry_failed: bool = False
+    dates: DateRange | None = None
+    max_images: int | None = None
+    max_minutes: float | None = None
 
 
 @contextmanager
