@@ -79,12 +79,12 @@ class OutputLock:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = self._read() or "another run"
+            other = holder(self._output) or "another run"
             os.close(self._file)
             raise LockedError(
-                f"{self._output}: {holder} holds this folder; wait until it ends"
+                f"{self._output}: {other} holds this folder; wait until it ends"
             ) from None
-        previous = self._read()
+        previous = holder(self._output)
         if previous:
             logger.warning(
                 "took the lock over from %s, which ended without giving it back", previous
@@ -104,16 +104,21 @@ class OutputLock:
             self._owner = replace(self._owner, heartbeat=_now())
             self._write()
 
-    def _read(self) -> Owner | None:
-        """Who the file names; None where it was given back, or is just being written."""
-        try:
-            return Owner(**json.loads(os.pread(self._file, 4096, 0)))
-        except (ValueError, TypeError):
-            return None
-
     def _write(self) -> None:
         text = json.dumps(asdict(self._owner)).encode().ljust(512)
         os.pwrite(self._file, text, 0)
+
+
+def holder(output: str) -> Owner | None:
+    """Whom the lock of an output folder names: who holds it, or died holding it.
+
+    None where it was given back, is just being written, or was never taken.
+    """
+    try:
+        with open(os.path.join(output, LOCK), "rb") as file:
+            return Owner(**json.loads(file.read()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _now() -> str:

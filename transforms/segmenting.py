@@ -24,7 +24,18 @@ from models.inputs import network_shape
 from models.merging import MergedClasses
 from models.packages import ModelPackage
 from models.upsampling import logits_to_confidence, logits_to_mask
-from transforms import masks, names, photos, planning, progress, rows, shards, stopping, storage
+from transforms import (
+    locking,
+    masks,
+    names,
+    photos,
+    planning,
+    progress,
+    rows,
+    shards,
+    stopping,
+    storage,
+)
 from transforms.columns import COMMIT, DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
 from transforms.records import (
     Confidence,
@@ -337,7 +348,7 @@ class SegmentUnit(beam.DoFn):
         self._segmenter: UnitSegmenter | None = None
 
     def process(self, unit: WorkUnit) -> Iterator[UnitResult]:
-        if stopping.reason(self._options.output) is not None:
+        if self._must_stop():
             _measure(LEFT, len(unit.refs))
             yield UnitResult(unit.unit_id, (), (), left=unit.refs)
             return
@@ -348,6 +359,12 @@ class SegmentUnit(beam.DoFn):
             pixels = sum(item.pixels[number] for item in result.segmented)
             Metrics.counter(PIXELS, name).inc(pixels)
         yield result
+
+    def _must_stop(self) -> bool:
+        """Whether the run was asked to stop, or has died and another one has its output folder."""
+        owner = locking.holder(self._options.output)
+        taken_over = owner is not None and owner.run_id != self._options.run_id
+        return taken_over or stopping.reason(self._options.output) is not None
 
     def _load(self) -> UnitSegmenter:
         from models.engines import load_engine

@@ -7,6 +7,7 @@ import shutil
 import stat
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from io import FileIO
@@ -159,7 +160,7 @@ def write(root: str, name: str, data: bytes) -> None:
             file.write(data)
         os.replace(unfinished, path)
     except BaseException as error:
-        if os.path.exists(unfinished):
+        with suppress(OSError):  # It may be why the write failed; the next run cleans up.
             os.unlink(unfinished)
         if isinstance(error, OSError):
             raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
