@@ -10,7 +10,6 @@ from statistics import fmean, median
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -217,7 +216,7 @@ def worst_failures(output: str, run_id: str) -> list[FailureKind]:
     failures: dict[tuple[str, str], int] = {}
     examples: dict[tuple[str, str], tuple[str, str]] = {}
     for file in rows.parquet_files(output, columns.FAILURES):
-        table = pq.ParquetFile(file).read(wanted)
+        table = rows.read_table(file, wanted)
         of_run = table.filter(pc.equal(table[columns.RUN_ID], run_id))
         for stage, error, image, message in zip(
             *(of_run[name].to_pylist() for name in wanted[:-1]), strict=True

@@ -6,16 +6,13 @@ same run or later, or when another row of the same version has a higher count. W
 for each version that still fails, however old it is.
 """
 
-import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from io import BytesIO
 from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.nightly_config import Retention
 from pipeline.nights import STARTED_AT, record_files
@@ -66,7 +63,7 @@ def remove_old_records(output: str, before: datetime | None) -> int:
     known = sorted((time, path) for time, path in began if time)
     old = [path for time, path in known[:-1] if time < before]
     for path in old:
-        _remove(path)
+        storage.remove(path)
     return len(old)
 
 
@@ -101,7 +98,8 @@ def remove_old_failures(output: str, before: datetime | None) -> int:
             )
             for failure in of_file
         ]
-        _keep_rows(output, file, kept)
+        if not all(kept):
+            rows.replace_rows(output, file, rows.read_table(file).filter(pa.array(kept)))
         removed += kept.count(False)
     return removed
 
@@ -121,7 +119,7 @@ class _Failure:
 def _failures(file: str) -> list[_Failure]:
     """The rows of a failures file, in their order."""
     wanted = [columns.IMAGE, columns.VERSION, columns.ATTEMPTS, columns.RUN_ID]
-    table = pq.ParquetFile(file).read(wanted)
+    table = rows.read_table(file, wanted)
     values = (table[name].to_pylist() for name in wanted)
     return [
         _Failure(image, version, attempts, _run_time(run_id))
@@ -134,32 +132,11 @@ def _last_done(output: str, images: set[str]) -> dict[str, datetime]:
     wanted = pa.array(sorted(images))
     done: dict[str, datetime] = {}
     for file in rows.parquet_files(output, columns.STATISTICS):
-        table = pq.ParquetFile(file).read([columns.IMAGE, columns.RUN_ID])
+        table = rows.read_table(file, [columns.IMAGE, columns.RUN_ID])
         table = table.filter(pc.is_in(table[columns.IMAGE], wanted))
         for image, run_id in zip(*(column.to_pylist() for column in table.columns), strict=True):
             done[image] = max(done.get(image, NEVER), _run_time(run_id) or NEVER)
     return done
-
-
-def _keep_rows(output: str, file: str, kept: list[bool]) -> None:
-    """Rewrite a Parquet file without some rows, or remove it if none is left."""
-    if all(kept):
-        return
-    if any(kept):
-        buffer = BytesIO()
-        pq.write_table(pq.ParquetFile(file).read().filter(pa.array(kept)), buffer)
-        storage.write(output, os.path.relpath(file, output), buffer.getvalue())
-    else:
-        _remove(file)
-
-
-def _remove(file: str) -> None:
-    try:
-        os.unlink(file)
-    except OSError as error:
-        raise storage.StorageError(
-            f"{file}: cannot be removed: {error.strerror or error}"
-        ) from error
 
 
 def _days_before(now: datetime, days: int | None) -> datetime | None:

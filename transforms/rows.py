@@ -280,11 +280,19 @@ def drop_rows(output: str, file: str, dropped: Iterable[tuple[str, str]]) -> Non
     table = read_table(file)
     keys = pc.binary_join_element_wise(table[columns.IMAGE], table[columns.RUN_ID], _SEPARATOR)
     wanted = pa.array([_SEPARATOR.join(pair) for pair in dropped])
-    kept = table.filter(pc.invert(pc.is_in(keys, wanted)))
+    replace_rows(output, file, table.filter(pc.invert(pc.is_in(keys, wanted))))
+
+
+def replace_rows(output: str, file: str, kept: pa.Table) -> None:
+    """Write a Parquet file of `output` anew with the rows that are kept, or remove it if none is.
+
+    Raises:
+        StorageError: the file cannot be written or removed.
+    """
     if len(kept):
         _write_table(output, os.path.relpath(file, output), kept)
     else:
-        os.unlink(file)
+        storage.remove(file)
 
 
 def _write_table(output: str, name: str, table: pa.Table) -> None:

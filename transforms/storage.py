@@ -167,6 +167,14 @@ def write(root: str, name: str, data: bytes) -> None:
         raise
 
 
+def remove(path: str) -> None:
+    """Remove a file; raises StorageError where that is impossible."""
+    try:
+        os.unlink(path)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be removed: {error.strerror or error}") from error
+
+
 def exchange(first: str, second: str) -> None:
     """Let two folders of one file system change places in one step, so that neither is ever away.
 
