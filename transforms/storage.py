@@ -168,9 +168,12 @@ def write(root: str, name: str, data: bytes) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove a file; raises StorageError where that is impossible."""
+    """Remove a file, or a folder with all in it; raises StorageError where that is impossible."""
     try:
-        os.unlink(path)
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
     except OSError as error:
         raise StorageError(f"{path}: cannot be removed: {error.strerror or error}") from error
 
@@ -209,13 +212,7 @@ def remove_unfinished(root: str) -> int:
     """
     leftovers = glob.glob(os.path.join(glob.escape(root), UNFINISHED, "*"))
     for path in leftovers:
-        try:
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path)
-            else:
-                os.unlink(path)
-        except OSError as error:
-            raise StorageError(f"{path}: cannot be removed: {error.strerror or error}") from error
+        remove(path)
     return len(leftovers)
 
 
