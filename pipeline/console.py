@@ -40,6 +40,11 @@ LINE_INTERVAL = 10.0
 logger = logging.getLogger("citymask")
 
 
+def level_of(quiet: bool, verbose: bool) -> int:
+    """How much the flags `--quiet` and `--verbose` let through; of both, verbose counts."""
+    return VERBOSE if verbose else QUIET if quiet else NORMAL
+
+
 def set_up_logging(level: int) -> None:
     """Let through what the user asked for; call it before TensorFlow is imported.
 

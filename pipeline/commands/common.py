@@ -23,6 +23,8 @@ CLASS_FILE = "classes.csv"
 EXIT_UNEXPECTED = 1
 EXIT_CONFIGURATION = 2
 EXIT_THRESHOLD = 3
+"""Finished, but too much has failed, drifted, or is damaged."""
+
 EXIT_LOCKED = 4
 EXIT_SIGNAL = 128
 """What a shell adds to the number of the signal that ended a program."""

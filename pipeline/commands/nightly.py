@@ -44,7 +44,7 @@ def nightly(
     or of capture, as CONFIG.yaml says. All options of Apache Beam's runners are accepted as well;
     they go before those of CONFIG.yaml.
     """
-    level = console.VERBOSE if verbose else console.QUIET if quiet else console.NORMAL
+    level = console.level_of(quiet, verbose)
     console.set_up_logging(level)
     with foreseen_errors():
         settings = load_config(config)

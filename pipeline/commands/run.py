@@ -110,7 +110,7 @@ def run(
     shard, or a .csv, .parquet or .txt manifest. Images that are done already are skipped. All
     options of Apache Beam's runners are accepted as well (--runner, --direct_num_workers, ...).
     """
-    level = console.VERBOSE if verbose else console.QUIET if quiet else console.NORMAL
+    level = console.level_of(quiet, verbose)
     console.set_up_logging(level)
     dates = DateRange(*days, by) if days else None
     request = runs.RunRequest(inputs=inputs, dates=dates, **settings)

@@ -15,13 +15,11 @@ from rich.text import Text
 
 from pipeline import console
 from pipeline.beam_options import new_pipeline, pipeline_options
-from pipeline.commands.common import BeamCommand, foreseen_errors
+from pipeline.commands.common import EXIT_THRESHOLD, BeamCommand, foreseen_errors
 from pipeline.errors import ConfigurationError
 from pipeline.run import locked
 from transforms import VerifyOutput, columns, names, storage, verifying
 from transforms.findings import Finding, read_findings
-
-EXIT_FOUND = 3
 
 SHOWN = 3
 """Findings of a kind that are printed."""
@@ -57,7 +55,7 @@ def verify(beam_arguments: dict[str, Any], output: str) -> None:
     if findings:
         path = os.path.join(output, columns.FINDINGS)
         click.echo(f"{len(findings)} findings in {path}; the next run repairs them")
-        sys.exit(EXIT_FOUND)
+        sys.exit(EXIT_THRESHOLD)
     masks = counters.get(verifying.MASKS, 0)
     click.echo(f"{masks} masks and {sum(rows.values())} rows are whole")
 
