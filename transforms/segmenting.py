@@ -8,7 +8,7 @@ DoFn, and the depths of the queues bound the memory.
 import os
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -316,12 +316,14 @@ class SegmentArchive(beam.PTransform):
         options: where and how.
         unit_size: most images in a work unit.
         max_images: most images that are looked at; None: all. The others are left.
+        hints: Beam's resource hints for the step that runs the network.
     """
 
     package: ModelPackage
     options: SegmentOptions
     unit_size: int = planning.DEFAULT_UNIT_SIZE
     max_images: int | None = None
+    hints: Mapping[str, str] = field(default_factory=dict)
 
     def expand(self, refs: beam.PCollection[ImageRef]) -> beam.PCollection[UnitResult]:
         model = self.package.model_id
@@ -330,10 +332,11 @@ class SegmentArchive(beam.PTransform):
         if self.max_images is not None:
             limited = units | "TakeImages" >> planning.TakeImages(model, self.max_images)
             units, beyond = limited[planning.TAKEN], [limited[planning.BEYOND]]
+        segment = beam.ParDo(SegmentUnit(self.package, self.options))
         results = (
             units
             | "SpreadUnits" >> beam.Reshuffle()
-            | "SegmentUnit" >> beam.ParDo(SegmentUnit(self.package, self.options))
+            | "SegmentUnit" >> segment.with_resource_hints(**self.hints)
         )
         return (results, *beyond) | "Results" >> beam.Flatten()
 
