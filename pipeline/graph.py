@@ -7,7 +7,8 @@
 Pixels stay inside SegmentUnit; only references and counts flow between the steps.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
@@ -51,6 +52,7 @@ class Job:
         policy: what is done again.
         dates: only images of these days are done; None: of all.
         max_images: most images that are looked at; None: all.
+        hints: Beam's resource hints for the step that runs the network.
     """
 
     inputs: tuple[str, ...]
@@ -62,6 +64,7 @@ class Job:
     policy: Policy = EVERY_NIGHT
     dates: DateRange | None = None
     max_images: int | None = None
+    hints: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_plan(pipeline: beam.Pipeline, job: Job) -> dict[str, PCollection]:
@@ -82,7 +85,7 @@ def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
 
     plan = build_plan(pipeline, job)
     results = plan[TODO] | "Segment" >> SegmentArchive(
-        job.package, job.options, job.unit_size, job.max_images
+        job.package, job.options, job.unit_size, job.max_images, job.hints
     )
     replaced = {"superseded": plan[SUPERSEDED], "results": results} | RemoveSuperseded(output)
     removed = plan[REMOVED] | "Removed" >> beam.combiners.ToList()

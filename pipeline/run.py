@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from operator import methodcaller
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -54,6 +55,8 @@ class RunRequest:
         dates: only images of these days are done; None: of all.
         max_images: most images that are looked at; None: all.
         max_minutes: no work unit is begun after so many minutes; None: no limit.
+        gpu: GPUs that each worker is to have, `TYPE[:COUNT]`; None: those that are there.
+        require_gpu: whether to fail where a worker sees no GPU.
     """
 
     inputs: tuple[str, ...]
@@ -72,6 +75,8 @@ class RunRequest:
     dates: DateRange | None = None
     max_images: int | None = None
     max_minutes: float | None = None
+    gpu: str | None = None
+    require_gpu: bool = False
 
 
 @contextmanager
@@ -170,8 +175,15 @@ def execute(
     job: Job,
     beam_options: PipelineOptions,
     build: Callable[[beam.Pipeline, Job], object] = build_graph,
+    finish: Callable[[PipelineResult], object] = methodcaller("wait_until_finish"),
 ) -> PipelineResult:
-    """Run the graph of a job to its end.
+    """Run the graph of a job.
+
+    Args:
+        job: what is to be done.
+        beam_options: on what runner, and how.
+        build: adds the steps.
+        finish: waits for the end.
 
     Raises:
         ConfigurationError: Beam does not know the runner or misses an option for it.
@@ -182,7 +194,7 @@ def execute(
     gc.freeze()
     try:
         result = pipeline.run()
-        result.wait_until_finish()
+        finish(result)
     finally:
         gc.unfreeze()
     return result
