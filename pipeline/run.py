@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from operator import methodcaller
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -175,15 +174,23 @@ def execute(
     job: Job,
     beam_options: PipelineOptions,
     build: Callable[[beam.Pipeline, Job], object] = build_graph,
-    finish: Callable[[PipelineResult], object] = methodcaller("wait_until_finish"),
 ) -> PipelineResult:
-    """Run the graph of a job.
+    """Run the graph of a job to its end.
 
-    Args:
-        job: what is to be done.
-        beam_options: on what runner, and how.
-        build: adds the steps.
-        finish: waits for the end.
+    Raises:
+        ConfigurationError: Beam does not know the runner or misses an option for it.
+    """
+    result = start(job, beam_options, build)
+    result.wait_until_finish()
+    return result
+
+
+def start(
+    job: Job,
+    beam_options: PipelineOptions,
+    build: Callable[[beam.Pipeline, Job], object] = build_graph,
+) -> PipelineResult:
+    """Give the graph of a job to its runner; the one inside this process runs it to its end.
 
     Raises:
         ConfigurationError: Beam does not know the runner or misses an option for it.
@@ -193,11 +200,9 @@ def execute(
     # What is loaded by now stays; the collector need not go through it again and again.
     gc.freeze()
     try:
-        result = pipeline.run()
-        finish(result)
+        return pipeline.run()
     finally:
         gc.unfreeze()
-    return result
 
 
 def _read_merged(path: str, package: ModelPackage) -> MergedClasses:
