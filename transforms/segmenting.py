@@ -27,6 +27,7 @@ from models.upsampling import logits_to_confidence, logits_to_mask
 from transforms import (
     locking,
     masks,
+    model_files,
     names,
     photos,
     planning,
@@ -372,7 +373,8 @@ class SegmentUnit(beam.DoFn):
     def _load(self) -> UnitSegmenter:
         from models.engines import load_engine
 
-        return UnitSegmenter(self._package, load_engine(self._package), self._options)
+        with model_files.at_hand(self._package, self._options.output) as package:
+            return UnitSegmenter(package, load_engine(package), self._options)
 
 
 def _measure(name: str, value: float) -> None:
