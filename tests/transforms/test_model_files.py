@@ -1,0 +1,66 @@
+"""Models for workers that do not have the launcher's files."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.packages import PackageError, load_package
+from transforms import model_files
+
+
+@pytest.fixture
+def package(tiny_model, tmp_path):
+    """A package in a folder of its own, so that a test may take it away."""
+    return load_package(shutil.copytree(tiny_model, tmp_path / "model"))
+
+
+@pytest.fixture
+def output(tmp_path) -> str:
+    return str(tmp_path / "out")
+
+
+def test_a_machine_that_has_the_package_uses_its_own(package, output):
+    with model_files.at_hand(package, output) as found:
+        assert found == package
+
+
+def test_a_machine_without_the_package_takes_it_from_the_output_folder(package, output):
+    package = replace(package, label_ids=True)
+    model_files.publish(package, output)
+    shutil.rmtree(package.path)
+    with model_files.at_hand(package, output) as found:
+        assert found.build_network().output_shape[-1] == len(package.classes)
+        assert replace(found, path=package.path) == package
+
+
+def test_another_version_at_the_same_place_is_not_taken_for_the_package(package, output):
+    model_files.publish(package, output)
+    description = package.path / "model.json"
+    changed = json.loads(description.read_text()) | {"mean": [0, 0, 0]}
+    description.write_text(json.dumps(changed))
+    with model_files.at_hand(package, output) as found:
+        assert found.path != package.path
+        assert load_package(found.path).mean == package.mean
+
+
+def test_a_package_that_is_nowhere_is_named_with_both_places(package, output):
+    shutil.rmtree(package.path)
+    with (
+        pytest.raises(
+            PackageError, match=rf"tiny@\w+ is neither at {package.path} nor at {output}"
+        ),
+        model_files.at_hand(package, output),
+    ):
+        pass
+
+
+def test_a_damaged_copy_in_the_output_folder_is_refused(package, output):
+    model_files.publish(package, output)
+    shutil.rmtree(package.path)
+    (weights,) = Path(output).rglob("model.weights.h5")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(PackageError, match="incomplete"), model_files.at_hand(package, output):
+        pass
