@@ -48,7 +48,7 @@ def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
     try:
         return beam.Pipeline(options=options)
     except ValueError as error:
-        raise ConfigurationError(f"Beam: {error}") from error
+        raise ConfigurationError(f"Beam: {' '.join(str(error).split())}") from error
 
 
 class _Parser(argparse.ArgumentParser):

@@ -14,7 +14,7 @@ from models.classes import ClassTable
 from models.inputs import SHAPE_MULTIPLE
 from models.packages import PackageError
 from pipeline.beam_options import split_arguments
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, JobError
 from transforms.locking import LockedError
 
 CLASS_FILE = "classes.csv"
@@ -48,6 +48,12 @@ class Held(click.ClickException):
     exit_code = EXIT_LOCKED
 
 
+class Broken(click.ClickException):
+    """One clear line, and the exit code of work that did not come to its end."""
+
+    exit_code = EXIT_UNEXPECTED
+
+
 @contextmanager
 def foreseen_errors() -> Iterator[None]:
     """Turn what can go wrong before or around the work into one line and its exit code."""
@@ -57,6 +63,8 @@ def foreseen_errors() -> Iterator[None]:
         raise Held(str(error)) from error
     except (ConfigurationError, PackageError) as error:
         raise Refused(message(error)) from error
+    except JobError as error:
+        raise Broken(str(error)) from error
 
 
 class Share(click.ParamType):

@@ -4,12 +4,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from signal import Signals
 from typing import Any
 
 import click
 
-from pipeline import console, nights, run_record
+from pipeline import console, dataflow, dataflow_jobs, nights, run_record
 from pipeline import run as runs
 from pipeline.beam_options import pipeline_options
 from pipeline.commands.common import (
@@ -21,9 +22,10 @@ from pipeline.commands.common import (
     day_options,
     foreseen_errors,
 )
-from pipeline.graph import build_plan
+from pipeline.errors import ConfigurationError
+from pipeline.graph import Job, build_plan
 from pipeline.signals import StopOnSignal
-from transforms import DateRange, stopping
+from transforms import DateRange, model_files, stopping
 from transforms.dates import ARRIVAL, CAPTURE
 from transforms.photos import DEFAULT_MAX_PIXELS
 from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE
@@ -87,6 +89,15 @@ from transforms.segmenting import DEFAULT_BATCH_SIZE
     help="Days on which files arrived (UTC), or on which photos were taken.",
 )  # fmt: skip
 @click.option(
+    "--gpu", metavar="TYPE[:COUNT]",
+    help="On Dataflow: GPUs for the machines that run the network, such as nvidia-tesla-t4.",
+)  # fmt: skip
+@click.option("--require-gpu", is_flag=True, help="Fail where a worker sees no GPU.")
+@click.option(
+    "--no-wait", is_flag=True,
+    help="On Dataflow: submit the job, print its id and its page, and leave it to itself.",
+)  # fmt: skip
+@click.option(
     "--dry-run", is_flag=True,
     help="Say what would be done and about how long it would take; write nothing.",
 )  # fmt: skip
@@ -99,6 +110,7 @@ def run(
     max_failures: float | None,
     days: Days | None,
     by: str,
+    no_wait: bool,
     dry_run: bool,
     quiet: bool,
     verbose: bool,
@@ -116,6 +128,11 @@ def run(
     request = runs.RunRequest(inputs=inputs, dates=dates, **settings)
     if dry_run:
         show_plan(request, level)
+        return
+    if no_wait or dataflow.is_unattended(beam_arguments):
+        lines = submit(request, beam_arguments, max_failures)
+        if not quiet:
+            click.echo("\n".join(lines))
         return
     with performed(request, beam_arguments, level) as (record, signal):
         run_record.write_record(record)
@@ -138,19 +155,67 @@ def performed(
     """
     started, start = run_record.utc_now(), time.monotonic()
     run_id = run_record.new_run_id(started)
-    with foreseen_errors(), runs.prepared(request, run_id) as (job, notes):
-        for note in notes:
-            console.logger.info("%s", note)
+    with foreseen_errors(), begun(request, beam_arguments, run_id) as (job, options):
+        if dataflow.is_unattended(options):
+            raise ConfigurationError("--template_location or --dry_run: there is no run to record")
         output = job.options.output
         with (
             StopOnSignal(output) as stop,
             stopping.after(output, request.max_minutes),
             console.ProgressMonitor(level),
         ):
-            result = runs.execute(job, pipeline_options(beam_arguments))
+            if dataflow.is_chosen(options):
+                result = dataflow_jobs.submit(job, options)
+                dataflow_jobs.wait(result, options)
+            else:
+                result = runs.execute(job, pipeline_options(options))
         seconds = time.monotonic() - start
-        record = run_record.make_record(job, beam_arguments, result, started, seconds)
+        record = run_record.make_record(job, options, result, started, seconds)
         yield record, stop.received
+
+
+def submit(
+    request: runs.RunRequest, beam_arguments: dict[str, Any], max_failures: float | None
+) -> list[str]:
+    """Give a job to Dataflow and leave it to itself; lines that say where it is.
+
+    It holds no lock but its own name, and leaves a summary but no run record.
+    """
+    run_id = run_record.new_run_id(run_record.utc_now())
+    with foreseen_errors():
+        if not dataflow.is_chosen(beam_arguments):
+            raise ConfigurationError("--no-wait: only with --runner DataflowRunner")
+        for name, value in {"minutes": request.max_minutes, "failures": max_failures}.items():
+            if value is not None:
+                raise ConfigurationError(
+                    f"--max-{name}: nobody watches over it where nobody waits for the job"
+                )
+        with begun(request, beam_arguments, run_id) as (job, options):
+            result = dataflow_jobs.submit(job, options)
+    if dataflow.is_unattended(options):
+        return ["No job was submitted", *filter(None, [options.get("template_location")])]
+    return [result.job_id(), dataflow.console_url(options, result.job_id())]
+
+
+@contextmanager
+def begun(
+    request: runs.RunRequest, beam_arguments: dict[str, Any], run_id: str
+) -> Iterator[tuple[Job, dict[str, Any]]]:
+    """As a context, a job that is ready for its runner, and all Beam options for it.
+
+    While it is open, the output folder stays locked.
+    """
+    options = dataflow.complete(beam_arguments, request)
+    on_dataflow = dataflow.is_chosen(options)
+    if on_dataflow and not dataflow.is_unattended(options):
+        dataflow_jobs.refuse_second(options)
+    with runs.prepared(request, run_id) as (job, notes):
+        for note in notes:
+            console.logger.info("%s", note)
+        if on_dataflow:
+            model_files.publish(job.package, job.options.output)
+            job = replace(job, hints=dataflow.hints(options, request))
+        yield job, options
 
 
 def show_plan(request: runs.RunRequest, level: int) -> None:
