@@ -7,7 +7,6 @@ import sys
 import time
 import warnings
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
@@ -24,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from transforms import columns, progress
+from transforms import columns, progress, storage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -198,7 +197,7 @@ def print_classes(record: dict[str, Any]) -> None:
     Args:
         record: the run record; the summary is read from its output folder.
     """
-    summary = Path(record["options"]["output"], columns.SUMMARY_JSON).read_text("utf-8")
+    summary = storage.read(f"{record['options']['output']}/{columns.SUMMARY_JSON}")
     console = Console()
     table = Table(title=None, header_style="bold")
     table.add_column("class")

@@ -71,7 +71,12 @@ def build_plan(pipeline: beam.Pipeline, job: Job) -> dict[str, PCollection]:
     """Add the steps that find out what is to do; the outputs of `DropDone`."""
     refs = pipeline | "Inputs" >> beam.Create(job.inputs) | "List" >> ListImages(job.options.output)
     plan = refs | "DropDone" >> DropDone(
-        job.options.output, job.package.model_id, job.mask_folder, job.fold_case, job.policy
+        job.options.output,
+        job.package.model_id,
+        job.mask_folder,
+        job.fold_case,
+        job.policy,
+        job.inputs,
     )
     if job.dates:
         plan[TODO] = plan[TODO] | "OnDates" >> OnDates(job.dates)

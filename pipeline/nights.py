@@ -1,6 +1,5 @@
 """Nights: what a run's record says beside those of the nights before, and what failed most."""
 
-import glob
 import json
 import logging
 import os
@@ -126,7 +125,7 @@ def read_records(output: str) -> list[dict[str, Any]]:
 
 def record_files(output: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Path and content of each run record that can be read."""
-    for path in sorted(glob.glob(os.path.join(glob.escape(output), columns.RUNS, "*.json"))):
+    for path in (file.path for file in storage.list_folder(f"{output}/{columns.RUNS}", ".json")):
         try:
             record = json.loads(storage.read(path))
             if not all(isinstance(record[key], str) for key in (STARTED_AT, columns.RUN_ID)):
@@ -215,8 +214,7 @@ def worst_failures(output: str, run_id: str) -> list[FailureKind]:
     wanted = [columns.STAGE, columns.ERROR, columns.IMAGE, columns.MESSAGE, columns.RUN_ID]
     failures: dict[tuple[str, str], int] = {}
     examples: dict[tuple[str, str], tuple[str, str]] = {}
-    for file in rows.parquet_files(output, columns.FAILURES):
-        table = rows.read_table(file, wanted)
+    for _, table in rows.read_tables(rows.parquet_files(output, columns.FAILURES), wanted):
         of_run = table.filter(pc.equal(table[columns.RUN_ID], run_id))
         for stage, error, image, message in zip(
             *(of_run[name].to_pylist() for name in wanted[:-1]), strict=True

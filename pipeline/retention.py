@@ -131,8 +131,8 @@ def _last_done(output: str, images: set[str]) -> dict[str, datetime]:
     """When the newest run with a row of an image began, of those images that have one."""
     wanted = pa.array(sorted(images))
     done: dict[str, datetime] = {}
-    for file in rows.parquet_files(output, columns.STATISTICS):
-        table = rows.read_table(file, [columns.IMAGE, columns.RUN_ID])
+    files = rows.parquet_files(output, columns.STATISTICS)
+    for _, table in rows.read_tables(files, [columns.IMAGE, columns.RUN_ID]):
         table = table.filter(pc.is_in(table[columns.IMAGE], wanted))
         for image, run_id in zip(*(column.to_pylist() for column in table.columns), strict=True):
             done[image] = max(done.get(image, NEVER), _run_time(run_id) or NEVER)

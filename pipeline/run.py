@@ -91,7 +91,7 @@ def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]
         LockedError: another run holds the output folder.
     """
     package, merged = check(request)
-    output = os.path.abspath(request.output)
+    output = storage.absolute(request.output)
     with locked(output, run_id):
         try:
             storage.remove_unfinished(output)
@@ -111,11 +111,11 @@ def check(request: RunRequest) -> tuple[ModelPackage, MergedClasses | None]:
             or OUT is remote.
         PackageError: the model is unknown or damaged.
     """
-    if storage.is_remote(request.output):
-        raise ConfigurationError(f"{request.output}: this version writes to local folders only")
+    if not storage.writable(request.output):
+        raise ConfigurationError(f"{request.output}: OUT is a local folder or gs://BUCKET/NAME")
     package = replace(load_package(request.model), label_ids=request.label_ids)
     for spec in request.inputs:
-        _check_input(spec, os.path.abspath(request.output))
+        _check_input(spec, storage.absolute(request.output))
     return package, _read_merged(request.merge, package) if request.merge else None
 
 
@@ -123,7 +123,7 @@ def make_job(
     request: RunRequest, package: ModelPackage, merged: MergedClasses | None, run_id: str
 ) -> tuple[Job, list[str]]:
     """The job that a checked request comes to, and notes for the user."""
-    output = os.path.abspath(request.output)
+    output = storage.absolute(request.output)
     mask_folder, notes = _mask_folder(output, package)
     options = SegmentOptions(
         output=output,
@@ -164,6 +164,8 @@ def locked(output: str, owner: str) -> Iterator[None]:
             f"--output: {output} is not a folder that can be written ({error.strerror}); "
             "give another folder or change its permissions"
         ) from error
+    except storage.StorageError as error:
+        raise ConfigurationError(f"--output: {error}") from error
     try:
         yield
     finally:
@@ -228,7 +230,7 @@ def _check_input(spec: str, output: str) -> None:
 
 def _folds_case(output: str) -> bool:
     """Whether the output folder takes names that differ only in case for one."""
-    return os.path.exists(os.path.join(output, LOCK.upper()))
+    return not storage.is_remote(output) and os.path.exists(os.path.join(output, LOCK.upper()))
 
 
 def _mask_folder(output: str, package: ModelPackage) -> tuple[str, list[str]]:

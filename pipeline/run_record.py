@@ -12,7 +12,16 @@ from apache_beam.runners.runner import PipelineResult
 
 from pipeline import __version__
 from pipeline.graph import Job
-from transforms import columns, dates, listing, planning, segmenting, stopping, storage
+from transforms import (
+    columns,
+    dates,
+    listing,
+    planning,
+    requests,
+    segmenting,
+    stopping,
+    storage,
+)
 
 IMAGES = {
     "found": (listing.COUNTERS, "images"),
@@ -102,6 +111,11 @@ def make_record(
             }
             for name, d in sorted(distributions.items())
             if name.endswith(segmenting.MICROSECONDS)
+        },
+        "requests": {
+            name: count
+            for (space, name), count in sorted(counters.items())
+            if space == requests.COUNTERS
         },
         "batches": {
             "count": distributions[segmenting.BATCH_SIZE].count,

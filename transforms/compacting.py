@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import columns, rows, storage
+from transforms.storage import local
 
 FOLDERS = (columns.STATISTICS, columns.FAILURES)
 PREFIX = "merged-"
@@ -141,7 +142,7 @@ def _try_exchange(output: str) -> None:
     trial = [_unfinished(output, f"trial-{number}") for number in range(2)]
     for folder in trial:
         os.makedirs(folder)
-    storage.exchange(*trial)
+    local.exchange(*trial)
 
 
 def _build(output: str, folder: str, packs: Iterable[Sequence[Source]]) -> None:
@@ -164,7 +165,7 @@ def _build(output: str, folder: str, packs: Iterable[Sequence[Source]]) -> None:
         if entry.path not in taken:
             os.link(entry.path, os.path.join(new, entry.name), follow_symlinks=False)
     shutil.copystat(old, new)
-    storage.sync(new)
+    local.sync(new)
 
 
 def _new_name(sources: Iterable[Source], output: str) -> str:
@@ -192,14 +193,14 @@ def _merge(sources: Sequence[Source], path: str, output: str) -> None:
                 waiting, size = [], 0
         if waiting:
             writer.write_table(pa.concat_tables(waiting))
-    storage.sync(path)
+    local.sync(path)
 
 
 def _exchange(output: str, folder: str) -> None:
-    storage.exchange(_unfinished(output, folder), os.path.join(output, folder))
+    local.exchange(_unfinished(output, folder), os.path.join(output, folder))
     # The exchange must be safe before the old files go.
-    storage.sync(output)
-    storage.sync(os.path.join(output, storage.UNFINISHED))
+    local.sync(output)
+    local.sync(os.path.join(output, storage.UNFINISHED))
 
 
 def _unfinished(output: str, name: str) -> str:

@@ -79,8 +79,8 @@ def write_findings(output: str, findings: Iterable[Finding]) -> None:
     ordered = sorted(findings, key=lambda finding: (finding.kind, finding.path, finding.image))
     if not ordered:
         path = os.path.join(output, columns.FINDINGS)
-        if os.path.exists(path):
-            os.unlink(path)
+        if storage.find(path).size >= 0:
+            storage.remove(path)
         return
     buffer = BytesIO()
     pq.write_table(pa.Table.from_pylist([asdict(f) for f in ordered], SCHEMA), buffer)
@@ -94,10 +94,11 @@ def read_findings(output: str) -> list[Finding]:
         StorageError: the file is damaged, or none of citymask's.
     """
     path = os.path.join(output, columns.FINDINGS)
-    if not os.path.exists(path):
-        return []
     try:
-        return [Finding(**row) for row in pq.ParquetFile(path).read(SCHEMA.names).to_pylist()]
+        file = pq.ParquetFile(BytesIO(storage.read(path)))
+        return [Finding(**row) for row in file.read(SCHEMA.names).to_pylist()]
+    except storage.MissingError:
+        return []
     except Exception as error:  # pyarrow raises what it likes on damaged files.
         raise storage.StorageError(
             f"{path}: cannot be read ({type(error).__name__}); remove it, or verify the folder anew"
@@ -118,20 +119,14 @@ def repair_files(output: str) -> int:
         path = os.path.join(output, finding.path)
         if not _is_below(finding.path) or storage.find(path).version != finding.version:
             continue
-        try:
-            if finding.kind == MASK_ORPHAN:
-                os.unlink(path)
-                removed += 1
-            elif finding.kind == FILE_UNREADABLE:
-                aside = os.path.join(output, UNREADABLE, finding.path)
-                os.makedirs(os.path.dirname(aside), exist_ok=True)
-                os.replace(path, aside)
-                set_aside += 1
-                logger.info("moved %s, which cannot be read, to %s", path, aside)
-        except OSError as error:
-            raise storage.StorageError(
-                f"{path}: cannot be removed: {error.strerror or error}"
-            ) from error
+        if finding.kind == MASK_ORPHAN:
+            storage.remove(path)
+            removed += 1
+        elif finding.kind == FILE_UNREADABLE:
+            aside = os.path.join(output, UNREADABLE, finding.path)
+            storage.move(path, aside)
+            set_aside += 1
+            logger.info("moved %s, which cannot be read, to %s", path, aside)
     if removed:
         logger.info("removed %d files from mask folders that belonged to no row", removed)
     return removed + set_aside

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from transforms import columns, manifests, names, photos, progress, shards, storage
+from transforms import columns, manifests, names, photos, progress, requests, shards, storage
+from transforms.concurrency import map_requests
 from transforms.records import Block, Container, ImageRef, PassedOver
 
 logger = logging.getLogger(__name__)
@@ -44,38 +45,63 @@ class ListedFile:
 Listed = ListedFile | ImageRef | PassedOver
 
 
-def list_input(spec: str, excluded: str = "") -> Iterator[Listed]:
-    """What an INPUT holds: files, and for a manifest the images it names.
+@dataclass(frozen=True)
+class InputPart:
+    """A part of an INPUT that is listed apart from the others: of a folder, or all of another."""
+
+    spec: str
+    part: storage.Part | None = None
+
+
+def split_input(spec: str) -> Iterator[InputPart]:
+    """What to list apart so that a large INPUT is listed by many workers.
+
+    Raises:
+        StorageError: the INPUT is a folder that cannot be listed.
+    """
+    path = storage.absolute(spec)
+    if storage.is_folder(path):
+        yield from (InputPart(spec, part) for part in storage.parts(path))
+    else:
+        yield InputPart(spec)
+
+
+def list_part(part: InputPart, excluded: str = "") -> Iterator[Listed]:
+    """What a part of an INPUT holds: files, and for a manifest the images it names.
 
     Args:
-        spec: a directory, a glob pattern, an image, a tar or TFRecord shard, or a manifest.
+        part: of a directory, or a glob pattern, an image, a tar or TFRecord shard, or a manifest.
         excluded: a directory that is never listed: the output folder.
 
     Raises:
         InputError: there is no such INPUT, or it is of no known kind.
         ManifestError: it is a manifest that cannot be read.
+        StorageError: it cannot be listed.
     """
-    if storage.is_remote(spec):
-        raise InputError(
-            f"{spec}: only local files can be read by this version; copy it here first"
-        )
-    path = os.path.abspath(spec)
-    if os.path.isdir(path):
+    spec = part.spec
+    path = storage.absolute(spec)
+    if part.part:
         start = len(os.path.join(path, ""))  # `relpath` takes a quarter of the time of a listing.
-        for file in storage.walk(path, excluded):
+        for file in storage.walk(part.part, excluded):
             yield _classify(file, file.path[start:])
-    elif os.path.exists(path):
-        yield from _list_file(storage.find(path), spec)
+    elif (file := storage.find(path)).size >= 0:
+        yield from _list_file(file, spec)
     elif glob.has_magic(spec):
         root = _glob_root(path)
         for file in storage.matching(path):
             if not (excluded and _is_below(file.path, excluded)):
-                yield _classify(file, os.path.relpath(file.path, root))
+                yield _classify(file, file.path[len(os.path.join(root, "")) :])
     else:
         raise InputError(
             f"{spec}: no such file or directory; INPUT is a directory, a glob pattern, an image, "
             "a .tar or .tfrecord shard, or a .csv, .parquet or .txt manifest"
         )
+
+
+def list_input(spec: str, excluded: str = "") -> Iterator[Listed]:
+    """What a whole INPUT holds; raises what `split_input` and `list_part` raise."""
+    for part in split_input(spec):
+        yield from list_part(part, excluded)
 
 
 def list_members(listed: Listed) -> Iterator[ImageRef | PassedOver]:
@@ -95,7 +121,7 @@ def list_members(listed: Listed) -> Iterator[ImageRef | PassedOver]:
 def first_image(spec: str, excluded: str = "") -> ImageRef | None:
     """The first image of an INPUT, or None if it holds none; raises what `list_input` raises."""
     for listed in list_input(spec, excluded):
-        for item in list_members(listed):
+        for item in list_members(_looked_at(listed)):
             if isinstance(item, ImageRef):
                 return item
     return None
@@ -116,22 +142,25 @@ class ListImages(beam.PTransform):
     def expand(self, inputs: beam.PCollection[str]) -> beam.PCollection[ImageRef]:
         return (
             inputs
-            | "ListInput" >> beam.FlatMap(_list_blocks, self.excluded)
+            | "SplitInput" >> beam.FlatMap(split_input)
+            | "SpreadParts" >> beam.Reshuffle()
+            | "ListParts" >> beam.FlatMap(_list_blocks, self.excluded)
             | "SpreadFiles" >> beam.Reshuffle()
             | "ListMembers" >> beam.FlatMap(_list_images).with_output_types(ImageRef)
         )
 
 
-def _list_blocks(spec: str, excluded: str) -> Iterator[Block[Listed]]:
-    """What an INPUT holds, many at a time: one by one the shuffle costs more than the listing."""
-    listed = list_input(spec, excluded)
+def _list_blocks(part: InputPart, excluded: str) -> Iterator[Block[Listed]]:
+    """What a part holds, many at a time: one by one the shuffle costs more than the listing."""
+    listed = list_part(part, excluded)
     while items := tuple(itertools.islice(listed, BLOCK_SIZE)):
         yield Block(items)
 
 
 def _list_images(block: Block[Listed]) -> Iterator[ImageRef]:
     images = 0
-    for listed in block.items:
+    unseen = any(isinstance(item, ImageRef) and not item.version for item in block.items)
+    for listed in map_requests(_looked_at, block.items) if unseen else block.items:
         for item in list_members(listed):
             if isinstance(item, PassedOver):
                 Metrics.counter(COUNTERS, f"passed_over: {item.reason}").inc()
@@ -140,6 +169,7 @@ def _list_images(block: Block[Listed]) -> Iterator[ImageRef]:
                 images += 1
                 yield item
     Metrics.counter(COUNTERS, "images").inc(images)
+    requests.report()
     progress.report(found=images)
 
 
@@ -159,17 +189,25 @@ def _list_file(file: storage.FoundFile, spec: str) -> Iterator[Listed]:
 
 def _list_manifest(path: str) -> Iterator[ImageRef]:
     for entry in manifests.read_manifest(path):
-        uri = entry.uri.removeprefix("file://")
-        remote = storage.is_remote(uri)
-        if not remote:
-            uri = os.path.normpath(os.path.join(os.path.dirname(path), uri))
+        uri = manifests.resolve(entry.uri, path)
         yield _image_ref(
             manifests.relative_to(uri, path),
             uri,
-            "" if remote else storage.find(uri).version,
+            "" if storage.is_remote(uri) else storage.find(uri).version,
             metadata=entry.metadata,
-            damage="only local files can be read by this version" if remote else "",
         )
+
+
+def _looked_at(listed: Listed) -> Listed:
+    """The image with its version, which costs a request where a manifest names a remote file."""
+    if not isinstance(listed, ImageRef) or listed.version or not storage.is_remote(listed.path):
+        return listed
+    try:
+        return replace(listed, version=storage.find(listed.path).version)
+    except storage.AccessError:
+        raise
+    except storage.StorageError as error:
+        return replace(listed, damage=str(error))
 
 
 def _list_shard(
@@ -178,9 +216,7 @@ def _list_shard(
     file = listed.file
     try:
         if file.size == 0:
-            raise OSError(None, "empty file (0 bytes)")
-        if not os.path.isfile(file.path):  # Opening a pipe waits for ever.
-            raise OSError(None, "neither a file nor a link to one")
+            raise storage.StorageError("cannot be read: empty file (0 bytes)")
         for member in members(file.path):
             uri = f"{file.path}#{member.name}"
             reason = None
@@ -204,9 +240,8 @@ def _list_shard(
                 offset=member.offset,
                 length=member.length,
             )
-    except OSError as error:
-        damage = f"cannot be read: {error.strerror or error}"
-        yield _image_ref(listed.relative_path, file.path, file.version, damage=damage)
+    except storage.StorageError as error:
+        yield _image_ref(listed.relative_path, file.path, file.version, damage=str(error))
 
 
 def _image_ref(
@@ -262,6 +297,8 @@ def _is_tfrecord(path: str) -> bool:
 
 def _is_below(path: str, folder: str) -> bool:
     """Whether a file lies below a folder, by whatever links it is reached."""
+    if storage.is_remote(path):
+        return path.startswith(folder + "/")
     parent = os.path.realpath(os.path.dirname(path))
     return (parent + os.sep).startswith(os.path.realpath(folder) + os.sep)
 

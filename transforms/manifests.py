@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from transforms import columns
+from transforms import columns, storage
 from transforms.records import UNKNOWN_CAPTURE, Capture, ExtraColumn
 
 EXTENSIONS = (".csv", ".parquet", ".txt")
@@ -129,12 +130,12 @@ def parse_time(value: Any) -> datetime | None:
 
 def _read_list(path: str) -> Iterator[ManifestEntry]:
     try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape") as lines:
+        with TextIOWrapper(storage.open_file(path), "utf-8-sig", "surrogateescape") as lines:
             for line in lines:
                 if (uri := line.rstrip("\r\n")).strip():
                     yield ManifestEntry(uri)
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot be read: {error.strerror}") from error
+    except storage.StorageError as error:
+        raise ManifestError(f"{path}: {error}") from error
 
 
 def _batches(path: str) -> Iterator[pa.RecordBatch]:
@@ -143,7 +144,7 @@ def _batches(path: str) -> Iterator[pa.RecordBatch]:
             source = _read_csv(path)
             names, batches = source.column_names, source.to_batches()
         else:
-            file = pyarrow.parquet.ParquetFile(path)
+            file = pyarrow.parquet.ParquetFile(storage.open_file(path))
             names, batches = file.schema_arrow.names, file.iter_batches()
         if columns.URI not in names:
             raise ManifestError(
@@ -151,7 +152,7 @@ def _batches(path: str) -> Iterator[pa.RecordBatch]:
                 f"{columns.URI!r} with the path or URI of each image"
             )
         yield from map(_with_python_times, batches)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, storage.StorageError) as error:
         raise _unreadable(path, error) from error
 
 
@@ -160,7 +161,8 @@ def _read_csv(path: str) -> pa.Table:
     parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
     texts = dict.fromkeys((columns.URI, columns.GROUP), pa.string())
     options = pyarrow.csv.ConvertOptions(column_types=texts)
-    table = pyarrow.csv.read_csv(path, parse_options=parsing, convert_options=options)
+    data = storage.read(path)
+    table = pyarrow.csv.read_csv(BytesIO(data), parse_options=parsing, convert_options=options)
     numbers = [
         entry.name
         for entry in table.schema
@@ -173,7 +175,7 @@ def _read_csv(path: str) -> pa.Table:
     options = pyarrow.csv.ConvertOptions(
         include_columns=numbers, column_types=dict.fromkeys(numbers, pa.string())
     )
-    written = pyarrow.csv.read_csv(path, parse_options=parsing, convert_options=options)
+    written = pyarrow.csv.read_csv(BytesIO(data), parse_options=parsing, convert_options=options)
     for name in numbers:
         if pc.any(pc.match_substring_regex(written[name], _NOT_A_NUMBER)).as_py():
             table = table.set_column(table.column_names.index(name), name, written[name])
@@ -247,10 +249,22 @@ def parse_heading(value: Any) -> float | None:
     return None if number is None else number % 360
 
 
+def resolve(uri: str, manifest: str) -> str:
+    """Where an image of a manifest is: its URI, as seen from the manifest's folder."""
+    uri = uri.removeprefix("file://")
+    if storage.is_remote(uri):
+        return uri
+    path = os.path.join(os.path.dirname(manifest), uri)
+    scheme, separator, rest = path.rpartition(storage.SEPARATOR)
+    return scheme + separator + os.path.normpath(rest)
+
+
 def relative_to(uri: str, manifest: str) -> str:
     """The path of a manifest's image that names it: relative to the manifest's folder if below it.
 
-    Elsewhere it is the whole path.
+    Elsewhere it is the whole path, without what stands before `://`.
     """
-    path, folder = Path(uri), Path(manifest).parent
-    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+    path, folder = (Path(name.rpartition(storage.SEPARATOR)[2]) for name in (uri, manifest))
+    same_store = storage.is_remote(uri) == storage.is_remote(manifest)
+    below = same_store and path.is_relative_to(folder.parent)
+    return str(path.relative_to(folder.parent) if below else path)

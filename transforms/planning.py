@@ -257,12 +257,19 @@ def _same_image(row: rows.CommittedRow, image: str, ref: ImageRef) -> bool:
     return row.image == image and (row.uri == ref.uri or row.version == ref.version)
 
 
-def is_gone(row: rows.CommittedRow) -> bool:
+def is_gone(row: rows.CommittedRow, inputs: Sequence[str] = ()) -> bool:
     """Whether the image of a row that was not listed is there no more.
 
     Its file is gone; or it was a member of a shard, and that is gone or written anew without it.
-    An image that is merely not below the INPUTs of this run is not gone.
+    An image that is merely not below the INPUTs of this run is not gone. Remote files are not
+    looked at one by one: gone is what lies below a folder that was listed and was not found there.
+
+    Args:
+        row: the row.
+        inputs: the INPUTs of the run.
     """
+    if storage.is_remote(row.uri):
+        return any(row.uri.startswith(f"{storage.absolute(spec)}/") for spec in inputs)
     path = row.uri
     while storage.find(path).size < 0:
         path, found, _ = path.rpartition("#")
@@ -301,6 +308,7 @@ class DropDone(beam.PTransform):
         mask_folder: folder of the masks below `output`.
         fold_case: whether `output` takes names that differ only in case for one.
         policy: what is done again.
+        inputs: the INPUTs that were listed.
     """
 
     output: str
@@ -308,19 +316,20 @@ class DropDone(beam.PTransform):
     mask_folder: str = columns.MASKS
     fold_case: bool = False
     policy: Policy = EVERY_NIGHT
+    inputs: tuple[str, ...] = ()
 
     def expand(self, refs: beam.PCollection[ImageRef]):
         start = refs.pipeline | "Output" >> beam.Create([self.output])
         committed = (
             start
-            | "FindRows" >> beam.FlatMap(rows.parquet_files, columns.STATISTICS)
+            | "FindRows" >> beam.FlatMap(rows.file_blocks, columns.STATISTICS)
             | "SpreadRowFiles" >> beam.Reshuffle()
             | "ReadRows" >> beam.FlatMap(rows.committed_rows, self.model)
             | "BlockRows" >> beam.ParDo(BlockByName(shared_name))
         )
         failed = (
             start
-            | "FindFailures" >> beam.FlatMap(rows.parquet_files, columns.FAILURES)
+            | "FindFailures" >> beam.FlatMap(rows.file_blocks, columns.FAILURES)
             | "SpreadFailureFiles" >> beam.Reshuffle()
             | "ReadFailures" >> beam.FlatMap(rows.past_failures)
             | "BlockFailures" >> beam.ParDo(BlockByName(shared_name))
@@ -336,9 +345,9 @@ class DropDone(beam.PTransform):
             {REFS: listed, ROWS: committed, FAILED: failed, WRONG: wrong}
             | "JoinByName" >> beam.CoGroupByKey()
             | "Plan"
-            >> beam.ParDo(_Plan(self.mask_folder, self.fold_case, self.policy)).with_outputs(
-                *outputs
-            )
+            >> beam.ParDo(
+                _Plan(self.mask_folder, self.fold_case, self.policy, self.inputs)
+            ).with_outputs(*outputs)
         )
         return {name: planned[name] for name in outputs}
 
@@ -398,7 +407,8 @@ class TakeImages(beam.PTransform):
 
 
 class _Plan(beam.DoFn):
-    def __init__(self, mask_folder: str, fold_case: bool, policy: Policy):
+    def __init__(self, mask_folder: str, fold_case: bool, policy: Policy, inputs: Sequence[str]):
+        self._inputs = inputs
         self._mask_folder = mask_folder
         self._fold_case = fold_case
         self._policy = policy
@@ -428,7 +438,9 @@ class _Plan(beam.DoFn):
             for name in (TODO, SUPERSEDED):
                 for item in getattr(plan, name):
                     yield beam.pvalue.TaggedOutput(name, item)
-            for row in filter(is_gone, plan.unlisted):
+            for row in plan.unlisted:
+                if not is_gone(row, self._inputs):
+                    continue
                 counts[REMOVED] += 1
                 yield beam.pvalue.TaggedOutput(REMOVED, row)
         for group, images in skipped.items():

@@ -6,7 +6,6 @@ writes the same file twice.
 """
 
 import csv
-import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 from models.classes import ClassTable
 from models.merging import MergedClasses
 from transforms import columns, storage
+from transforms.concurrency import map_requests
 from transforms.records import ExtraColumn, Failure, Segmented, UnitResult
 
 ROW_FIELDS = (
@@ -49,6 +49,9 @@ FAILURE_SCHEMA = pa.schema(
         pa.field(columns.RUN_ID, pa.string(), nullable=False),
     ]
 )
+
+FILES_PER_BLOCK = 16
+"""Files of rows that one worker reads at a time."""
 
 _SEPARATOR = "\0"
 """Between the parts of a key; no name holds it."""
@@ -194,47 +197,72 @@ def commit(
 
 def parquet_files(output: str, folder: str) -> list[str]:
     """The Parquet files in a folder of the output, in a fixed order."""
-    return sorted(glob.glob(os.path.join(glob.escape(output), folder, "*.parquet")))
+    return [file.path for file in storage.list_folder(f"{output}/{folder}", ".parquet")]
+
+
+def file_blocks(output: str, folder: str) -> Iterator[tuple[str, ...]]:
+    """The same, some files at a time: remote ones are fetched side by side."""
+    files = parquet_files(output, folder)
+    for start in range(0, len(files), FILES_PER_BLOCK):
+        yield tuple(files[start : start + FILES_PER_BLOCK])
+
+
+def read_tables(
+    files: Iterable[str], wanted: Sequence[str] | None = None, only_with: Sequence[str] = ()
+) -> Iterator[tuple[str, pa.Table]]:
+    """Parquet files and their rows, whole or the `wanted` columns.
+
+    Args:
+        files: their paths; remote ones are fetched side by side.
+        wanted: columns; None: all.
+        only_with: columns without which a file is passed over.
+
+    Raises:
+        StorageError: a file cannot be read, is damaged, or lacks a column.
+    """
+    for file, source in _sources(files):
+        try:
+            # ParquetFile opens a small file in a third of the time that `pq.read_table` takes.
+            parquet = pq.ParquetFile(source)
+            present = set(parquet.schema_arrow.names)
+            table = parquet.read(wanted) if present.issuperset(only_with) else None
+        except (OSError, pa.ArrowException) as error:
+            output = os.path.dirname(os.path.dirname(file))
+            raise storage.StorageError(
+                f"{file}: cannot be read ({str(error).splitlines()[0]}); "
+                f"`citymask verify {output}` finds all such files, and the next run replaces them"
+            ) from error
+        if table is None:
+            continue
+        if missing := set(wanted or ()) - present:
+            raise storage.StorageError(f"{file}: has no column {', '.join(sorted(missing))}")
+        yield file, table
 
 
 def read_table(file: str, wanted: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a Parquet file, whole or the `wanted` columns.
-
-    Raises:
-        StorageError: the file is damaged, or lacks a column.
-    """
-    try:
-        # ParquetFile opens a small file in a third of the time that `pq.read_table` takes.
-        table = pq.ParquetFile(file).read(wanted)
-    except (OSError, pa.ArrowException) as error:
-        output = os.path.dirname(os.path.dirname(file))
-        raise storage.StorageError(
-            f"{file}: cannot be read ({str(error).splitlines()[0]}); `citymask verify {output}` "
-            "finds all such files, and the next run replaces them"
-        ) from error
-    missing = set(wanted or ()) - set(table.column_names)
-    if missing:
-        raise storage.StorageError(f"{file}: has no column {', '.join(sorted(missing))}")
+    """The rows of one Parquet file; see `read_tables`."""
+    ((_, table),) = read_tables([file], wanted)
     return table
 
 
-def committed_rows(file: str, model: str) -> Iterator[CommittedRow]:
-    """The rows of `model` in a statistics file."""
+def committed_rows(files: Iterable[str], model: str) -> Iterator[CommittedRow]:
+    """The rows of `model` in statistics files."""
     wanted = [
         columns.IMAGE, columns.URI, columns.VERSION, columns.MASK, columns.RUN_ID, columns.MODEL
     ]  # fmt: skip
-    table = read_table(file, wanted)
-    values = (table[name].to_pylist() for name in wanted)
-    for image, uri, version, mask, run_id, of_model in zip(*values, strict=True):
-        if of_model == model:
-            yield CommittedRow(image, uri, version, mask, run_id, file)
+    for file, table in read_tables(files, wanted):
+        values = (table[name].to_pylist() for name in wanted)
+        for image, uri, version, mask, run_id, of_model in zip(*values, strict=True):
+            if of_model == model:
+                yield CommittedRow(image, uri, version, mask, run_id, file)
 
 
-def past_failures(file: str) -> Iterator[PastFailure]:
-    """The failures in a failures file."""
+def past_failures(files: Iterable[str]) -> Iterator[PastFailure]:
+    """The failures in failures files."""
     wanted = [columns.IMAGE, columns.VERSION, columns.ATTEMPTS]
-    for row in read_table(file, wanted).to_pylist():
-        yield PastFailure(**row)
+    for _, table in read_tables(files, wanted):
+        for row in table.to_pylist():
+            yield PastFailure(**row)
 
 
 def write_removed(gone: Sequence[CommittedRow], output: str) -> None:
@@ -253,8 +281,8 @@ def write_removed(gone: Sequence[CommittedRow], output: str) -> None:
 def models_in(output: str) -> dict[str, set[str]]:
     """The models with rows in an output folder, and the mask folders each of them uses."""
     found: dict[str, set[str]] = {}
-    for file in parquet_files(output, columns.STATISTICS):
-        table = read_table(file, [columns.MODEL, columns.MASK])
+    files = parquet_files(output, columns.STATISTICS)
+    for _, table in read_tables(files, [columns.MODEL, columns.MASK]):
         for model in pc.unique(table[columns.MODEL]).to_pylist():
             masks = table.filter(pc.equal(table[columns.MODEL], model))[columns.MASK]
             folders = pc.list_element(pc.split_pattern(masks, "/", max_splits=1), 0)
@@ -275,7 +303,7 @@ def drop_rows(output: str, file: str, dropped: Iterable[tuple[str, str]]) -> Non
     Raises:
         StorageError: the file cannot be written.
     """
-    if not os.path.exists(file):
+    if storage.find(file).size < 0:
         return
     table = read_table(file)
     keys = pc.binary_join_element_wise(table[columns.IMAGE], table[columns.RUN_ID], _SEPARATOR)
@@ -293,6 +321,23 @@ def replace_rows(output: str, file: str, kept: pa.Table) -> None:
         _write_table(output, os.path.relpath(file, output), kept)
     else:
         storage.remove(file)
+
+
+def _sources(files: Iterable[str]) -> Iterator[tuple[str, str | BytesIO]]:
+    """Each file with what pyarrow can read it from: a local path, or the bytes of a remote file."""
+    files = list(files)
+    if not any(map(storage.is_remote, files)):
+        yield from zip(files, files, strict=True)
+        return
+    for file, data in zip(files, map_requests(_fetch, files), strict=True):
+        yield file, BytesIO(data)
+
+
+def _fetch(file: str) -> bytes:
+    try:
+        return storage.read(file)
+    except storage.StorageError as error:
+        raise storage.StorageError(f"{file}: {error}") from error
 
 
 def _write_table(output: str, name: str, table: pa.Table) -> None:

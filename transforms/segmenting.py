@@ -1,19 +1,21 @@
 """Segmenting: from work units to masks and committed rows, everything inside one DoFn.
 
-Within a unit the stages overlap: a pool of threads reads and decodes ahead, the calling thread runs
-the network on batches, a second pool upsamples, encodes and writes behind. Pixels never leave the
-DoFn, and the depths of the queues bound the memory.
+Within a unit the stages overlap: pools of threads read and decode ahead, the calling thread runs
+the network on batches, further pools upsample, encode and write behind. Reading and writing have
+many threads, which wait for storage; what works has as many as there are cores. Pixels never leave
+the DoFn, and the depths of the queues bound the memory.
 """
 
+import math
 import os
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import apache_beam as beam
 import numpy as np
@@ -32,12 +34,14 @@ from transforms import (
     photos,
     planning,
     progress,
+    requests,
     rows,
     shards,
     stopping,
     storage,
 )
 from transforms.columns import COMMIT, DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
+from transforms.concurrency import REQUESTS, map_ahead
 from transforms.records import (
     Confidence,
     Container,
@@ -68,9 +72,10 @@ MICROSECONDS = "_microseconds"
 
 DEFAULT_BATCH_SIZE = 4
 
+LOOK_SECONDS = 5.0
+"""Between two looks into a remote output folder, whether the run must stop."""
+
 Measure = Callable[[str, float], None]
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -103,8 +108,9 @@ class _Item:
     """An image on its way through the stages, and how it ended."""
 
     ref: ImageRef
-    photo: photos.Photo | None = None
     data: bytes | None = None
+    photo: photos.Photo | None = None
+    files: dict[str, bytes] = field(default_factory=dict)
     outcome: Segmented | Failure | None = None
     measured: dict[str, float] = field(default_factory=dict)
     _stage: str = READ
@@ -126,10 +132,15 @@ class _Item:
         self.measured[name + MICROSECONDS] = (time.perf_counter() - start) * 1e6
 
     def fail(self, stage: str, error: Exception) -> None:
-        """End as a failure in `stage`; the pixels are let go."""
+        """End as a failure in `stage`."""
         message = names.printable(str(error)) or "no further message"
         self.outcome = Failure(self.ref, stage, type(error).__name__, message)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Free the memory of what is needed no more."""
         self.photo = self.data = None
+        self.files = {}
 
 
 class UnitSegmenter:
@@ -149,8 +160,10 @@ class UnitSegmenter:
             network_shape, input_width=package.input_width, input_height=package.input_height
         )
         self._mask_values = np.array(package.mask_values, np.uint8)
-        self._ahead = ThreadPoolExecutor(options.threads, "decode")
-        self._behind = ThreadPoolExecutor(options.threads, "encode")
+        self._reading = ThreadPoolExecutor(REQUESTS, "read")
+        self._decoding = ThreadPoolExecutor(options.threads, "decode")
+        self._encoding = ThreadPoolExecutor(options.threads, "encode")
+        self._writing = ThreadPoolExecutor(REQUESTS, "write")
 
     def segment(self, unit: WorkUnit, measure: Measure) -> UnitResult:
         """Write the masks of a unit, then commit its rows; every image ends as a row of one kind.
@@ -164,9 +177,10 @@ class UnitSegmenter:
         """
         depth = 2 * self._options.batch_size
         items = []
-        decoded = _map_ahead(self._ahead, self._decode, unit.refs, depth)
-        finished = _map_ahead(self._behind, self._finish, self._infer(decoded, measure), depth)
-        for item in finished:
+        data = map_ahead(self._reading, self._read, unit.refs, REQUESTS)
+        decoded = map_ahead(self._decoding, self._decode, data, depth)
+        encoded = map_ahead(self._encoding, self._encode, self._infer(decoded, measure), depth)
+        for item in map_ahead(self._writing, self._write, encoded, REQUESTS):
             items.append(item)
             for name, value in item.measured.items():
                 measure(name, value)
@@ -192,16 +206,23 @@ class UnitSegmenter:
         measure(COMMIT + MICROSECONDS, (time.perf_counter() - start) * 1e6)
         return result
 
-    def _decode(self, ref: ImageRef) -> _Item:
+    def _read(self, ref: ImageRef) -> _Item:
         item = _Item(ref)
+        with item.isolated(), item.stage(READ):
+            item.data = read_image(ref, ref.version)
+            item.measured[BYTES_IN] = len(item.data)
+        return item
+
+    def _decode(self, item: _Item) -> _Item:
+        if item.data is None:
+            return item
         with item.isolated():
-            with item.stage(READ):
-                data = read_image(ref, ref.version)
-                item.measured[BYTES_IN] = len(data)
             with item.stage(DECODE):
-                item.photo = photos.decode_photo(data, self._shape_for, self._options.max_pixels)
-            if self._options.overlay:
-                item.data = data
+                item.photo = photos.decode_photo(
+                    item.data, self._shape_for, self._options.max_pixels
+                )
+            if not self._options.overlay:
+                item.data = None
         return item
 
     def _infer(
@@ -249,8 +270,8 @@ class UnitSegmenter:
                 item.fail(INFER, ValueError("the network's output is not finite (NaN or infinity)"))
                 yield item, None
 
-    def _finish(self, paired: tuple[_Item, np.ndarray | None]) -> _Item:
-        """Make and write the mask of an image, and beside it what was asked for."""
+    def _encode(self, paired: tuple[_Item, np.ndarray | None]) -> _Item:
+        """Make the files of an image: its mask, and beside it what was asked for."""
         item, logits = paired
         photo, ref = item.photo, item.ref
         if photo is None or logits is None:
@@ -267,22 +288,27 @@ class UnitSegmenter:
             with item.stage(ENCODE):
                 if self._package.label_ids:
                     mask = self._mask_values[mask]
-                files = {}
                 if item.data is not None:
                     original = photos.decode_full(item.data, self._options.max_pixels)
                     overlay = masks.encode_overlay(original, mask, palette)
-                    files[names.overlay_path(ref.mask)] = overlay
+                    item.files[names.overlay_path(ref.mask)] = overlay
                 if confidence:
-                    files[names.confidence_path(ref.mask)] = masks.encode_confidence(grey)
+                    item.files[names.confidence_path(ref.mask)] = masks.encode_confidence(grey)
                 # The mask comes last: should the others fail, an older one keeps fitting its row.
-                files[ref.mask] = masks.encode_mask(mask, palette)
-            with item.stage(WRITE):
-                for path, data in files.items():
-                    storage.write(self._options.output, path, data)
-                item.measured[BYTES_OUT] = sum(map(len, files.values()))
+                item.files[ref.mask] = masks.encode_mask(mask, palette)
             capture = ref.capture.filled_from(photo.capture)
             item.outcome = Segmented(ref, photo.width, photo.height, capture, pixels, confidence)
-        item.photo = item.data = None
+            item.photo = item.data = None
+        return item
+
+    def _write(self, item: _Item) -> _Item:
+        if not item.files:
+            return item
+        with item.isolated(), item.stage(WRITE):
+            for path, data in item.files.items():
+                storage.write(self._options.output, path, data)
+                item.measured[BYTES_OUT] = item.measured.get(BYTES_OUT, 0) + len(data)
+        item.let_go()
         return item
 
 
@@ -350,6 +376,7 @@ class SegmentUnit(beam.DoFn):
         self._options = options
         self._shared = Shared()
         self._segmenter: UnitSegmenter | None = None
+        self._looked = -math.inf
 
     def process(self, unit: WorkUnit) -> Iterator[UnitResult]:
         if self._must_stop():
@@ -359,13 +386,21 @@ class SegmentUnit(beam.DoFn):
         if self._segmenter is None:  # Not in setup: a run without work loads no model.
             self._segmenter = self._shared.acquire(self._load)
         result = self._segmenter.segment(unit, _measure)
+        requests.report()
         for number, name in enumerate(self._package.classes.names):
             pixels = sum(item.pixels[number] for item in result.segmented)
             Metrics.counter(PIXELS, name).inc(pixels)
         yield result
 
     def _must_stop(self) -> bool:
-        """Whether the run was asked to stop, or has died and another one has its output folder."""
+        """Whether the run was asked to stop, or has died and another one has its output folder.
+
+        A remote folder is not asked before every unit: the answer may be some seconds old.
+        """
+        now = time.monotonic()
+        if storage.is_remote(self._options.output) and now - self._looked < LOOK_SECONDS:
+            return False
+        self._looked = now
         owner = locking.holder(self._options.output)
         taken_over = owner is not None and owner.run_id != self._options.run_id
         return taken_over or stopping.reason(self._options.output) is not None
@@ -382,16 +417,3 @@ def _measure(name: str, value: float) -> None:
         Metrics.distribution(COUNTERS, name).update(round(value))
     else:
         Metrics.counter(COUNTERS, name).inc(round(value))
-
-
-def _map_ahead(
-    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], depth: int
-) -> Iterator[R]:
-    """Map in the pool and in order, with at most `depth` items on their way."""
-    pending: deque[Future[R]] = deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) >= depth:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()

@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 
 import google_crc32c
 
+from transforms import storage
+
 TAR_BLOCK = 512
 CHECKSUM_BYTES = 4
 
@@ -60,34 +62,36 @@ def tar_members(path: str) -> Iterator[Member]:
     headers and a cut-off end are yielded as members with `damage`.
 
     Raises:
-        OSError: the shard cannot be opened.
+        StorageError: the shard cannot be read.
     """
     yield from _with_names_of_their_own(_samples(path))
 
 
 def _samples(path: str) -> Iterator[Member]:
     """Files of a tar with the metadata beside them; a `.json` without use is a file like others."""
-    for _, same_key in groupby(_tar_entries(path), key=lambda member: _webdataset_key(member.name)):
-        members = list(same_key)
-        sidecars = {m.name: _read_sidecar(path, m) for m in members if _is_json(m)}
-        used = set()
-        for member in members:
-            if member.name in sidecars:
-                continue
-            stem = os.path.splitext(member.name)[0]
-            beside = (f"{stem}.json", f"{_webdataset_key(member.name)}.json")
-            sidecar = next((name for name in beside if sidecars.get(name) is not None), "")
-            used.add(sidecar)
-            yield replace(member, metadata=sidecars.get(sidecar) or {})
-        for member in members:
-            if member.name in sidecars and member.name not in used:
-                yield replace(member, damage="")
+    entries = groupby(_tar_entries(path), key=lambda member: _webdataset_key(member.name))
+    with storage.open_file(path) as file:
+        for _, same_key in entries:
+            members = list(same_key)
+            sidecars = {m.name: _read_sidecar(file, m) for m in members if _is_json(m)}
+            used = set()
+            for member in members:
+                if member.name in sidecars:
+                    continue
+                stem = os.path.splitext(member.name)[0]
+                beside = (f"{stem}.json", f"{_webdataset_key(member.name)}.json")
+                sidecar = next((name for name in beside if sidecars.get(name) is not None), "")
+                used.add(sidecar)
+                yield replace(member, metadata=sidecars.get(sidecar) or {})
+            for member in members:
+                if member.name in sidecars and member.name not in used:
+                    yield replace(member, damage="")
 
 
 def _tar_entries(path: str) -> Iterator[Member]:
     """Files of a tar in their order; what lies between them unread is yielded as damage."""
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    with storage.open_file(path) as file:
+        size = file.seek(0, os.SEEK_END)
         expected = start = 0
         stored: dict[str, Member] = {}
         while start < size:
@@ -177,14 +181,13 @@ def _is_json(member: Member) -> bool:
     return member.name.lower().endswith(".json")
 
 
-def _read_sidecar(path: str, sidecar: Member) -> dict[str, Any] | None:
+def _read_sidecar(file: BinaryIO, sidecar: Member) -> dict[str, Any] | None:
     """The values of a `key.json`, or None if it is no JSON object."""
-    with open(path, "rb") as file:
-        file.seek(sidecar.offset)
-        try:
-            metadata = json.loads(file.read(sidecar.length))
-        except (ValueError, RecursionError):
-            return None
+    file.seek(sidecar.offset)
+    try:
+        metadata = json.loads(file.read(sidecar.length))
+    except (ValueError, RecursionError):
+        return None
     return metadata if isinstance(metadata, dict) else None
 
 
@@ -195,14 +198,14 @@ def tfrecord_members(path: str) -> Iterator[Member]:
     the next record whose header is intact. The data's own checksum is checked when it is read.
 
     Raises:
-        OSError: the shard cannot be opened.
+        StorageError: the shard cannot be read.
     """
     yield from _with_names_of_their_own(_records(path))
 
 
 def _records(path: str) -> Iterator[Member]:
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    with storage.open_file(path) as file:
+        size = file.seek(0, os.SEEK_END)
         position = 0
         while position < size:
             file.seek(position)

@@ -4,7 +4,6 @@ Whoever wants a run to stop leaves a file below its output folder; every process
 it takes a unit.
 """
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,15 +24,17 @@ def request(output: str, reason: str) -> None:
 
 def reason(output: str) -> str | None:
     """Why the run that writes to `output` was asked to stop; None where it was not."""
-    path = os.path.join(output, STOP)
-    return storage.read(path).decode() if os.path.exists(path) else None
+    try:
+        return storage.read(f"{output}/{STOP}").decode()
+    except storage.MissingError:
+        return None
 
 
 def withdraw(output: str) -> None:
     """Take back what an earlier run was asked."""
-    path = os.path.join(output, STOP)
-    if os.path.exists(path):
-        os.unlink(path)
+    path = f"{output}/{STOP}"
+    if storage.find(path).size >= 0:
+        storage.remove(path)
 
 
 @contextmanager

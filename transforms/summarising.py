@@ -11,7 +11,6 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
 from models.classes import ClassTable
@@ -131,14 +130,22 @@ def counts_of_skipped(skipped: SkippedImages) -> GroupCounts:
     return GroupCounts(skipped.group, skipped=skipped.images)
 
 
-def counts_of_file(
-    file: str, model: str, classes: ClassTable, merged: MergedClasses | None = None
+def counts_of_files(
+    files: Iterable[str], model: str, classes: ClassTable, merged: MergedClasses | None = None
 ) -> Iterator[GroupCounts]:
-    """The counts of the rows of `model` in a statistics file, an entry per group."""
+    """The counts of the rows of `model` in statistics files, an entry per file and group."""
     names = [columns.PIXELS_PREFIX + key for key in classes.keys]
-    if not set(names) <= set(pq.read_schema(file).names):
-        return  # Rows of a model with other classes.
-    table = rows.read_table(file, [columns.MODEL, columns.GROUP, *names])
+    wanted = [columns.MODEL, columns.GROUP, *names]
+    # Files without these columns hold rows of models with other classes.
+    for _, table in rows.read_tables(files, wanted, only_with=names):
+        yield from counts_of_table(table, model, classes, merged)
+
+
+def counts_of_table(
+    table: pa.Table, model: str, classes: ClassTable, merged: MergedClasses | None = None
+) -> Iterator[GroupCounts]:
+    """The counts of the rows of `model` in a table, an entry per group."""
+    names = [columns.PIXELS_PREFIX + key for key in classes.keys]
     table = table.filter(pc.equal(table[columns.MODEL], model)).drop_columns(columns.MODEL)
     images, merged_images = (f"{columns.IMAGE}:", f"{columns.IMAGE}:{MERGED}:")
     for name in names:
@@ -202,9 +209,9 @@ class CountCommitted(beam.PTransform):
     def expand(self, outputs: beam.PCollection[str]) -> beam.PCollection[GroupCounts]:
         return (
             outputs
-            | "FindRows" >> beam.FlatMap(rows.parquet_files, columns.STATISTICS)
+            | "FindRows" >> beam.FlatMap(rows.file_blocks, columns.STATISTICS)
             | "SpreadRowFiles" >> beam.Reshuffle()
-            | "CountRows" >> beam.FlatMap(_count_file, self.model, self.classes, self.merged)
+            | "CountRows" >> beam.FlatMap(_count_files, self.model, self.classes, self.merged)
         )
 
 
@@ -307,9 +314,9 @@ def _drop_rows(item: tuple[str, Iterable[tuple[str, str]]], output: str) -> str:
     return file
 
 
-def _count_file(
-    file: str, model: str, classes: ClassTable, merged: MergedClasses | None
+def _count_files(
+    files: tuple[str, ...], model: str, classes: ClassTable, merged: MergedClasses | None
 ) -> Iterator[GroupCounts]:
-    for counts in counts_of_file(file, model, classes, merged):
+    for counts in counts_of_files(files, model, classes, merged):
         Metrics.counter(COUNTERS, "rows_counted").inc(counts.done)
         yield counts

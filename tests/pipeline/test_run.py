@@ -597,7 +597,7 @@ class TestRefusedBeforeAnyWork:
         assert "/proc/citymask" in refused(out="/proc/citymask")
 
     def test_remote_out(self, refused):
-        assert "gs://bucket/out" in refused(out="gs://bucket/out")
+        assert "OUT is a local folder or gs://" in refused(out="s3://bucket/out")
 
     def test_unknown_model(self, refused):
         line = refused(model="nosuchmodel")

@@ -18,7 +18,7 @@ import pytest
 from transforms import columns, compacting, storage
 from transforms.compacting import Compacted, Source, compact, pack
 from transforms.rows import FAILURE_SCHEMA, parquet_files
-from transforms.storage import StorageError
+from transforms.storage import StorageError, local
 
 SCHEMA = pa.schema(
     [
@@ -279,7 +279,7 @@ class TestRefusals:
         self.refused(output, f"{file.name}: cannot be read")
 
     def test_a_file_system_that_cannot_exchange_folders(self, output, monkeypatch):
-        monkeypatch.setattr(storage, "RENAME_EXCHANGE", 1 << 30)
+        monkeypatch.setattr(local, "RENAME_EXCHANGE", 1 << 30)
         self.refused(output, "this file system cannot exchange two folders: Invalid argument")
 
     def test_a_folder_among_the_rows(self, output):
@@ -356,7 +356,7 @@ class TestReaders:
             for _ in range(rounds):
                 assert compacted(output).after == 3
                 write_files(spare, *parts)
-                storage.exchange(str(spare / columns.STATISTICS), str(folder))
+                local.exchange(str(spare / columns.STATISTICS), str(folder))
                 threading.Event().wait(0.2)
                 shutil.rmtree(spare)
         finally:

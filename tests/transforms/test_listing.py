@@ -23,6 +23,7 @@ from transforms.listing import (
 )
 from transforms.manifests import ManifestError
 from transforms.records import Capture, Container, ImageRef, PassedOver
+from transforms.storage import AccessError
 
 
 def listed(spec, excluded="") -> list[ImageRef | PassedOver]:
@@ -196,9 +197,9 @@ class TestSingleFile:
         with pytest.raises(InputError, match="decompress it"):
             first_image(str(tmp_path / "city.tar.gz"))
 
-    def test_an_object_store_is_refused(self):
-        with pytest.raises(InputError, match="only local files"):
-            first_image("gs://bucket/photos")
+    def test_an_unknown_store_is_refused(self):
+        with pytest.raises(AccessError, match="nowhere://bucket/photos.*: Unable to get filesystem"):
+            first_image("nowhere://bucket/photos")
 
 
 class TestTar:
@@ -271,11 +272,10 @@ class TestManifest:
         (tmp_path / "list.txt").write_text("gone.jpg\n")
         assert images(tmp_path / "list.txt") == ["gone.jpg"]
 
-    def test_a_remote_uri_is_listed_as_damaged(self, tmp_path):
+    def test_a_remote_uri_keeps_its_store(self, tmp_path):
         (tmp_path / "list.txt").write_text("gs://bucket/a.jpg\n")
         (ref,) = listed(tmp_path / "list.txt")
-        assert ref.uri == "gs://bucket/a.jpg"
-        assert "only local files" in ref.damage
+        assert (ref.uri, ref.image) == ("gs://bucket/a.jpg", "bucket/a.jpg")
 
     def test_one_without_a_uri_column_is_refused(self, tmp_path):
         (tmp_path / "list.csv").write_text("path\na.jpg\n")

@@ -165,11 +165,11 @@ class World:
 
     def committed(self) -> list[CommittedRow]:
         files = rows.parquet_files(self.output, columns.STATISTICS)
-        return [row for file in files for row in rows.committed_rows(file, MODEL)]
+        return list(rows.committed_rows(files, MODEL))
 
     def past_failures(self) -> list[rows.PastFailure]:
         files = rows.parquet_files(self.output, columns.FAILURES)
-        return [failure for file in files for failure in rows.past_failures(file)]
+        return list(rows.past_failures(files))
 
     def attempts(self, image: str, version: str) -> int:
         found = (
@@ -223,7 +223,7 @@ class World:
         file = os.path.join(self.output, columns.STATISTICS, f"{result.unit_id}.parquet")
         if result.segmented and os.path.exists(file):
             new = {(item.ref.image, item.ref.version) for item in result.segmented}
-            assert {(row.image, row.version) for row in rows.committed_rows(file, MODEL)} <= new
+            assert {(row.image, row.version) for row in rows.committed_rows([file], MODEL)} <= new
 
     def source_of(self, ref: ImageRef) -> Source:
         return next(s for s in self.versions if self.ref(s).path == ref.path and s[2] == ref.offset)

@@ -288,11 +288,8 @@ class TestCommit:
     def test_committed_rows_are_those_of_the_model(self, output):
         result = UnitResult("other", (segmented("a.jpg"),), ())
         rows.commit(str(output), result, CLASSES, "other@0", "run2")
-        found = [
-            row
-            for file in rows.parquet_files(str(output), "statistics")
-            for row in rows.committed_rows(file, MODEL)
-        ]
+        files = rows.parquet_files(str(output), "statistics")
+        found = list(rows.committed_rows(files, MODEL))
         assert [row.image for row in found] == ["a.jpg", "b.jpg", "c.jpg"]
         assert found[1] == rows.CommittedRow(
             image="b.jpg",
@@ -310,7 +307,7 @@ class TestCommit:
 
     def test_past_failures_are_read_back(self, output):
         file = str(output / "failures" / "two.parquet")
-        assert list(rows.past_failures(file)) == [rows.PastFailure("broken.jpg", "10-1", 1)]
+        assert list(rows.past_failures([file])) == [rows.PastFailure("broken.jpg", "10-1", 1)]
 
 
 class TestDropRows:

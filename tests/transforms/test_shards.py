@@ -277,9 +277,9 @@ def test_a_sparse_member_is_refused(tmp_path):
     assert "sparse" in member.damage
 
 
-def test_a_shard_that_is_not_there_is_an_error_of_the_system(tmp_path):
+def test_a_shard_that_is_not_there_says_so(tmp_path):
     for index in (shards.tar_members, shards.tfrecord_members):
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(storage.MissingError, match="No such file"):
             list(index(str(tmp_path / "gone")))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from transforms import storage
-from transforms.storage import StorageError
+from transforms.storage import StorageError, local
 
 NOBODY = 65534
 
@@ -18,7 +18,8 @@ def make_files(root: Path, *paths: str) -> None:
 
 
 def walked(root: Path, excluded: str | Path = "") -> list[str]:
-    return [os.path.relpath(f.path, root) for f in storage.walk(str(root), str(excluded))]
+    found = storage.walk(storage.Part(str(root)), str(excluded))
+    return [os.path.relpath(file.path, root) for file in found]
 
 
 def test_files_are_found_at_any_depth_in_a_fixed_order(tmp_path):
@@ -29,10 +30,10 @@ def test_files_are_found_at_any_depth_in_a_fixed_order(tmp_path):
 
 def test_a_found_file_has_size_and_a_version_that_changes_with_the_file(tmp_path):
     make_files(tmp_path, "a.jpg")
-    (before,) = storage.walk(str(tmp_path), "")
+    (before,) = storage.walk(storage.Part(str(tmp_path)))
     assert before.size == len("a.jpg")
     os.utime(tmp_path / "a.jpg", ns=(1, 1))
-    (after,) = storage.walk(str(tmp_path), "")
+    (after,) = storage.walk(storage.Part(str(tmp_path)))
     assert after.version != before.version
 
 
@@ -58,7 +59,7 @@ def test_links_are_followed_and_cycles_end(tmp_path):
 
 def test_a_broken_link_is_found_and_fails_when_read(tmp_path):
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
-    (found,) = storage.walk(str(tmp_path), "")
+    (found,) = storage.walk(storage.Part(str(tmp_path)))
     assert found.size == -1
     with pytest.raises(StorageError, match="No such file"):
         storage.read(found.path)
@@ -66,7 +67,7 @@ def test_a_broken_link_is_found_and_fails_when_read(tmp_path):
 
 def test_a_folder_that_is_not_there_cannot_be_listed(tmp_path):
     with pytest.raises(StorageError, match="nowhere: cannot be listed"):
-        list(storage.walk(str(tmp_path / "nowhere"), ""))
+        list(storage.walk(storage.Part(str(tmp_path / "nowhere"))))
 
 
 @pytest.fixture
@@ -87,11 +88,11 @@ def unprivileged():
 def test_a_folder_below_that_may_not_be_listed_is_found_closed(unprivileged):
     make_files(unprivileged, "open/1.jpg", "closed/2.jpg")
     (unprivileged / "closed").chmod(0)
-    found = list(storage.walk(str(unprivileged), ""))
+    found = list(storage.walk(storage.Part(str(unprivileged))))
     assert [os.path.relpath(f.path, unprivileged) for f in found] == ["open/1.jpg", "closed"]
     assert [f.closed for f in found] == [False, True]
     with pytest.raises(StorageError, match="closed: cannot be listed"):
-        list(storage.walk(str(unprivileged / "closed"), ""))
+        list(storage.walk(storage.Part(str(unprivileged / "closed"))))
     (unprivileged / "closed").chmod(0o700)
 
 
@@ -227,18 +228,18 @@ def test_a_folder_that_a_killed_process_left_unfinished_is_removed(tmp_path):
 
 def test_two_folders_change_places(tmp_path):
     make_files(tmp_path, "a/1", "b/deep/2")
-    storage.exchange(str(tmp_path / "a"), str(tmp_path / "b" / "deep"))
+    local.exchange(str(tmp_path / "a"), str(tmp_path / "b" / "deep"))
     assert (os.listdir(tmp_path / "a"), os.listdir(tmp_path / "b" / "deep")) == (["2"], ["1"])
 
 
 def test_folders_that_cannot_change_places_stay_where_they_are(tmp_path):
     make_files(tmp_path, "a/1")
     with pytest.raises(StorageError, match="b: this file system cannot exchange .*: No such file"):
-        storage.exchange(str(tmp_path / "a"), str(tmp_path / "b"))
+        local.exchange(str(tmp_path / "a"), str(tmp_path / "b"))
     assert os.listdir(tmp_path) == ["a"]
 
 
 def test_a_system_without_an_exchange_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
     with pytest.raises(StorageError, match="this system cannot exchange two folders in one step"):
-        storage.exchange(str(tmp_path / "a"), str(tmp_path / "b"))
+        local.exchange(str(tmp_path / "a"), str(tmp_path / "b"))

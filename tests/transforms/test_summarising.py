@@ -20,7 +20,7 @@ from transforms.summarising import (
     CSV_COLUMNS,
     GroupCounts,
     Summary,
-    counts_of_file,
+    counts_of_files,
     counts_of_result,
     counts_of_skipped,
     counts_of_undone,
@@ -191,21 +191,21 @@ class TestCountCommitted:
         file = commit(
             tmp_path, "one", *(segmented(f"{n}.jpg", pixels=(n, 6 - n)) for n in range(7))
         )
-        assert list(counts_of_file(file, MODEL, CLASSES)) == [
+        assert list(counts_of_files([str(file)], MODEL, CLASSES)) == [
             GroupCounts("lund", done=7, pixels=(21, 21), images=(6, 6))
         ]
 
     def test_of_a_file_of_another_model_is_nothing(self, tmp_path):
         other = ClassTable.of([("Water", (1, 1, 1))])
         file = commit(tmp_path, "one", segmented(pixels=(6,)), model="other@0", classes=other)
-        assert list(counts_of_file(file, MODEL, CLASSES)) == []
+        assert list(counts_of_files([str(file)], MODEL, CLASSES)) == []
 
     def test_does_not_overflow_on_a_planet_of_photos(self, tmp_path):
         many = 2**40
         file = commit(
             tmp_path, "one", *(segmented(f"{n}.jpg", pixels=(many, many)) for n in range(3))
         )
-        (counts,) = counts_of_file(file, MODEL, CLASSES)
+        (counts,) = counts_of_files([str(file)], MODEL, CLASSES)
         assert counts.pixels == (3 * many, 3 * many)
 
 

@@ -1,0 +1,202 @@
+"""Storage: listing, ranged reads and writes that are either whole or not there.
+
+Every function takes a local path or a URL; what stands before `://` says which store has it:
+`local` (none), `gcs` (`gs`), or one of Beam's file systems (`beam_files`), from which can be read
+only. A path on any store is put together with `/`, as `os.path.join` does it.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import BinaryIO, Protocol
+
+from transforms.storage import beam_files, gcs, local
+from transforms.storage.files import (
+    AccessError,
+    FoundFile,
+    MissingError,
+    Part,
+    StorageError,
+    modified_at,
+)
+from transforms.storage.local import UNFINISHED, WORK_FOLDER
+
+__all__ = [
+    "UNFINISHED",
+    "WORK_FOLDER",
+    "AccessError",
+    "FoundFile",
+    "MissingError",
+    "Part",
+    "StorageError",
+    "absolute",
+    "find",
+    "is_folder",
+    "is_remote",
+    "list_folder",
+    "matching",
+    "modified_at",
+    "move",
+    "open_file",
+    "parts",
+    "read",
+    "remove",
+    "remove_unfinished",
+    "walk",
+    "writable",
+    "write",
+]
+
+SEPARATOR = "://"
+GCS = "gs"
+
+
+class Store(Protocol):
+    """What a store can do. The functions of this package say what each one means."""
+
+    def is_folder(self, path: str) -> bool: ...
+    def parts(self, folder: str) -> Iterator[Part]: ...
+    def walk(self, part: Part, excluded: str) -> Iterator[FoundFile]: ...
+    def matching(self, pattern: str) -> Iterator[FoundFile]: ...
+    def find(self, path: str) -> FoundFile: ...
+    def read(self, path: str, offset: int, length: int | None, version: str) -> bytes: ...
+    def open_file(self, path: str) -> BinaryIO: ...
+    def write(self, root: str, name: str, data: bytes) -> None: ...
+    def remove(self, path: str) -> None: ...
+    def move(self, source: str, target: str) -> None: ...
+
+
+def is_remote(path: str) -> bool:
+    """Whether the path names a store of its own, as in `gs://bucket/name`."""
+    return SEPARATOR in path
+
+
+def writable(path: str) -> bool:
+    """Whether results can be written there: whole files, and never over somebody else's."""
+    return not is_remote(path) or path.startswith(GCS + SEPARATOR)
+
+
+def absolute(path: str) -> str:
+    """The path from the root of its store, without a `/` at its end."""
+    return path.rstrip("/") if is_remote(path) else os.path.abspath(path)
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is a folder, or for an object store any object below this path."""
+    return _store(path).is_folder(path)
+
+
+def parts(folder: str) -> Iterator[Part]:
+    """What to list apart so that all files of a folder are found, each once.
+
+    Raises:
+        StorageError: the folder cannot be listed.
+    """
+    return _store(folder).parts(folder)
+
+
+def walk(part: Part, excluded: str = "") -> Iterator[FoundFile]:
+    """Files in a part of a folder, but not below `excluded`, in a fixed order.
+
+    Raises:
+        StorageError: the part itself cannot be listed. Folders below it that cannot be are
+            yielded as `closed`.
+    """
+    return _store(part.folder).walk(part, excluded)
+
+
+def list_folder(folder: str, ending: str = "") -> list[FoundFile]:
+    """Files right in a folder whose names have an ending, in a fixed order; no hidden ones.
+
+    Where there is no such folder, there are none.
+
+    Raises:
+        StorageError: the folder is there but cannot be listed.
+    """
+    if not is_folder(folder):
+        return []
+    start = len(folder) + 1
+    found = (
+        file
+        for file in walk(Part(folder, deep=False))
+        if file.path.endswith(ending) and not file.path.startswith(".", start)
+    )
+    return sorted(found, key=lambda file: file.path)
+
+
+def matching(pattern: str) -> Iterator[FoundFile]:
+    """Files that match a glob pattern, in a fixed order.
+
+    `**` matches any depth. Wildcards do not match hidden files of local folders.
+    """
+    return _store(pattern).matching(pattern)
+
+
+def find(path: str) -> FoundFile:
+    """The file at `path`; one that cannot be looked at has size -1 and fails when it is read.
+
+    Raises:
+        AccessError: its store cannot be used at all.
+    """
+    return _store(path).find(path)
+
+
+def read(path: str, offset: int = 0, length: int | None = None, version: str = "") -> bytes:
+    """The bytes of a file, or `length` of them from `offset`.
+
+    Args:
+        path: where it is.
+        offset: the first byte.
+        length: how many; None: all.
+        version: of which it has to be (`FoundFile.version`); empty: of any.
+
+    Raises:
+        MissingError: there is no such file.
+        StorageError: the file cannot be read, is of another version, or ends before
+            `offset + length`.
+    """
+    return _store(path).read(path, offset, length, version)
+
+
+def open_file(path: str) -> BinaryIO:
+    """A file to read from and to seek in; what is skipped is not read.
+
+    Raises:
+        StorageError: the file cannot be opened; and from its methods, where it cannot be read.
+    """
+    return _store(path).open_file(path)
+
+
+def write(root: str, name: str, data: bytes) -> None:
+    """Write the file `name` below the folder `root`, whole or not at all.
+
+    Raises:
+        StorageError: the folder cannot be made or the file not be written; nothing is left of it.
+    """
+    _store(root).write(root, name, data)
+
+
+def remove(path: str) -> None:
+    """Remove a file, or a folder with all in it; raises StorageError where that is impossible."""
+    _store(path).remove(path)
+
+
+def move(source: str, target: str) -> None:
+    """Move a file within its store; raises StorageError where that is impossible."""
+    _store(source).move(source, target)
+
+
+def remove_unfinished(root: str) -> int:
+    """Remove what a process that was killed left unfinished below `root`; return how much it was.
+
+    Call it while nobody else writes there. Object stores have nothing that is unfinished.
+
+    Raises:
+        StorageError: a file or folder cannot be removed.
+    """
+    return 0 if is_remote(root) else local.remove_unfinished(root)
+
+
+def _store(path: str) -> Store:
+    if not is_remote(path):
+        return local
+    return gcs if path.startswith(GCS + SEPARATOR) else beam_files

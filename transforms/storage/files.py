@@ -1,0 +1,74 @@
+"""What all stores speak of: a file as it was found, and why one could not be had."""
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+
+class StorageError(Exception):
+    """A file could not be listed, read or written; the message names it and says why."""
+
+
+class MissingError(StorageError):
+    """There is no such file."""
+
+
+class AccessError(StorageError):
+    """A store cannot be used at all, such as for want of credentials; no other file would do."""
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file as listed: its path and what its version is made of.
+
+    Attributes:
+        path: where it is.
+        size: bytes; -1 for a file that cannot be looked at.
+        modified_ns: time of the last change, Unix nanoseconds.
+        generation: number that an object store gives to each state of an object; 0 elsewhere.
+        closed: whether it is a folder that could not be listed.
+    """
+
+    path: str
+    size: int
+    modified_ns: int
+    generation: int = 0
+    closed: bool = False
+
+    @property
+    def version(self) -> str:
+        """Changes when the file is written anew."""
+        return f"{self.generation or self.size}-{self.modified_ns}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a folder that is listed apart from the others.
+
+    Attributes:
+        folder: where it is.
+        deep: whether the folders below it belong to it.
+    """
+
+    folder: str
+    deep: bool = True
+
+
+def modified_at(version: str) -> datetime:
+    """When a file of this version was last changed, UTC."""
+    nanoseconds = int(version.rpartition("-")[2])
+    return datetime.fromtimestamp(nanoseconds / 1e9, timezone.utc)
+
+
+def changed(expected: str, found: str) -> StorageError:
+    """The error for a file that is not of the version in which it was listed."""
+    return StorageError(
+        f"changed since it was listed: version {expected} expected, {found} found; "
+        "the next run does it as it is then"
+    )
+
+
+def cut_short(offset: int, length: int, found: int) -> StorageError:
+    """The error for a file that ends too early."""
+    return StorageError(
+        f"cut short: {length} bytes expected at byte {offset}, the file ends after {found}"
+    )
