@@ -58,8 +58,8 @@ def set_up_logging(level: int) -> None:
     logger.setLevel((logging.ERROR, logging.INFO, logging.DEBUG)[level])
     progress.logger.propagate = False
     if level != VERBOSE:
-        # Beam logs the stack trace of what it then raises; the command line says it in one line.
-        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+        # Beam logs what it then raises, up to "fatal"; the command line says it in one line.
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL + 1)
         warnings.simplefilter("ignore")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
