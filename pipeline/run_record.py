@@ -87,7 +87,6 @@ def make_record(
             "policy": asdict(job.policy),
             "dates": str(job.dates) if job.dates else None,
             "max_images": job.max_images,
-            "threads": job.options.threads,
             "beam": beam_arguments,
         },
         "images": images,

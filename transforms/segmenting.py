@@ -89,7 +89,8 @@ class SegmentOptions:
         confidence: whether to write a confidence image beside each mask, and means into its row.
         max_pixels: larger photos are refused.
         batch_size: photos per call of the network.
-        threads: threads that decode ahead, and as many that encode behind.
+        threads: threads that decode ahead, and as many that encode behind; None: one for each
+            core of the machine that segments.
         merged: what to merge the classes to besides.
     """
 
@@ -99,7 +100,7 @@ class SegmentOptions:
     confidence: bool = False
     max_pixels: int = photos.DEFAULT_MAX_PIXELS
     batch_size: int = DEFAULT_BATCH_SIZE
-    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    threads: int | None = None
     merged: MergedClasses | None = None
 
 
@@ -161,8 +162,9 @@ class UnitSegmenter:
         )
         self._mask_values = np.array(package.mask_values, np.uint8)
         self._reading = ThreadPoolExecutor(REQUESTS, "read")
-        self._decoding = ThreadPoolExecutor(options.threads, "decode")
-        self._encoding = ThreadPoolExecutor(options.threads, "encode")
+        threads = options.threads or os.cpu_count() or 1
+        self._decoding = ThreadPoolExecutor(threads, "decode")
+        self._encoding = ThreadPoolExecutor(threads, "encode")
         self._writing = ThreadPoolExecutor(REQUESTS, "write")
 
     def segment(self, unit: WorkUnit, measure: Measure) -> UnitResult:
