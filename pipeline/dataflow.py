@@ -168,6 +168,16 @@ def hints(options: Mapping[str, Any], request: "RunRequest") -> dict[str, str]:
     }
 
 
+def notes(options: Mapping[str, Any], request: "RunRequest") -> list[str]:
+    """What a user should read before the job begins."""
+    if request.gpu and stages_source(options):
+        return [
+            "--gpu: Beam's own image has no CUDA libraries, without which the GPU is not used; "
+            "--sdk_container_image takes one that has them"
+        ]
+    return []
+
+
 def is_unattended(options: Mapping[str, Any]) -> bool:
     """Whether Beam only describes the job, for a template or a dry run, and nothing runs."""
     return is_chosen(options) and bool(options.get("template_location") or options.get("dry_run"))

@@ -18,15 +18,16 @@ from apache_beam.runners.dataflow.internal.apiclient import (
 from apache_beam.runners.runner import PipelineResult, PipelineState
 from google.api_core.exceptions import ClientError, Conflict, GoogleAPICallError
 from google.cloud import dataflow as api
+from requests import RequestException
 
 from pipeline import run as runs
 from pipeline.beam_options import pipeline_options
 from pipeline.console import logger
-from pipeline.dataflow import SETUP_FILE, console_url, stages_source
+from pipeline.dataflow import SETUP_FILE, console_url, is_unattended, stages_source
 from pipeline.errors import ConfigurationError, JobError
 from pipeline.graph import Job
 from pipeline.run_record import count_images
-from transforms import progress
+from transforms import progress, storage
 from transforms.locking import LockedError
 
 POLL_SECONDS = 5.0
@@ -34,16 +35,21 @@ SHOWN = ("found", "skipped", "done", "failed")
 """Counts of images that the progress monitor shows."""
 
 
-def refuse_second(options: Mapping[str, Any]) -> None:
-    """Look for an active job of the same name.
+def check(options: Mapping[str, Any]) -> None:
+    """Look for the folders that a job needs, and for an active job of the same name.
 
     The service itself refuses a second one; asked before, it spares the first one what a run does
-    to its output folder before it begins.
+    to its output folder before it begins. And Beam goes on trying for minutes to write to a bucket
+    that is not there.
 
     Raises:
-        LockedError: there is one.
-        ConfigurationError: the service does not let us look.
+        LockedError: there is an active job.
+        ConfigurationError: a folder's bucket cannot be used, or the service not be asked.
     """
+    for name in ("temp_location", "staging_location"):
+        _check_bucket(f"--{name}", options.get(name) or "")
+    if is_unattended(options):
+        return
     with _refusals(options):
         for job in _active(pipeline_options(dict(options)), options["job_name"]):
             raise LockedError(f"{_named(options, job.id)} is active as {options['job_name']}")
@@ -98,6 +104,15 @@ def _watch(result: PipelineResult, job: str) -> str:
         time.sleep(POLL_SECONDS)
 
 
+def _check_bucket(option: str, path: str) -> None:
+    if not storage.is_remote(path):
+        return
+    try:
+        storage.is_folder("/".join(path.split("/")[:3]))
+    except storage.StorageError as error:
+        raise ConfigurationError(f"{option}: {error}") from error
+
+
 @contextmanager
 def _staged(options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """As a context, options with which the workers install this citymask, if they are to.
@@ -121,13 +136,15 @@ def _staged(options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def _refusals(options: Mapping[str, Any]) -> Iterator[None]:
-    """Turn what the service answers to a bad request into what a user can act on."""
+    """Turn what goes wrong while a job is submitted into what a user can act on."""
     try:
         yield
     except (Conflict, DataflowJobAlreadyExistsError) as error:
         raise LockedError(f"a job is active as {options['job_name']}: {error}") from error
     except ClientError as error:
         raise ConfigurationError(f"Dataflow refuses the job: {error}") from error
+    except (GoogleAPICallError, RequestException) as error:
+        raise JobError(f"no job was submitted, Dataflow cannot be reached: {error}") from error
 
 
 def _named(options: Mapping[str, Any], job_id: str) -> str:

@@ -207,10 +207,10 @@ def begun(
     """
     options = dataflow.complete(beam_arguments, request)
     on_dataflow = dataflow.is_chosen(options)
-    if on_dataflow and not dataflow.is_unattended(options):
-        dataflow_jobs.refuse_second(options)
+    if on_dataflow:
+        dataflow_jobs.check(options)
     with runs.prepared(request, run_id) as (job, notes):
-        for note in notes:
+        for note in (*dataflow.notes(options, request), *notes):
             console.logger.info("%s", note)
         if on_dataflow:
             model_files.publish(job.package, job.options.output)

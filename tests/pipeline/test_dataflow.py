@@ -327,8 +327,10 @@ def describe(cloud, tmp_path_factory, tiny_model) -> Callable[..., Described]:
             "described", "http://localhost:1", "--model", tiny_model, f"--temp_location={staging}",
             f"--template_location={staging}/job.json", "--sdk_location=container", *options,
         )  # fmt: skip
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0, done.stderr
         assert f"{staging}/job.json" in done.stdout
+        # Without an image, --gpu is answered with a hint that it needs one.
+        assert len(done.stderr.splitlines()) == ("--gpu" in options)
         graph = beam_runner_api_pb2.Pipeline.FromString((staging / "pipeline.pb").read_bytes())
         return Described(json.loads((staging / "job.json").read_text()), graph, staging)
 
@@ -552,6 +554,24 @@ def test_a_failed_job_is_one_line_with_its_reason_and_its_page(cloud, photos, ti
     job = f"Dataflow job {service.job.id} ({url}?project=p-1)"
     assert error == f"Error: {job} ended as FAILED: ValueError: no"
     assert cloud.names("fails/runs/") == []
+
+
+def test_a_bucket_that_is_not_there_is_wrong_usage_at_once(cloud, photos, tiny_model):
+    with DataflowServer(runs_on) as service:
+        done = cloud.run(
+            "x", service.url, "--model", tiny_model, "--temp_location=gs://no-city/tmp"
+        )
+    assert done.returncode == 2
+    (error,) = done.stderr.splitlines()
+    assert error.startswith("Error: --temp_location: gs://no-city: no such ")
+    assert not service.jobs
+
+
+def test_a_service_that_is_not_there_is_one_line(cloud, photos, tiny_model):
+    done = cloud.run("x", "http://localhost:1", "--model", tiny_model, "--no-wait")
+    assert done.returncode == 1
+    (error,) = done.stderr.splitlines()
+    assert error.startswith("Error: no job was submitted, Dataflow cannot be reached: ")
 
 
 def test_what_the_service_refuses_is_one_line_of_wrong_usage(cloud, photos, tiny_model):
