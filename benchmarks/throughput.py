@@ -107,7 +107,7 @@ def run_arm(arm: str, archive: Path, output: Path) -> dict[str, float]:
     return {"images_per_second": done / seconds, "seconds": seconds, "peak_mib": peak}
 
 
-def run_pipeline(archive: Path, output: Path) -> None:
+def run_pipeline(archive: Path | str, output: Path | str) -> None:
     from pipeline.beam_options import pipeline_options
     from pipeline.run import RunRequest, execute, prepared
 

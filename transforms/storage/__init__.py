@@ -112,7 +112,7 @@ def list_folder(folder: str, ending: str = "") -> list[FoundFile]:
     Raises:
         StorageError: the folder is there but cannot be listed.
     """
-    if not is_folder(folder):
+    if not is_remote(folder) and not is_folder(folder):
         return []
     start = len(folder) + 1
     found = (
