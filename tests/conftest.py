@@ -1,6 +1,7 @@
 """What many tests share: real photos where they are at hand, made ones elsewhere, a tiny model."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -63,3 +64,20 @@ def make_photo():
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def cloud_storage_at():
+    """A context in which this process takes the server at a URL for Cloud Storage."""
+    from transforms.storage import gcs, metering
+
+    @contextmanager
+    def at(url: str):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(gcs.EMULATOR, url)
+            gcs._new_client.cache_clear()
+            metering.take()
+            yield
+        gcs._new_client.cache_clear()
+
+    return at

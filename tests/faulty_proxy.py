@@ -1,6 +1,5 @@
 """A proxy on the loopback that disturbs what goes through it, the same way in every run."""
 
-import random
 import socket
 import threading
 import time
@@ -8,34 +7,55 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from random import Random
 
 import urllib3
 
 PASS = "pass"
+LATE = "late answer"
 DROP = "drop the request"
 DROP_ANSWER = "drop the answer"
 TRUNCATE = "truncate the answer"
 BUSY = "503"
 SLOW_DOWN = "429"
-DISTURBANCES = (DROP, DROP_ANSWER, TRUNCATE, BUSY, SLOW_DOWN)
+CORRUPT = "corrupt the answer"
+DISTURBANCES = (LATE, DROP, DROP_ANSWER, TRUNCATE, BUSY, SLOW_DOWN)
 
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host"}
 
 
 def sometimes(share: float, seed: int) -> Callable[[str, str], str]:
-    """A choice that disturbs a share of all requests, each in one of the ways."""
-    choose, lock = random.Random(seed), threading.Lock()
+    """A choice that disturbs a share of all requests, each in one of the ways.
+
+    What happens to the n-th request of a method and route does not depend on what other threads ask
+    for meanwhile.
+    """
+    before: Counter[tuple[str, str]] = Counter()
+    lock = threading.Lock()
 
     def choice(method: str, path: str) -> str:
+        request = (method, path.partition("?")[0])
         with lock:
-            return choose.choice(DISTURBANCES) if choose.random() < share else PASS
+            before[request] += 1
+            random = Random(f"{seed} {request} {before[request]}")
+        return random.choice(DISTURBANCES) if random.random() < share else PASS
 
     return choice
 
 
-def never(method: str, path: str) -> str:
-    """The choice that lets everything pass."""
-    return PASS
+def once(action: str, method: str, part: str) -> Callable[[str, str], str]:
+    """A choice that disturbs the first request of a method whose path holds a part."""
+    left = iter([action])
+
+    def choice(asked: str, path: str) -> str:
+        return next(left, PASS) if asked == method and part in path else PASS
+
+    return choice
+
+
+def always(action: str, part: str = "") -> Callable[[str, str], str]:
+    """A choice that disturbs all requests whose path holds a part."""
+    return lambda method, path: action if part in path else PASS
 
 
 @dataclass
@@ -45,13 +65,15 @@ class FaultyProxy:
     Attributes:
         upstream: URL of the server behind it.
         choose: what happens to a request of a method and path.
-        delay: seconds by which every answer comes late.
+        delay: seconds before every answer.
+        late: seconds before a late answer.
         done: how often what was done.
     """
 
     upstream: str
-    choose: Callable[[str, str], str] = never
+    choose: Callable[[str, str], str] = lambda method, path: PASS
     delay: float = 0.0
+    late: float = 0.3
     done: Counter[str] = field(default_factory=Counter)
 
     def __enter__(self) -> "FaultyProxy":
@@ -90,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         action = proxy.choose(self.command, self.path)
         proxy.done[action] += 1
-        time.sleep(proxy.delay)
+        time.sleep(proxy.late if action == LATE else proxy.delay)
         if action in (BUSY, SLOW_DOWN):
             return self._send(int(action), {}, b'{"error": {"message": "busy"}}')
         if action == DROP:
@@ -105,7 +127,10 @@ class _Handler(BaseHTTPRequestHandler):
         if action == DROP_ANSWER:
             return self._hang_up()
         headers = {k: v for k, v in answer.headers.items() if k.lower() not in HOP_BY_HOP}
-        return self._send(answer.status, headers, answer.data, truncated=action == TRUNCATE)
+        data = answer.data
+        if action == CORRUPT:
+            data = bytes([data[0] ^ 1]) + data[1:]
+        return self._send(answer.status, headers, data, truncated=action == TRUNCATE)
 
     def _send(self, status: int, headers: dict, data: bytes, truncated: bool = False) -> None:
         self.send_response(status)

@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import google_crc32c
-from apache_beam.io.filesystem import FileSystem
+from gcp_storage_emulator.gcs_glob import gcs_glob_match
 
 ROUTE = re.compile(
     r"(?P<kind>/upload|/download)?/storage/v1/b/(?P<bucket>[^/]+)(/o(/(?P<name>.*))?)?"
@@ -33,10 +33,13 @@ class StoredObject:
     generation: int
     content_type: str
 
+    @property
+    def checksum(self) -> str:
+        return base64.b64encode(google_crc32c.Checksum(self.data).digest()).decode()
+
     def resource(self, bucket: str, name: str) -> dict[str, str]:
         """The object as the API describes it."""
         created = datetime.fromtimestamp(self.generation / 1e6, timezone.utc)
-        checksum = google_crc32c.Checksum(self.data).digest()
         return {
             "kind": "storage#object",
             "bucket": bucket,
@@ -46,8 +49,18 @@ class StoredObject:
             "metageneration": "1",
             "contentType": self.content_type,
             "timeCreated": created.isoformat().replace("+00:00", "Z"),
-            "crc32c": base64.b64encode(checksum).decode(),
+            "crc32c": self.checksum,
         }
+
+
+@dataclass
+class Upload:
+    """A resumable upload that was begun, and what became of it."""
+
+    name: str
+    content_type: str
+    query: dict[str, str]
+    resource: bytes = b""
 
 
 @dataclass
@@ -58,7 +71,8 @@ class GcsServer:
         page_size: most results in a page of a list.
         buckets: objects by bucket and name.
         forbidden: buckets that nobody may use.
-        requests: how many requests there were of each method and route.
+        requests: how many requests there were of each kind.
+        asked: the same by kind and name of the object, or prefix of a list.
         before: called with method and object name before each request is answered.
     """
 
@@ -66,10 +80,12 @@ class GcsServer:
     buckets: dict[str, dict[str, StoredObject]] = field(default_factory=dict)
     forbidden: set[str] = field(default_factory=set)
     requests: Counter[str] = field(default_factory=Counter)
+    asked: Counter[tuple[str, str]] = field(default_factory=Counter)
     before: Callable[[str, str], None] = lambda method, name: None
 
     def __post_init__(self):
         self.lock = threading.Lock()
+        self.uploads: dict[str, Upload] = {}
         self._generations = itertools.count(time.time_ns() // 1000)
 
     def __enter__(self) -> "GcsServer":
@@ -94,6 +110,11 @@ class GcsServer:
         self.buckets.setdefault(bucket, {})[name] = stored
         return stored
 
+    def generation(self, bucket: str, name: str) -> int:
+        """The generation of an object that is there now; 0 where there is none."""
+        there = self.buckets[bucket].get(name)
+        return there.generation if there else 0
+
     def files(self, bucket: str, prefix: str = "") -> dict[str, bytes]:
         """The bytes of all objects below a prefix, by name."""
         return {
@@ -117,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
-    do_POST = do_DELETE = do_GET  # noqa: N815
+    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
 
     def log_message(self, *_: object) -> None:
         pass
@@ -134,7 +155,10 @@ class _Handler(BaseHTTPRequestHandler):
             bucket, name = unquote(route["bucket"]), unquote(route["name"] or "")
             gcs.before(self.command, name)
             with gcs.lock:
-                gcs.requests[_kind(self.command, route, query)] += 1
+                kind = _kind(self.command, route, query)
+                gcs.requests[kind] += 1
+                if kind != "write":  # Those name their object in the body.
+                    gcs.asked[kind, name or query.get("prefix", "")] += 1
                 if bucket in gcs.forbidden:
                     raise _RefusedError(403, f"no access to the bucket {bucket}")
                 if bucket not in gcs.buckets:
@@ -153,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self, gcs: GcsServer, route, bucket, name, query, body):
         objects = gcs.buckets[bucket]
         if route["kind"] == "/upload":
-            return 200, {}, self._upload(gcs, bucket, query, body)
+            return self._upload(gcs, bucket, query, body)
         if not name:
             return 200, {}, _list(gcs, bucket, query)
         if name not in objects:
@@ -168,7 +192,12 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, {}, json.dumps(stored.resource(bucket, name)).encode()
 
     def _download(self, stored: StoredObject):
-        headers = {"Content-Type": stored.content_type, "X-Goog-Generation": str(stored.generation)}
+        headers = {
+            "Content-Type": stored.content_type,
+            "X-Goog-Generation": str(stored.generation),
+            "X-Goog-Hash": f"crc32c={stored.checksum}",
+            "X-Goog-Stored-Content-Length": str(len(stored.data)),
+        }
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if not asked:
             return 200, headers, stored.data
@@ -179,17 +208,32 @@ class _Handler(BaseHTTPRequestHandler):
         end = start + len(data) - 1
         return 206, headers | {"Content-Range": f"bytes {start}-{end}/{len(stored.data)}"}, data
 
-    def _upload(self, gcs: GcsServer, bucket: str, query: dict[str, str], body: bytes) -> bytes:
+    def _upload(self, gcs: GcsServer, bucket: str, query: dict[str, str], body: bytes):
+        if "upload_id" in query:
+            upload = gcs.uploads[query["upload_id"]]
+            upload.resource = upload.resource or self._store(gcs, bucket, upload, body)
+            return 200, {}, upload.resource
+        if query["uploadType"] == "resumable":
+            upload = Upload(json.loads(body)["name"], self.headers["X-Upload-Content-Type"], query)
+            _check(query, gcs.generation(bucket, upload.name))
+            gcs.uploads[upload_id := str(len(gcs.uploads))] = upload
+            gcs.asked["write", upload.name] += 1
+            location = f"http://{self.headers['Host']}{self.path}&upload_id={upload_id}"
+            return 200, {"Location": location}, b"{}"
         boundary = re.search(r'boundary="?([^";]+)', self.headers["Content-Type"])[1].encode()
         _, about, content, _ = body.split(b"--" + boundary)
-        name = json.loads(about.partition(b"\r\n\r\n")[2])["name"]
         head, _, data = content.partition(b"\r\n\r\n")
-        there = gcs.buckets[bucket].get(name)
-        gcs.before("UPLOAD", name)
-        _check(query, there.generation if there else 0)
         content_type = re.search(rb"content-type: *([^\r\n]+)", head, re.IGNORECASE)[1].decode()
-        stored = gcs.put(bucket, name, data.removesuffix(b"\r\n"), content_type)
-        return json.dumps(stored.resource(bucket, name)).encode()
+        name = json.loads(about.partition(b"\r\n\r\n")[2])["name"]
+        gcs.asked["write", name] += 1
+        upload = Upload(name, content_type, query)
+        return 200, {}, self._store(gcs, bucket, upload, data.removesuffix(b"\r\n"))
+
+    def _store(self, gcs: GcsServer, bucket: str, upload: Upload, data: bytes) -> bytes:
+        gcs.before("UPLOAD", upload.name)
+        _check(upload.query, gcs.generation(bucket, upload.name))
+        stored = gcs.put(bucket, upload.name, data, upload.content_type)
+        return json.dumps(stored.resource(bucket, upload.name)).encode()
 
 
 def _check(query: dict[str, str], generation: int) -> None:
@@ -200,10 +244,10 @@ def _check(query: dict[str, str], generation: int) -> None:
 
 def _list(gcs: GcsServer, bucket: str, query: dict[str, str]) -> bytes:
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter")
-    pattern = FileSystem.translate_pattern(query.get("matchGlob", "**"))
+    pattern = query.get("matchGlob", "**")
     entries: dict[str, dict | None] = {}
     for name, stored in sorted(gcs.buckets[bucket].items()):
-        if not name.startswith(prefix) or not re.match(pattern, name):
+        if not name.startswith(prefix) or not gcs_glob_match(pattern, name):
             continue
         cut = name.find(delimiter, len(prefix)) if delimiter else -1
         if cut >= 0:
