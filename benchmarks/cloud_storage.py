@@ -57,10 +57,8 @@ def main() -> None:
                 print(f"{arm}: {speeds[arm][-1]:.2f} images/s", flush=True)
         read = sum(map(len, server.files(BUCKET, "photos/").values()))
         written = sum(map(len, server.files(BUCKET, f"0-{delay}/").values()))
-    print(f"\n{processor()}, {os.cpu_count()} cores; {arguments.images} photos of ", end="")
-    print(
-        f"{arguments.photos}, median of {arguments.repeats} runs, late: {arguments.delay_ms} ms\n"
-    )
+    print(f"\n{processor()}, {os.cpu_count()} cores; late: by {arguments.delay_ms:g} ms")
+    print(f"{arguments.images} photos of {arguments.photos}, median of {arguments.repeats} runs\n")
     print(f"| | images/s | of the local folder | {' | '.join(KINDS)} |")
     print("|---|" + "---|" * (2 + len(KINDS)))
     medians = {arm: statistics.median(of_arm) for arm, of_arm in speeds.items()}

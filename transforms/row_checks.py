@@ -16,11 +16,11 @@ from io import BytesIO
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from models.packages import load_package, shipped_names
 from transforms import columns, names, rows, storage
+from transforms.concurrency import REQUESTS, map_requests
 from transforms.findings import MASK_DAMAGED, MASK_DIFFERS, MASK_MISSING, ROW_WRONG, Finding
 
 ROWS_AT_ONCE = 512
@@ -77,7 +77,7 @@ def why_unreadable(file: str, required: dict[str, pa.DataType]) -> str:
         required: columns and what they can be cast to.
     """
     try:
-        parquet = pq.ParquetFile(file)
+        parquet = rows.open_parquet(file)
         missing = required.keys() - set(parquet.schema_arrow.names)
         if missing:
             return f"without the column {', '.join(sorted(missing))}"
@@ -94,7 +94,7 @@ def why_unreadable(file: str, required: dict[str, pa.DataType]) -> str:
 
 def read_rows(file: str, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file, with some of their columns, without holding all of them."""
-    for batch in pq.ParquetFile(file).iter_batches(ROWS_AT_ONCE, columns=list(wanted)):
+    for batch in rows.open_parquet(file).iter_batches(ROWS_AT_ONCE, columns=list(wanted)):
         yield from batch.to_pylist()
 
 
@@ -136,9 +136,9 @@ def check_file(
         doubled: positions of rows that are not looked at.
         palettes: the palette of each model.
     """
-    pixels = class_columns(pq.read_schema(file))
+    pixels = class_columns(rows.open_parquet(file).schema_arrow)
     path, version = os.path.relpath(file, output), storage.find(file).version
-    with ThreadPoolExecutor(os.cpu_count(), "verify") as pool:
+    with ThreadPoolExecutor(REQUESTS, "verify") as pool:
         waiting: list[MaskRow] = []
         for position, row in enumerate(read_rows(file, [*REQUIRED[columns.STATISTICS], *pixels])):
             if position in doubled:
@@ -243,10 +243,10 @@ def check_chunks(data: bytes) -> None:
 def count_palettes(file: str, output: str) -> Iterator[tuple[tuple[str, bytes], int]]:
     """How many masks of the rows in a readable statistics file have which palette, by model."""
     counts: dict[tuple[str, bytes], int] = defaultdict(int)
-    for row in read_rows(file, [columns.MODEL, columns.MASK]):
-        palette = _palette_of(os.path.join(output, row[columns.MASK]))
+    of_file = read_rows(file, [columns.MODEL, columns.MASK])
+    for model, palette in map_requests(partial(_palette_of, output=output), of_file):
         if palette:
-            counts[row[columns.MODEL], palette] += 1
+            counts[model, palette] += 1
     yield from counts.items()
 
 
@@ -263,15 +263,16 @@ def expected_palettes(counts: Iterable[tuple[tuple[str, bytes], int]]) -> dict[s
     return expected
 
 
-def _palette_of(path: str) -> bytes:
-    """The palette of a mask, from its header; empty where it has none or cannot be read."""
-    if not os.path.isfile(path):
-        return b""
+def _palette_of(row: dict[str, Any], output: str) -> tuple[str, bytes]:
+    """The model of a row, and the palette of its mask; empty where that cannot be read."""
     try:
-        with Image.open(path, formats=("PNG",)) as image:
-            return _palette(image)
+        with (
+            storage.open_file(f"{output}/{row[columns.MASK]}") as file,
+            Image.open(file, formats=("PNG",)) as image,
+        ):
+            return row[columns.MODEL], _palette(image)
     except Exception:  # Told by `check_mask`.
-        return b""
+        return row[columns.MODEL], b""
 
 
 def _palette(image: Image.Image) -> bytes:

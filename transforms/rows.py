@@ -239,6 +239,12 @@ def read_tables(
         yield file, table
 
 
+def open_parquet(file: str) -> pq.ParquetFile:
+    """A Parquet file to read from; raises StorageError, or what pyarrow raises on damaged files."""
+    ((_, source),) = _sources([file])
+    return pq.ParquetFile(source)
+
+
 def read_table(file: str, wanted: Sequence[str] | None = None) -> pa.Table:
     """The rows of one Parquet file; see `read_tables`."""
     ((_, table),) = read_tables([file], wanted)

@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -82,7 +81,8 @@ def named_rows(file: str) -> Iterator[NamedRow]:
 
 def mask_folders(output: str) -> list[str]:
     """The folders of masks in an output folder."""
-    return sorted(filter(_MASK_FOLDER.fullmatch, os.listdir(output)))
+    found = (os.path.basename(folder) for folder in storage.folders(output))
+    return sorted(filter(_MASK_FOLDER.fullmatch, found))
 
 
 def mask_files(output: str) -> Iterator[str]:
@@ -92,11 +92,11 @@ def mask_files(output: str) -> Iterator[str]:
     are not UTF-8, since citymask makes none.
     """
     for mask_folder in mask_folders(output):
-        for folder, _, files in os.walk(os.path.join(output, mask_folder)):
-            for name in files:
-                path = os.path.relpath(os.path.join(folder, name), output)
-                if name.endswith((MASK_ENDING, names.OVERLAY_ENDING)) and _is_text(path):
-                    yield path
+        part = storage.Part(f"{output}/{mask_folder}")
+        for file in storage.walk(part, follow_links=False):
+            path = file.path[len(output) + 1 :]
+            if path.endswith((MASK_ENDING, names.OVERLAY_ENDING)) and _is_text(path):
+                yield path
 
 
 def doubled_rows(of_names: Iterable[NamedRow]) -> list[NamedRow]:
@@ -155,11 +155,11 @@ def summary_note(output: str, rows_of_models: dict[str, int]) -> str:
     The summary does not name its model: it is that of the newest run record.
     """
     try:
-        newest = max(Path(output, columns.RUNS).glob("*.json"))
-        model = json.loads(newest.read_text("utf-8"))["model"]
-        summary = json.loads(Path(output, columns.SUMMARY_JSON).read_text("utf-8"))
+        *_, newest = storage.list_folder(f"{output}/{columns.RUNS}", ".json")
+        model = json.loads(storage.read(newest.path))["model"]
+        summary = json.loads(storage.read(f"{output}/{columns.SUMMARY_JSON}"))
         done, found = summary["images"]["done"], rows_of_models.get(model, 0)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (storage.StorageError, ValueError, KeyError, TypeError):
         return ""
     if done == found:
         return ""

@@ -18,6 +18,10 @@ def compact(output: str) -> None:
     OUT is the output folder of `citymask run`. Whoever reads it meanwhile finds every row once; who
     has listed the files just before finds them gone ("file not found") and reads again.
     """
+    if storage.is_remote(output):
+        raise Refused(
+            f"{output}: only the folders of a local file system can change places at once"
+        )
     output = os.path.abspath(output)
     if not os.path.isdir(os.path.join(output, columns.STATISTICS)):
         raise Refused(

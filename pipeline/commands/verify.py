@@ -37,8 +37,11 @@ def verify(beam_arguments: dict[str, Any], output: str) -> None:
     """
     console.set_up_logging(console.NORMAL)
     with foreseen_errors():
-        _check_output(output)
-        output = os.path.abspath(output)
+        output = storage.absolute(output)
+        try:
+            _check_output(output)
+        except storage.StorageError as error:
+            raise ConfigurationError(str(error)) from error
         with locked(output, "verify"):
             counters = _execute(output, pipeline_options(beam_arguments))
             findings = read_findings(output)
@@ -61,11 +64,11 @@ def verify(beam_arguments: dict[str, Any], output: str) -> None:
 
 
 def _check_output(output: str) -> None:
-    if storage.is_remote(output):
-        raise ConfigurationError(f"{output}: this version verifies local folders only")
-    if not os.path.isdir(output):
+    if not storage.writable(output):
+        raise ConfigurationError(f"{output}: OUT is a local folder or gs://BUCKET/NAME")
+    if not storage.is_folder(output):
         raise ConfigurationError(f"{output}: no such folder; give the --output of a run")
-    statistics = os.path.isdir(os.path.join(output, columns.STATISTICS))
+    statistics = storage.is_folder(os.path.join(output, columns.STATISTICS))
     if not statistics and not any(verifying.mask_folders(output)):
         raise ConfigurationError(
             f"{output}: holds neither {columns.STATISTICS}/ nor {columns.MASKS}/; "

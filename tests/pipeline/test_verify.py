@@ -171,4 +171,4 @@ def test_what_is_no_output_folder_is_refused(citymask, tmp_path):
     assert not missing.exists()
     assert "holds neither statistics/ nor masks/" in refusal(citymask("verify", tmp_path))
     assert not list(tmp_path.iterdir())
-    assert "local folders only" in refusal(citymask("verify", "gs://bucket/out"))
+    assert "a local folder or gs://" in refusal(citymask("verify", "s3://bucket/out"))

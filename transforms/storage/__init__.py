@@ -30,6 +30,7 @@ __all__ = [
     "StorageError",
     "absolute",
     "find",
+    "folders",
     "is_folder",
     "is_remote",
     "list_folder",
@@ -55,7 +56,8 @@ class Store(Protocol):
 
     def is_folder(self, path: str) -> bool: ...
     def parts(self, folder: str) -> Iterator[Part]: ...
-    def walk(self, part: Part, excluded: str) -> Iterator[FoundFile]: ...
+    def folders(self, folder: str) -> Iterator[str]: ...
+    def walk(self, part: Part, excluded: str, follow_links: bool) -> Iterator[FoundFile]: ...
     def matching(self, pattern: str) -> Iterator[FoundFile]: ...
     def find(self, path: str) -> FoundFile: ...
     def read(self, path: str, offset: int, length: int | None, version: str) -> bytes: ...
@@ -94,14 +96,24 @@ def parts(folder: str) -> Iterator[Part]:
     return _store(folder).parts(folder)
 
 
-def walk(part: Part, excluded: str = "") -> Iterator[FoundFile]:
+def folders(folder: str) -> Iterator[str]:
+    """The paths of the folders right in a folder, in no fixed order; raises StorageError."""
+    return _store(folder).folders(folder)
+
+
+def walk(part: Part, excluded: str = "", follow_links: bool = True) -> Iterator[FoundFile]:
     """Files in a part of a folder, but not below `excluded`, in a fixed order.
+
+    Args:
+        part: what to list.
+        excluded: a folder that is left out.
+        follow_links: whether links to folders are followed, each folder once.
 
     Raises:
         StorageError: the part itself cannot be listed. Folders below it that cannot be are
             yielded as `closed`.
     """
-    return _store(part.folder).walk(part, excluded)
+    return _store(part.folder).walk(part, excluded, follow_links)
 
 
 def list_folder(folder: str, ending: str = "") -> list[FoundFile]:

@@ -31,7 +31,12 @@ def parts(folder: str) -> Iterator[Part]:
     yield Part(folder)
 
 
-def walk(part: Part, excluded: str) -> Iterator[FoundFile]:
+def folders(folder: str) -> Iterator[str]:
+    """Refuse: only results are looked at folder by folder."""
+    _refuse(folder)
+
+
+def walk(part: Part, excluded: str, follow_links: bool) -> Iterator[FoundFile]:
     """See `storage.walk`. Results do not stand in such a store, so nothing is excluded."""
     return iter(_match(os.path.join(part.folder, "**" if part.deep else "*")))
 

@@ -70,7 +70,7 @@ def parts(folder: str) -> Iterator[Part]:
     A folder that holds but one other is no place to share the work at: that one's are taken.
     """
     yield Part(folder, deep=False)
-    below = _folders_below(folder)
+    below = folders(folder)
     first, second = next(below, None), next(below, None)
     if first and not second:
         yield from parts(first)
@@ -79,7 +79,20 @@ def parts(folder: str) -> Iterator[Part]:
         yield from map(Part, below)
 
 
-def walk(part: Part, excluded: str) -> Iterator[FoundFile]:
+def folders(folder: str) -> Iterator[str]:
+    """See `storage.folders`."""
+    bucket, prefix = _folder(folder)
+    with _explained(folder):
+        level = _client().list_blobs(
+            bucket, prefix=prefix, delimiter="/", fields="prefixes,nextPageToken", **_trying()
+        )
+        known: set[str] = set()
+        for _ in level.pages:
+            yield from (f"{PREFIX}{bucket}/{p}".rstrip("/") for p in sorted(level.prefixes - known))
+            known |= level.prefixes
+
+
+def walk(part: Part, excluded: str, follow_links: bool) -> Iterator[FoundFile]:
     """See `storage.walk`. The names come page by page and are never held all at once."""
     bucket, prefix = _folder(part.folder)
     for file in _listed(bucket, prefix=prefix, delimiter=None if part.deep else "/"):
@@ -184,7 +197,7 @@ def get(path: str) -> tuple[bytes, int]:
 def remove(path: str) -> None:
     """See `storage.remove`. What is not there any more is as good as removed."""
     if is_folder(path):
-        for file in walk(Part(path), excluded=""):
+        for file in walk(Part(path), excluded="", follow_links=False):
             _delete(file.path)
     else:
         _delete(path)
@@ -234,18 +247,6 @@ def _folder(path: str) -> tuple[str, str]:
     """The bucket, and what the names of all objects in the folder begin with."""
     bucket, name = _split(path)
     return bucket, f"{name.rstrip('/')}/" if name.rstrip("/") else ""
-
-
-def _folders_below(folder: str) -> Iterator[str]:
-    bucket, prefix = _folder(folder)
-    with _explained(folder):
-        level = _client().list_blobs(
-            bucket, prefix=prefix, delimiter="/", fields="prefixes,nextPageToken", **_trying()
-        )
-        known: set[str] = set()
-        for _ in level.pages:
-            yield from (f"{PREFIX}{bucket}/{p}".rstrip("/") for p in sorted(level.prefixes - known))
-            known |= level.prefixes
 
 
 def _listed(bucket: str, **options: Any) -> Iterator[FoundFile]:

@@ -40,13 +40,22 @@ def parts(folder: str) -> Iterator[Part]:
     yield Part(folder)
 
 
-def walk(part: Part, excluded: str) -> Iterator[FoundFile]:
-    """See `storage.walk`. Links to folders are followed, each folder once."""
+def folders(folder: str) -> Iterator[str]:
+    """See `storage.folders`; links to folders are among them."""
+    with _explained(f"{folder}: cannot be listed"), os.scandir(folder) as entries:
+        yield from (entry.path for entry in entries if entry.is_dir())
+
+
+def walk(part: Part, excluded: str, follow_links: bool) -> Iterator[FoundFile]:
+    """See `storage.walk`."""
     visited = {os.path.realpath(excluded)} if excluded else set()
     unlisted: list[str] = []
-    for folder, names, files in os.walk(
-        part.folder, followlinks=True, onerror=lambda error: unlisted.append(str(error.filename))
-    ):
+    walked = os.walk(
+        part.folder,
+        followlinks=follow_links,
+        onerror=lambda error: unlisted.append(str(error.filename)),
+    )
+    for folder, names, files in walked:
         identity = os.path.realpath(folder)
         if identity in visited:
             names.clear()
