@@ -7,6 +7,7 @@ import sys
 import time
 import warnings
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
@@ -60,8 +61,13 @@ def set_up_logging(level: int) -> None:
     if level != VERBOSE:
         # Beam logs what it then raises, up to "fatal"; the command line says it in one line.
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL + 1)
+        handler.addFilter(_is_not_beams)  # Some of it by the root logger.
         warnings.simplefilter("ignore")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _is_not_beams(record: logging.LogRecord) -> bool:
+    return "apache_beam" not in Path(record.pathname).parts
 
 
 class ProgressMonitor(logging.Handler):
@@ -219,7 +225,7 @@ def print_closing(record: dict[str, Any]) -> None:
         f"{images['skipped']} skipped (done before)",
     ]
     for name, text in _MENTIONED.items():
-        if images[name]:
+        if images.get(name):
             parts.append(f"{images[name]} {text}")
     if passed_over:
         parts.append(f"{passed_over} other files passed over")
@@ -227,7 +233,7 @@ def print_closing(record: dict[str, Any]) -> None:
     _print_line(console, f"Results in {output}")
     if images["failed"]:
         _print_line(console, f"What failed, and why, is in {output}/{columns.FAILURES}")
-    if images["removed"]:
+    if images.get("removed"):
         _print_line(console, f"What was removed is named in {output}/{columns.REMOVED_CSV}")
 
 

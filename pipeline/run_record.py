@@ -3,14 +3,17 @@
 import json
 import platform
 import uuid
+from collections import Counter
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any
 
+import grpc
 from apache_beam.runners.runner import PipelineResult
 
 from pipeline import __version__
+from pipeline.console import logger
 from pipeline.graph import Job
 from transforms import (
     columns,
@@ -18,6 +21,7 @@ from transforms import (
     listing,
     planning,
     requests,
+    rows,
     segmenting,
     stopping,
     storage,
@@ -59,7 +63,7 @@ def make_record(
 ) -> dict[str, Any]:
     """The run record: versions, model, options, counts, and where the time went."""
     counters, distributions = _metrics(result)
-    images = count_images(result)
+    images = count_images(result) if counters else count_results(job)
     prefix = "passed_over: "
     return {
         "run_id": job.options.run_id,
@@ -150,8 +154,32 @@ def count_images(result: PipelineResult) -> dict[str, int]:
     }
 
 
+def count_results(job: Job) -> dict[str, int]:
+    """What became of the images as far as the output folder tells, for runners without metrics."""
+    output, run_id = job.options.output, job.options.run_id
+    summary = json.loads(storage.read(f"{output}/{columns.SUMMARY_JSON}"))
+    files = rows.parquet_files(output, columns.STATISTICS)
+    tables = (table for _, table in rows.read_tables(files, [columns.RUN_ID]))
+    return {
+        "done": sum(table[columns.RUN_ID].to_pylist().count(run_id) for table in tables),
+        "failed": summary["images"]["failed"],
+        "skipped": summary["images"]["skipped"],
+        "left": summary.get("interrupted", {}).get("left", 0),
+    }
+
+
 def _metrics(result: PipelineResult) -> tuple[dict[tuple[str, str], int], dict[str, Any]]:
-    """Counters by namespace and name, distributions by name."""
-    query = result.metrics().query()
-    counters = {(m.key.metric.namespace, m.key.metric.name): m.result for m in query["counters"]}
+    """Counters by namespace and name, summed over the steps, and distributions by name.
+
+    Both are empty where the runner has none.
+    """
+    try:
+        query = result.metrics().query()
+    except (NotImplementedError, grpc.RpcError) as error:
+        logger.info("the runner gives no metrics: %s", type(error).__name__)
+        return {}, {}
+    counters: Counter[tuple[str, str]] = Counter()
+    for entry in query["counters"]:
+        # Beam gives None for the 0 of a portable runner.
+        counters[entry.key.metric.namespace, entry.key.metric.name] += entry.result or 0
     return counters, {m.key.metric.name: m.result for m in query["distributions"]}
