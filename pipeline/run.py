@@ -135,7 +135,7 @@ def make_job(
         merged=merged,
     )
     job = Job(
-        inputs=request.inputs,
+        inputs=tuple(storage.absolute(spec) for spec in request.inputs),
         package=package,
         options=options,
         mask_folder=mask_folder,

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from pipeline import console, dataflow, dataflow_jobs, nights, run_record
+from pipeline import console, dataflow, dataflow_jobs, nights, portable_jobs, run_record
 from pipeline import run as runs
 from pipeline.beam_options import pipeline_options
 from pipeline.commands.common import (
@@ -167,6 +167,8 @@ def performed(
             if dataflow.is_chosen(options):
                 result = dataflow_jobs.submit(job, options)
                 dataflow_jobs.wait(result, options)
+            elif portable_jobs.is_chosen(options):
+                result = portable_jobs.execute(job, options)
             else:
                 result = runs.execute(job, pipeline_options(options))
         seconds = time.monotonic() - start
@@ -207,13 +209,17 @@ def begun(
     """
     options = dataflow.complete(beam_arguments, request)
     on_dataflow = dataflow.is_chosen(options)
+    on_portable = not on_dataflow and portable_jobs.is_chosen(options)
     if on_dataflow:
         dataflow_jobs.check(options)
+    elif on_portable:
+        portable_jobs.check(options)
     with runs.prepared(request, run_id) as (job, notes):
         for note in (*dataflow.notes(options, request), *notes):
             console.logger.info("%s", note)
-        if on_dataflow:
+        if on_dataflow or on_portable:
             model_files.publish(job.package, job.options.output)
+        if on_dataflow:
             job = replace(job, hints=dataflow.hints(options, request))
         yield job, options
 
