@@ -21,7 +21,7 @@ SLOW_DOWN = "429"
 CORRUPT = "corrupt the answer"
 DISTURBANCES = (LATE, DROP, DROP_ANSWER, TRUNCATE, BUSY, SLOW_DOWN)
 
-HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host"}
+HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
 
 def sometimes(share: float, seed: int) -> Callable[[str, str], str]:
@@ -43,9 +43,9 @@ def sometimes(share: float, seed: int) -> Callable[[str, str], str]:
     return choice
 
 
-def once(action: str, method: str, part: str) -> Callable[[str, str], str]:
-    """A choice that disturbs the first request of a method whose path holds a part."""
-    left = iter([action])
+def once(action: str, method: str, part: str = "", after: int = 0) -> Callable[[str, str], str]:
+    """A choice that disturbs one request of a method whose path holds a part, after some others."""
+    left = iter([*[PASS] * after, action])
 
     def choice(asked: str, path: str) -> str:
         return next(left, PASS) if asked == method and part in path else PASS
@@ -81,7 +81,7 @@ class FaultyProxy:
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._http.daemon_threads = True
         self._http.proxy = self
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -92,7 +92,7 @@ class GcsServer:
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._http.daemon_threads = True
         self._http.gcs = self
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -166,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
                 status, headers, data = self._serve(gcs, route, bucket, name, query, body)
         except _RefusedError as error:
             document = {"error": {"code": error.status, "message": str(error)}}
-            status, headers, data = error.status, {}, json.dumps(document).encode()
+            status, headers, data = error.status, {}, json.dumps(document, indent=1).encode()
         self.send_response(status)
         for key, value in ({"Content-Type": "application/json"} | headers).items():
             self.send_header(key, value)
