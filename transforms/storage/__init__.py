@@ -79,7 +79,8 @@ def writable(path: str) -> bool:
 
 def absolute(path: str) -> str:
     """The path from the root of its store, without a `/` at its end."""
-    return path.rstrip("/") if is_remote(path) else os.path.abspath(path)
+    scheme, separator, rest = path.partition(SEPARATOR)
+    return scheme + separator + rest.rstrip("/") if separator else os.path.abspath(path)
 
 
 def is_folder(path: str) -> bool:

@@ -12,6 +12,10 @@ class MissingError(StorageError):
     """There is no such file."""
 
 
+class ChangedError(StorageError):
+    """A file is not in the state that was asked for."""
+
+
 class AccessError(StorageError):
     """A store cannot be used at all, such as for want of credentials; no other file would do."""
 
@@ -59,9 +63,9 @@ def modified_at(version: str) -> datetime:
     return datetime.fromtimestamp(nanoseconds / 1e9, timezone.utc)
 
 
-def changed(expected: str, found: str) -> StorageError:
+def changed(expected: str, found: str) -> ChangedError:
     """The error for a file that is not of the version in which it was listed."""
-    return StorageError(
+    return ChangedError(
         f"changed since it was listed: version {expected} expected, {found} found; "
         "the next run does it as it is then"
     )

@@ -1,9 +1,10 @@
 """Google Cloud Storage: one client for the process, ranged reads, and writes in one request each.
 
 Every write names the generation that it replaces (0: there must be none), so that an object of
-somebody else's is never overwritten, and a write can be repeated without harm. What is worth trying
-again is tried again, with growing delays, for `RETRY_SECONDS`. See the documentation of request
-preconditions and of retries at https://cloud.google.com/storage/docs.
+somebody else's is never overwritten, and a write can be repeated without harm; only above 8 MiB the
+client takes two requests for one. What is worth trying again is tried again, with growing delays,
+for `RETRY_SECONDS`. See the documentation of request preconditions and of retries at
+https://cloud.google.com/storage/docs.
 
 Names are `gs://bucket/object`. `STORAGE_EMULATOR_HOST` names another server than Google's.
 """
@@ -14,7 +15,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, RawIOBase
 from typing import Any, BinaryIO
@@ -24,6 +25,7 @@ import google_crc32c
 from transforms.storage import metering
 from transforms.storage.files import (
     AccessError,
+    ChangedError,
     FoundFile,
     MissingError,
     Part,
@@ -50,10 +52,6 @@ ABSENT = 0
 
 _FIELDS = "items(name,size,generation,timeCreated),nextPageToken"
 _WILDCARD = re.compile(r"[*?\[{]")
-
-
-class ChangedError(StorageError):
-    """An object is of another generation than a request named."""
 
 
 def is_folder(path: str) -> bool:
@@ -88,15 +86,18 @@ def folders(folder: str) -> Iterator[str]:
         )
         known: set[str] = set()
         for _ in level.pages:
-            yield from (f"{PREFIX}{bucket}/{p}".rstrip("/") for p in sorted(level.prefixes - known))
+            for name in sorted(level.prefixes - known):
+                yield f"{PREFIX}{bucket}/{name.removesuffix('/')}"
             known |= level.prefixes
 
 
 def walk(part: Part, excluded: str, follow_links: bool) -> Iterator[FoundFile]:
     """See `storage.walk`. The names come page by page and are never held all at once."""
+    if excluded and f"{part.folder}/".startswith(f"{excluded}/"):
+        return
     bucket, prefix = _folder(part.folder)
     for file in _listed(bucket, prefix=prefix, delimiter=None if part.deep else "/"):
-        if not (excluded and file.path.startswith(excluded + "/")):
+        if not (excluded and file.path.startswith(f"{excluded}/")):
             yield file
 
 
@@ -121,7 +122,8 @@ def read(path: str, offset: int, length: int | None, version: str) -> bytes:
     if length == 0:
         return b""
     span = {} if length is None else {"start": offset, "end": offset + length - 1}
-    generation = int(version.partition("-")[0]) if version else None
+    # What was not there when it was looked for has the size -1 in place of a generation.
+    generation = max(ABSENT, int(version.rpartition("-")[0])) if version else None
     with _explained("cannot be read"):
         try:
             data = _blob(path).download_as_bytes(
@@ -152,34 +154,22 @@ def write(root: str, name: str, data: bytes) -> None:
     before; else it is replaced, in the state in which it was found.
     """
     path = f"{root}/{name}"
-    try:
-        put(path, data, ABSENT)
-    except ChangedError:
-        there = _look(path)
-        if there is None or there.crc32c != _crc32c(data):
-            put(path, data, there.generation if there else ABSENT)
+    written, there = _upload(path, data, ABSENT)
+    if not written:
+        put(path, data, there)
 
 
 def put(path: str, data: bytes, generation: int) -> int:
     """Write an object in place of one generation of it, `ABSENT` for none; return the new one.
 
     Raises:
-        ChangedError: the object there is of another generation; it stays as it is.
+        ChangedError: another one is there; it stays as it is.
         StorageError: it cannot be written.
     """
-    from google.api_core.exceptions import PreconditionFailed
-
-    blob = _blob(path)
-    kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
-    with _explained(f"{path}: cannot be written"):
-        try:
-            blob.upload_from_string(data, kind, if_generation_match=generation, **_trying())
-        except PreconditionFailed as error:
-            raise ChangedError(
-                f"{path}: somebody else has written it meanwhile; theirs stays"
-            ) from error
-    metering.count(metering.BYTES_WRITTEN, len(data))
-    return int(blob.generation)
+    written, there = _upload(path, data, generation)
+    if not written:
+        raise ChangedError(f"{path}: somebody else has written it meanwhile; theirs stays")
+    return there
 
 
 def get(path: str) -> tuple[bytes, int]:
@@ -188,10 +178,10 @@ def get(path: str) -> tuple[bytes, int]:
     Raises:
         StorageError: it cannot be read.
     """
-    found = find(path)
-    if found.size < 0:
-        return b"", ABSENT
-    return read(path, 0, None, found.version), found.generation
+    while (found := find(path)).size >= 0:
+        with suppress(ChangedError, MissingError):
+            return read(path, 0, None, found.version), found.generation
+    return b"", ABSENT
 
 
 def remove(path: str) -> None:
@@ -246,7 +236,7 @@ def _split(path: str) -> tuple[str, str]:
 def _folder(path: str) -> tuple[str, str]:
     """The bucket, and what the names of all objects in the folder begin with."""
     bucket, name = _split(path)
-    return bucket, f"{name.rstrip('/')}/" if name.rstrip("/") else ""
+    return bucket, f"{name}/" if path != f"{PREFIX}{bucket}" else ""
 
 
 def _listed(bucket: str, **options: Any) -> Iterator[FoundFile]:
@@ -272,6 +262,29 @@ def _look(path: str) -> Any:
 def _blob(path: str) -> Any:
     bucket, name = _split(path)
     return _client().bucket(bucket).blob(name)
+
+
+def _upload(path: str, data: bytes, generation: int) -> tuple[bool, int]:
+    """Write an object in place of one generation of it, if that is still there.
+
+    Returns whether the bytes are there now, and in which generation; else the one that is. They may
+    be there although the server refuses them: by an earlier try whose answer was lost.
+    """
+    from google.api_core.exceptions import PreconditionFailed
+
+    blob = _blob(path)
+    kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
+    with _explained(f"{path}: cannot be written"):
+        try:
+            blob.upload_from_string(data, kind, if_generation_match=generation, **_trying())
+        except PreconditionFailed:
+            blob = _look(path)
+            if blob is None:
+                return False, ABSENT
+            if (blob.size, blob.crc32c) != (len(data), _crc32c(data)):
+                return False, int(blob.generation)
+    metering.count(metering.BYTES_WRITTEN, len(data))
+    return True, int(blob.generation)
 
 
 def _delete(path: str) -> None:
@@ -302,16 +315,17 @@ def _explained(what: str) -> Iterator[None]:
     import requests
     from google.api_core import exceptions as api
     from google.auth.exceptions import GoogleAuthError
+    from google.cloud.storage.exceptions import DataCorruption
 
     try:
         yield
     except api.NotFound as error:
-        if "bucket" in error.message.lower():
+        if "bucket does not exist" in error.message:
             raise AccessError(f"{what}: no such bucket") from error
         raise MissingError(f"{what}: no such object") from error
     except (api.Forbidden, api.Unauthorized) as error:
         raise AccessError(
-            f"{what}: no permission ({error.message.strip()}); give this account a role for it, "
+            f"{what}: no permission ({_line(error)}); give this account a role for it, "
             "such as Storage Object User on the bucket"
         ) from error
     except GoogleAuthError as error:
@@ -320,7 +334,7 @@ def _explained(what: str) -> Iterator[None]:
         raise StorageError(
             f"{what}: no success in {RETRY_SECONDS:g} s of tries ({_line(error.cause or error)})"
         ) from error
-    except (api.GoogleAPIError, requests.RequestException, OSError) as error:
+    except (api.GoogleAPIError, requests.RequestException, DataCorruption, OSError) as error:
         raise StorageError(f"{what}: {_line(error)}") from error
 
 
@@ -330,8 +344,16 @@ _SIGN_IN = (
 )
 
 
-def _line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def _line(error: Any) -> str:
+    """What is wrong in one line: what the server says of it, or the error itself."""
+    response = getattr(error, "response", None)
+    if response is None or response.ok:
+        return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    try:
+        said = response.json()["error"]["message"]
+    except (ValueError, LookupError, TypeError):
+        said = response.reason
+    return f"{response.status_code} {said}"
 
 
 _making = threading.Lock()
