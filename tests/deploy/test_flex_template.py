@@ -25,10 +25,11 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 from jsonschema import ValidationError
 
-from pipeline.beam_options import split_arguments
+from pipeline.beam_options import pipeline_options, split_arguments
 from pipeline.cli import cli
 from pipeline.commands.run import run
 from pipeline.dataflow import job_name
+from pipeline.run import RunRequest, execute, prepared
 from tests.deploy import discovery
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -135,7 +136,7 @@ def masks(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_the_launcher_does_what_citymask_run_does(tmp_path, tiny_model, make_photo):
+def test_the_launcher_does_what_a_run_does(tmp_path, tiny_model, make_photo):
     lund, oslo = tmp_path / "lund", tmp_path / "oslo"
     for seed, path in enumerate([lund / "1.jpg", lund / "2.jpg", oslo / "3.jpg"]):
         make_photo(path, seed=seed)
@@ -146,8 +147,9 @@ def test_the_launcher_does_what_citymask_run_does(tmp_path, tiny_model, make_pho
         "--runner=DirectRunner",
     )  # fmt: skip
     assert (done.returncode, "3 images done" in done.stdout) == (0, True), done.stderr
-    line = ["run", lund, oslo, "-o", direct, "--model", tiny_model, "--overlay", "--max-images=3"]
-    subprocess.run([Path(sys.executable).with_name("citymask"), *line], check=True)
+    request = RunRequest((str(lund), str(oslo)), str(direct), str(tiny_model), overlay=True)
+    with prepared(request, "direct") as (job, _):
+        execute(job, pipeline_options({}))
     assert masks(launched) == masks(direct)
     assert len(masks(launched)) == 6, "a mask and an overlay of each"
     rows = [
