@@ -35,8 +35,8 @@ def logits_to_mask(logits: np.ndarray, height: int, width: int) -> tuple[np.ndar
     _fill_mask(
         np.ascontiguousarray(logits, np.float32),
         np.argmax(logits, axis=2).astype(np.uint8),
-        _neighbours(logits.shape[0], height),
-        _neighbours(logits.shape[1], width),
+        neighbours(logits.shape[0], height),
+        neighbours(logits.shape[1], width),
         mask,
         counts,
     )
@@ -60,15 +60,15 @@ def logits_to_confidence(logits: np.ndarray, mask: np.ndarray) -> tuple[np.ndarr
     _fill_confidence(
         np.ascontiguousarray(logits, np.float32),
         mask,
-        _neighbours(logits.shape[0], height),
-        _neighbours(logits.shape[1], width),
+        neighbours(logits.shape[0], height),
+        neighbours(logits.shape[1], width),
         confidence,
         sums,
     )
     return confidence, sums
 
 
-def _neighbours(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def neighbours(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """What target pixels along one axis are interpolated from.
 
     Returns:

@@ -1,0 +1,100 @@
+"""How many photos are in a batch: chosen by memory, halved where memory runs out."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from models.engines.devices import EngineError
+
+logger = logging.getLogger("citymask")
+
+CPU_BATCH_SIZE = 4
+MOST_ON_GPU = 16
+"""Larger batches are not chosen, but can be asked for: the last batch of each shape in a unit is
+rarely full."""
+
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+"""How messages of XLA begin, in JAX."""
+
+T = TypeVar("T")
+
+
+def fitting(bytes_per_photo: int, memory: int) -> int:
+    """The largest power of two up to `MOST_ON_GPU` of which so many photos fit into memory."""
+    return min(MOST_ON_GPU, 1 << max(1, memory // bytes_per_photo).bit_length() - 1)
+
+
+class Batches:
+    """Splits batches that do not fit into memory, and remembers what did fit.
+
+    Safe to use from several threads.
+
+    Args:
+        size: photos in a batch, as long as they fit.
+    """
+
+    def __init__(self, size: int):
+        self._size = size
+        self._limit: int | None = None
+        self._refused = self._told = 0
+        self._lock = threading.Lock()
+
+    @property
+    def size(self) -> int:
+        """Photos in a batch as things stand."""
+        return self._size if self._limit is None else min(self._size, self._limit)
+
+    def run(self, count: int, work: Callable[[slice], T]) -> list[T]:
+        """Call `work` with the slices of a batch of `count` photos: one slice, if they fit.
+
+        Where memory runs out, the slices are halved, for all later batches as well.
+
+        Returns:
+            What the calls returned, in order.
+
+        Raises:
+            EngineError: memory does not suffice for one photo.
+        """
+        answers: list[T] = []
+        start = 0
+        while start < count:
+            length = min(count - start, self._limit or count)
+            try:
+                answers.append(work(slice(start, start + length)))
+            except Exception as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._halve(length, error)
+                continue
+            start += length
+            if self._limit != self._told:
+                self._tell()
+        return answers
+
+    def _halve(self, length: int, error: Exception) -> None:
+        if length == 1:
+            raise EngineError(
+                "out of memory with one photo at a time: take a model of a smaller input or width, "
+                f"or a machine with more memory ({str(error).partition(chr(10))[0]})"
+            ) from error
+        with self._lock:
+            self._refused = max(self._refused, length)
+            self._limit = min(self._limit or length, length // 2)
+
+    def _tell(self) -> None:
+        with self._lock:
+            if self._limit and self._limit != self._told:
+                logger.warning(
+                    "Out of memory with %d photos in a batch: from now on there are %d",
+                    self._refused, self._limit,
+                )  # fmt: skip
+                self._refused, self._told = 0, self._limit
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import tensorflow as tf
+
+    return isinstance(error, tf.errors.ResourceExhaustedError | MemoryError) or str(
+        error
+    ).startswith(OUT_OF_MEMORY)

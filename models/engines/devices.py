@@ -1,0 +1,138 @@
+"""Which GPU this process can use, and what to say where one was asked for and none is there."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+from pathlib import Path
+
+logger = logging.getLogger("citymask")
+
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+TENSOR_CORES_SINCE = (7, 0)
+"""Compute capability from which on a GPU is faster in half precision, by TensorFlow's guide to
+mixed precision (https://www.tensorflow.org/guide/mixed_precision)."""
+
+
+class GpuPolicy(Enum):
+    """What a process without a GPU does.
+
+    Attributes:
+        IF_PRESENT: segment on its CPU.
+        WANTED: say so in the log and segment on its CPU.
+        REQUIRED: refuse to segment.
+    """
+
+    IF_PRESENT = auto()
+    WANTED = auto()
+    REQUIRED = auto()
+
+
+class EngineError(RuntimeError):
+    """A model cannot be run on this machine as it was asked for."""
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow; keep what its native code prints meanwhile out of standard error.
+
+    Only where `TF_CPP_MIN_LOG_LEVEL` asks for silence: the notices come before TensorFlow reads it.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0":
+        return
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as sink:
+            os.dup2(sink.fileno(), 2)
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def find_gpu(policy: GpuPolicy) -> str | None:
+    """The GPU to segment on, as TensorFlow names it, set to take memory only as it needs it.
+
+    Without one, what `policy` says happens here.
+
+    Raises:
+        EngineError: a GPU is required, and TensorFlow sees none.
+    """
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        if policy is not GpuPolicy.IF_PRESENT:
+            do_without_gpu(policy is GpuPolicy.REQUIRED, _what_is_seen())
+        return None
+    if len(gpus) > 1:
+        logger.warning(
+            "%d GPUs are seen and only the first is used: give each worker one", len(gpus)
+        )
+    for gpu in gpus:
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError as error:  # Something else in this process was first.
+            logger.info("%s: the GPU's memory was claimed before: %s", gpu.name, error)
+    return "/device:GPU:0"
+
+
+def do_without_gpu(required: bool, reason: str) -> None:
+    """Say in the log that no GPU is used, why, and what to check.
+
+    Raises:
+        EngineError: a GPU is required; it says the same.
+    """
+    said = (
+        f"{reason}. Check that the worker has an accelerator, that its driver is installed "
+        "(nvidia-smi shows both), and that the image holds CUDA's libraries "
+        "(pip install 'tensorflow[and-cuda]')"
+    )
+    if required:
+        raise EngineError(f"a GPU is required: {said}")
+    logger.warning("A GPU is wanted, the CPU is used: %s", said)
+
+
+def dtype_policy(device: str) -> str:
+    """The Keras dtype policy of a GPU: half precision where it has units for it.
+
+    Not bfloat16: its masks are further from those in single precision, as
+    `python benchmarks/gpu.py` shows.
+    """
+    import tensorflow as tf
+
+    gpu = tf.config.list_physical_devices("GPU")[int(device.rpartition(":")[2])]
+    capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+    return "mixed_float16" if capability >= TENSOR_CORES_SINCE else "float32"
+
+
+@contextmanager
+def keras_precision(policy: str) -> Iterator[None]:
+    """Build networks with a Keras dtype policy inside."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def device_memory(device: str) -> int:
+    """Bytes that TensorFlow may take of a device's memory."""
+    from tensorflow.python.client import device_lib
+
+    return next(d.memory_limit for d in device_lib.list_local_devices() if d.name == device)
+
+
+def _what_is_seen() -> str:
+    import tensorflow as tf
+
+    cuda = tf.sysconfig.get_build_info().get("cuda_version")
+    driver = f"{NVIDIA_DRIVER} is there" if NVIDIA_DRIVER.exists() else "no NVIDIA driver is loaded"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (
+        f"TensorFlow {tf.__version__}, built {f'for CUDA {cuda}' if cuda else 'without CUDA'}, "
+        f"sees none; {driver}" + ("" if hidden is None else f"; CUDA_VISIBLE_DEVICES is {hidden!r}")
+    )

@@ -1,0 +1,201 @@
+"""TensorFlow on a GPU: half precision, compiled by XLA, masks made where the logits are."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.engines import batches, devices, tiles
+from models.inputs import network_shape
+from models.packages import ModelPackage
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+logger = logging.getLogger("citymask")
+
+SINGLE = "float32"
+"""The Keras dtype policy of single precision."""
+
+
+class GpuEngine:
+    """Programs compiled by XLA, one per shape of a batch; only masks and counts leave the GPU.
+
+    The network runs in half precision where the GPU is made for it, and gives float32 logits; a
+    photo whose logits overflow is done again in single precision. Threads take turns at starting a
+    batch, so that the GPU's memory need not hold the activations of two; they fetch and assemble
+    their masks side by side.
+
+    Args:
+        package: the model to run. Its weights are read here.
+        device: where to run, as TensorFlow names it.
+        precision: Keras dtype policy of the network.
+        jit_compile: whether XLA compiles; for a GPU, not for a CPU.
+        batch_size: photos in a batch; None: as many as fit into the device's memory.
+
+    Raises:
+        PackageError: the weights do not fit the package's description.
+    """
+
+    def __init__(
+        self,
+        package: ModelPackage,
+        device: str,
+        precision: str,
+        jit_compile: bool = True,
+        batch_size: int | None = None,
+    ):
+        self._package = package
+        self._device = device
+        self._jit_compile = jit_compile
+        self._network = _Network(package, device, precision, jit_compile)
+        self._precise = self._network if precision == SINGLE else None
+        self._lock = threading.Lock()
+        self._nominal = network_shape(
+            package.input_width, package.input_height, package.input_width, package.input_height
+        )
+        if batch_size is None:
+            needed = self._network.activation_bytes(*self._nominal)
+            batch_size = batches.fitting(needed, devices.device_memory(device))
+        self._batches = batches.Batches(batch_size)
+
+    def warm_up(self) -> None:
+        """Compile what a full batch of the model's nominal shape needs; say what was chosen."""
+        start = time.perf_counter()
+        images = np.zeros((self.batch_size, *self._nominal, 3), np.uint8)
+        self.predict_masks(images, [self._nominal] * len(images))
+        logger.info(
+            "%s: %s, %d photos in a batch, ready after %.0f s",
+            self._device, self._network.precision, self.batch_size, time.perf_counter() - start,
+        )  # fmt: skip
+
+    @property
+    def batch_size(self) -> int:
+        """See `Engine.batch_size`."""
+        return self._batches.size
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """See `Engine.predict`."""
+        parts = self._batches.run(len(images), lambda part: self._predict(images[part]))
+        return np.concatenate(parts)
+
+    def predict_masks(
+        self, images: np.ndarray, sizes: Sequence[tuple[int, int]]
+    ) -> list[tiles.Mask | None]:
+        """See `MaskEngine.predict_masks`."""
+        parts = self._batches.run(
+            len(images), lambda part: self._predict_masks(images[part], sizes[part])
+        )
+        return list(chain.from_iterable(parts))
+
+    def _predict(self, images: np.ndarray) -> np.ndarray:
+        batch = self._start(images)
+        logits, finite = batch.logits.numpy(), batch.finite.numpy()
+        if not finite.all() and self._network is not self._precise:
+            logits[~finite] = self._start_precise(images).logits.numpy()[~finite]
+        return logits
+
+    def _predict_masks(
+        self, images: np.ndarray, sizes: Sequence[tuple[int, int]]
+    ) -> list[tiles.Mask | None]:
+        if not sizes:
+            return []
+        masks = self._start(images, sizes).masks(sizes)
+        if None not in masks or self._network is self._precise:
+            return masks
+        precise = self._start_precise(images, sizes).masks(sizes)
+        return [mask or again for mask, again in zip(masks, precise, strict=True)]
+
+    def _start(self, images: np.ndarray, sizes: Sequence[tuple[int, int]] = ()) -> "_Batch":
+        with self._lock:
+            return self._network.start(images, sizes)
+
+    def _start_precise(self, images: np.ndarray, sizes: Sequence[tuple[int, int]] = ()) -> "_Batch":
+        with self._lock:
+            if self._precise is None:
+                logger.warning(
+                    "The network overflows in %s: such photos are done again in %s",
+                    self._network.precision, SINGLE,
+                )  # fmt: skip
+                self._precise = _Network(self._package, self._device, SINGLE, self._jit_compile)
+            return self._precise.start(images, sizes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """What a network makes of a batch, on the device; it may still be at it."""
+
+    logits: "tf.Tensor"
+    finite: "tf.Tensor"
+    parts: Sequence[tiles.Tile]
+
+    def masks(self, sizes: Sequence[tuple[int, int]]) -> list[tiles.Mask | None]:
+        """Wait for the masks of the first photos, which have `sizes`."""
+        masks = tiles.assemble(self.parts, sizes)
+        finite = self.finite.numpy()[: len(masks)]
+        return [mask if good else None for mask, good in zip(masks, finite, strict=True)]
+
+
+class _Network:
+    """A network in one precision, with programs for each shape of a batch.
+
+    One thread at a time may call it.
+    """
+
+    def __init__(self, package: ModelPackage, device: str, precision: str, jit_compile: bool):
+        import tensorflow as tf
+
+        self.precision = precision
+        self._device = device
+        self._jit_compile = jit_compile
+        self._mean = np.asarray(package.mean, np.float32) * 255
+        self._std = np.asarray(package.std, np.float32) * 255
+        self._programs: dict[tuple[int, ...], Callable] = {}
+        self._tile_programs: dict[tuple[int, ...], Callable] = {}
+        with tf.device(device), devices.keras_precision(precision):
+            self._network = package.build_network()
+
+    def start(self, images: np.ndarray, sizes: Sequence[tuple[int, int]]) -> _Batch:
+        """Start a batch, and the masks of its first photos, at `sizes`."""
+        import tensorflow as tf
+
+        with tf.device(self._device):
+            if images.shape not in self._programs:
+                self._programs[images.shape] = self._trace(images.shape)
+            logits, finite = self._programs[images.shape](tf.constant(images))
+            if not sizes:
+                return _Batch(logits, finite, ())
+            shape = tuple(logits.shape)
+            if shape not in self._tile_programs:
+                self._tile_programs[shape] = tiles.compile_tile(shape, self._jit_compile)
+            return _Batch(logits, finite, tiles.start(self._tile_programs[shape], logits, sizes))
+
+    def activation_bytes(self, height: int, width: int) -> int:
+        """What all operations on one photo of this shape give, in bytes.
+
+        An upper bound, as if no memory were used twice: it leaves room for the masks and for what
+        cuDNN and XLA take besides.
+        """
+        tensors = (
+            tensor
+            for operation in self._trace((1, height, width, 3)).graph.get_operations()
+            if operation.type != "ReadVariableOp"
+            for tensor in operation.outputs
+        )
+        return sum(tensor.dtype.size * (tensor.shape.num_elements() or 0) for tensor in tensors)
+
+    def _trace(self, shape: tuple[int, ...]) -> "tf.types.experimental.ConcreteFunction":
+        import tensorflow as tf
+
+        def logits(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            normalised = (tf.cast(images, tf.float32) - self._mean) / self._std
+            values = tf.cast(self._network(normalised, training=False), tf.float32)
+            return values, tf.reduce_all(tf.math.is_finite(values), axis=(1, 2, 3))
+
+        program = tf.function(logits, jit_compile=self._jit_compile, autograph=False)
+        return program.get_concrete_function(tf.TensorSpec(shape, tf.uint8))
