@@ -168,37 +168,38 @@ class _LockObject:
         self._generation = gcs.ABSENT
 
     def take(self, owner: Owner) -> Owner | None:
-        data, self._generation = gcs.get(self._path)
-        other = Owner.parse(data)
-        if other:
-            self._watch(other)
+        previous = self._dead_owner()
         self.write(owner)
-        return other
+        return previous
 
     def write(self, owner: Owner) -> None:
-        data = owner.to_json()
         try:
-            self._generation = gcs.put(self._path, data, self._generation)
-        except gcs.ChangedError as error:
-            # A try whose answer was lost has written it all the same.
-            there, self._generation = gcs.get(self._path)
-            if there != data:
-                raise _held(self._output, Owner.parse(there)) from error
+            self._generation = gcs.put(self._path, owner.to_json(), self._generation)
+        except storage.ChangedError as error:
+            raise _held(self._output, holder(self._output)) from error
 
     def give_back(self) -> None:
         try:
             gcs.put(self._path, b"", self._generation)
-        except gcs.ChangedError as error:
-            logger.error("the lock was another's before it was given back: %s", error)
+        except storage.StorageError as error:
+            logger.error("the lock was not given back: %s", error)
 
-    def _watch(self, other: Owner) -> None:
-        """Wait for a sign of life of the owner; return where there is none."""
-        logger.info("%s holds the lock; waiting for a sign of life", other)
+    def _dead_owner(self) -> Owner | None:
+        """Who gave no sign of life for so long that the lock is nobody's; None where it is free."""
+        data, self._generation = gcs.get(self._path)
+        owner = Owner.parse(data)
+        if owner is None:
+            return None
+        logger.info("%s holds the lock; waiting for a sign of life", owner)
         end = time.monotonic() + SILENT_HEARTBEATS * HEARTBEAT_SECONDS
         while time.monotonic() < end:
             time.sleep(HEARTBEAT_SECONDS / 10)
             if storage.find(self._path).generation != self._generation:
-                raise _held(self._output, other)
+                data, self._generation = gcs.get(self._path)
+                if alive := Owner.parse(data):
+                    raise _held(self._output, alive)
+                return None
+        return owner
 
 
 def holder(output: str) -> Owner | None:

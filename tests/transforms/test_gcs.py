@@ -191,6 +191,17 @@ class TestReading:
         with pytest.raises(StorageError, match="changed since it was listed"):
             storage.read(f"{ROOT}/a.jpg", 1, 2, version)
 
+    def test_bytes_and_generation_belong_together_whatever_happens_between(self, server):
+        put(server, "lock")
+
+        def meanwhile(method: str, name: str) -> None:
+            if server.requests == {"look": 1}:  # Looked at, and not yet read.
+                server.put(BUCKET, "lock", b"beat")
+
+        server.before = meanwhile
+        assert gcs.get(f"{ROOT}/lock") == (b"beat", server.generation(BUCKET, "lock"))
+        assert gcs.get(f"{ROOT}/gone") == (b"", gcs.ABSENT)
+
     def test_what_is_not_there_is_named_so_though_its_bucket_is_called_bucket(self, server):
         with pytest.raises(MissingError, match="cannot be read: no such object"):
             storage.read(f"{ROOT}/gone.jpg")

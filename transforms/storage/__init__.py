@@ -12,6 +12,7 @@ from typing import BinaryIO, Protocol
 from transforms.storage import beam_files, gcs, local
 from transforms.storage.files import (
     AccessError,
+    ChangedError,
     FoundFile,
     MissingError,
     Part,
@@ -24,6 +25,7 @@ __all__ = [
     "UNFINISHED",
     "WORK_FOLDER",
     "AccessError",
+    "ChangedError",
     "FoundFile",
     "MissingError",
     "Part",
