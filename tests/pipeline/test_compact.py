@@ -8,8 +8,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from transforms import compacting, storage
+from transforms import compacting
 from transforms.locking import OutputLock
+from transforms.storage import local
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +116,7 @@ def test_a_damaged_file_is_named(citymask, small_files):
 
 
 def test_where_folders_cannot_be_exchanged_nothing_changes(citymask, small_files, monkeypatch):
-    monkeypatch.setattr(storage, "RENAME_EXCHANGE", 1 << 30)
+    monkeypatch.setattr(local, "RENAME_EXCHANGE", 1 << 30)
     result = citymask("compact", small_files.path)
     assert result.exit_code == 2 and result.output.count("\n") == 1
     assert "this file system cannot exchange two folders" in result.output
