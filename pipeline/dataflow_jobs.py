@@ -34,6 +34,8 @@ POLL_SECONDS = 5.0
 SHOWN = ("found", "skipped", "done", "failed")
 """Counts of images that the progress monitor shows."""
 
+_UNREACHABLE = (GoogleAPICallError, RequestException)
+
 
 def check(options: Mapping[str, Any]) -> None:
     """Look for the folders that a job needs, and for an active job of the same name.
@@ -80,10 +82,9 @@ def wait(result: PipelineResult, options: Mapping[str, Any]) -> None:
             reason = _last_error(pipeline_options(dict(options)), result.job_id())
             raise JobError(f"{job} ended as {state}: {reason}")
     except KeyboardInterrupt:
-        result.cancel()
-        logger.info("%s is being cancelled", job)
+        _cancel(result, job)
         raise
-    except GoogleAPICallError as error:
+    except _UNREACHABLE as error:
         raise JobError(f"{job} goes on, but what it does is not known: {error}") from error
 
 
@@ -102,6 +103,15 @@ def _watch(result: PipelineResult, job: str) -> str:
         if PipelineState.is_terminal(state):
             return state
         time.sleep(POLL_SECONDS)
+
+
+def _cancel(result: PipelineResult, job: str) -> None:
+    try:
+        result.cancel()
+    except _UNREACHABLE as error:
+        logger.error("%s cannot be cancelled from here and goes on: %s", job, error)
+    else:
+        logger.info("%s is being cancelled", job)
 
 
 def _check_bucket(option: str, path: str) -> None:
@@ -143,7 +153,7 @@ def _refusals(options: Mapping[str, Any]) -> Iterator[None]:
         raise LockedError(f"a job is active as {options['job_name']}: {error}") from error
     except ClientError as error:
         raise ConfigurationError(f"Dataflow refuses the job: {error}") from error
-    except (GoogleAPICallError, RequestException) as error:
+    except _UNREACHABLE as error:
         raise JobError(f"no job was submitted, Dataflow cannot be reached: {error}") from error
 
 

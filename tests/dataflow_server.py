@@ -84,14 +84,15 @@ class DataflowServer:
 
     Attributes:
         jobs: the jobs by their ids, oldest first.
-        refusal: status, name and text of the answer to every request; None: they are served.
+        refusals: by their methods (`GET`, ...), requests that are not served: status, name and
+            text of the answer.
         url: for `--dataflow_endpoint`.
     """
 
     def __init__(self, work: Work):
         self._work = work
         self.jobs: dict[str, ServedJob] = {}
-        self.refusal: tuple[HTTPStatus, str, str] | None = None
+        self.refusals: dict[str, tuple[HTTPStatus, str, str]] = {}
 
     def __enter__(self) -> "DataflowServer":
         handler = type("Handler", (_Handler,), {"service": self})
@@ -163,8 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self) -> dict[str, str] | None:
         """What the path names; None after a refusal."""
         found = JOBS.fullmatch(urlsplit(self.path).path)
-        if self.service.refusal:
-            self._refuse(*self.service.refusal)
+        if self.command in self.service.refusals:
+            self._refuse(*self.service.refusals[self.command])
         elif not found:
             self._refuse(HTTPStatus.NOT_FOUND, "NOT_FOUND", f"no such route: {self.path}")
         else:

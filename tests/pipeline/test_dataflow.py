@@ -40,6 +40,7 @@ REQUEST = RunRequest(("gs://city/in",), "gs://city/out")
 REQUIRED = {"runner": "DataflowRunner", "project": "p-1", "region": "europe-west4"}
 REQUIRED["temp_location"] = "gs://city/tmp"
 ACCELERATOR = "beam:resources:accelerator:v1"
+FORBIDDEN = (HTTPStatus.FORBIDDEN, "PERMISSION_DENIED")
 PATIENCE = 120.0
 
 
@@ -576,7 +577,7 @@ def test_a_service_that_is_not_there_is_one_line(cloud, photos, tiny_model):
 
 def test_what_the_service_refuses_is_one_line_of_wrong_usage(cloud, photos, tiny_model):
     with DataflowServer(runs_on) as service:
-        service.refusal = (HTTPStatus.FORBIDDEN, "PERMISSION_DENIED", "You need dataflow.jobs.list")
+        service.refusals["GET"] = (*FORBIDDEN, "You need dataflow.jobs.list")
         done = cloud.run("no", service.url, "--model", tiny_model, "--no-wait")
     assert done.returncode == 2
     (error,) = done.stderr.splitlines()
@@ -644,3 +645,18 @@ def test_a_second_signal_cancels_the_job(cloud, photos, tiny_model):
     assert "Interrupted (SIGINT)" in errors
     assert cloud.names("cancelled/runs/") == []
     assert cloud.read("cancelled/.citymask/lock").strip() == b""
+
+
+def test_a_job_that_cannot_be_cancelled_is_not_left_in_silence(cloud, photos, tiny_model):
+    with (
+        DataflowServer(runs_on) as service,
+        launched(cloud, "kept", service.url, "--model", tiny_model) as launcher,
+    ):
+        service.refusals["PUT"] = (*FORBIDDEN, "You need dataflow.jobs.cancel")
+        launcher.send_signal(signal.SIGINT)
+        wait_until(lambda: "kept/.citymask/stop" in cloud.names("kept/"))
+        launcher.send_signal(signal.SIGINT)
+        _, errors = launcher.communicate(timeout=PATIENCE)
+    assert service.job.active
+    assert launcher.returncode == 128 + signal.SIGINT
+    assert re.search(rf"{service.job.id} .* cannot be cancelled from here and goes on: 403", errors)
