@@ -5,13 +5,14 @@ https://beam.apache.org/documentation/runtime/sdk-harness-config/
 """
 
 import re
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import grpc
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.runners.portability.portable_runner import PortableRunner
-from apache_beam.runners.runner import PipelineResult, PipelineRunner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
 from pipeline import run as runs
 from pipeline.beam_options import new_pipeline, pipeline_options
@@ -24,6 +25,10 @@ PATIENCE_SECONDS = 30
 
 NO_TIMEOUT = 10 * 365 * 24 * 3600
 """Seconds: to some services Beam applies its timeout of one answer to the whole job."""
+
+POLL_SECONDS = 1.0
+LAST_WORDS_MILLISECONDS = 10_000
+"""How long a job that failed may take to say why."""
 
 EMBEDDED = "embed"
 """The job endpoint that stands for a service inside this process."""
@@ -51,7 +56,7 @@ def check(options: Mapping[str, Any]) -> None:
         raise ConfigurationError(f"{_name(options)}: --job_endpoint HOST:PORT missing")
     if not endpoint or endpoint == EMBEDDED:
         return
-    patience = options.get("job_server_timeout", PATIENCE_SECONDS)
+    patience = _patience(options)
     with grpc.insecure_channel(endpoint) as channel:
         try:
             beam_job_api_pb2_grpc.JobServiceStub(channel).DescribePipelineOptions(
@@ -80,14 +85,16 @@ def execute(job: Job, options: Mapping[str, Any]) -> PipelineResult:
     except grpc.RpcError as error:
         raise JobError(f"{runner}: the job was not taken: {_details(error)}") from error
     try:
-        result.wait_until_finish()
+        if _watch(result, _patience(options)) != PipelineState.DONE:
+            result.wait_until_finish(LAST_WORDS_MILLISECONDS)
     except KeyboardInterrupt:
         result.cancel()
         logger.info("the job is being cancelled")
         raise
     except grpc.RpcError as error:
         raise JobError(
-            f"{runner}: what the job does is not known any more: {_details(error)}"
+            f"{runner}: the job service is gone, and what the job does is not known: "
+            f"{_details(error)}"
         ) from error
     except RuntimeError as error:
         raise JobError(f"{runner}: {last_error(str(error))}") from error
@@ -103,6 +110,30 @@ def last_error(text: str) -> str:
         return details[1]
     of_python, _, _ = error.partition("\n\tat ")  # A runner in Java adds its own stack.
     return " ".join(of_python.split(" [while running")[0].split())
+
+
+def _watch(result: PipelineResult, patience: float) -> str:
+    """The state in which a job ends.
+
+    It is asked for again and again: a stream of states may break unnoticed in a long job, see
+    https://github.com/apache/beam/issues/21597
+    """
+    heard = time.monotonic()
+    while True:
+        try:
+            state = result.state
+        except grpc.RpcError:
+            if time.monotonic() - heard > patience:
+                raise
+        else:
+            if PipelineState.is_terminal(state):
+                return state
+            heard = time.monotonic()
+        time.sleep(POLL_SECONDS)
+
+
+def _patience(options: Mapping[str, Any]) -> float:
+    return options.get("job_server_timeout", PATIENCE_SECONDS)
 
 
 def _runner(options: Mapping[str, Any]) -> PipelineRunner:
