@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import threading
 from typing import Any
 
 from transforms import stopping
@@ -23,6 +24,7 @@ class StopOnSignal:
 
     def __init__(self, output: str):
         self._output = output
+        self._asking: threading.Thread | None = None
         self.received: signal.Signals | None = None
 
     def __enter__(self) -> "StopOnSignal":
@@ -30,16 +32,22 @@ class StopOnSignal:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._restore()
+        if self._asking:
+            self._asking.join()
+
+    def _restore(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def _receive(self, number: int, _: Any) -> None:
         if self.received is None:
             self.received = signal.Signals(number)
-            stopping.request(self._output, self.received.name)
+            # In a thread: what the signal has interrupted may hold a lock that a request needs.
+            self._asking = stopping.request_soon(self._output, self.received.name)
             logger.info("stopping: what has begun is finished; once more to stop at once")
         else:
-            self.__exit__()
+            self._restore()
             signal.raise_signal(number)
 
 

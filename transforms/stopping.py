@@ -4,11 +4,14 @@ Whoever wants a run to stop leaves a file below its output folder; every process
 it takes a unit.
 """
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from transforms import storage
+
+logger = logging.getLogger("citymask")
 
 STOP = f"{storage.WORK_FOLDER}/stop"
 
@@ -20,6 +23,13 @@ MAX_MINUTES = "max_minutes"
 def request(output: str, reason: str) -> None:
     """Ask the run that writes to `output` to stop; raises StorageError where that is impossible."""
     storage.write(output, STOP, reason.encode())
+
+
+def request_soon(output: str, reason: str) -> threading.Thread:
+    """The same without waiting for it, in a thread that logs where it is impossible."""
+    thread = threading.Thread(target=_request, args=(output, reason), name="stop", daemon=True)
+    thread.start()
+    return thread
 
 
 def reason(output: str) -> str | None:
@@ -43,10 +53,17 @@ def after(output: str, minutes: float | None) -> Iterator[None]:
     if minutes is None:
         yield
         return
-    timer = threading.Timer(minutes * 60, request, (output, MAX_MINUTES))
+    timer = threading.Timer(minutes * 60, _request, (output, MAX_MINUTES))
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
+
+
+def _request(output: str, reason: str) -> None:
+    try:
+        request(output, reason)
+    except storage.StorageError as error:
+        logger.error("the run cannot be asked to stop: %s", error)
