@@ -4,6 +4,7 @@ import json
 import platform
 import uuid
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -26,6 +27,7 @@ from transforms import (
     stopping,
     storage,
 )
+from transforms.storage import metering
 
 IMAGES = {
     "found": (listing.COUNTERS, "images"),
@@ -115,11 +117,7 @@ def make_record(
             for name, d in sorted(distributions.items())
             if name.endswith(segmenting.MICROSECONDS)
         },
-        "requests": {
-            name: count
-            for (space, name), count in sorted(counters.items())
-            if space == requests.COUNTERS
-        },
+        "requests": _requests(counters),
         "batches": {
             "count": distributions[segmenting.BATCH_SIZE].count,
             "mean_size": round(distributions[segmenting.BATCH_SIZE].mean, 2),
@@ -166,6 +164,13 @@ def count_results(job: Job) -> dict[str, int]:
         "skipped": summary["images"]["skipped"],
         "left": summary.get("interrupted", {}).get("left", 0),
     }
+
+
+def _requests(counters: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    """Requests to remote storage, and their bytes: of all workers, and what is left to report."""
+    total = Counter(metering.take())
+    total.update({name: n for (space, name), n in counters.items() if space == requests.COUNTERS})
+    return dict(sorted(total.items()))
 
 
 def _metrics(result: PipelineResult) -> tuple[dict[tuple[str, str], int], dict[str, Any]]:
