@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from io import StringIO
 
 from models.classes import ClassTable, SegmentationClass
 
@@ -35,39 +35,42 @@ class MergedClasses:
         return tuple(sums)
 
     @classmethod
-    def read(cls, path: str | Path, classes: ClassTable) -> "MergedClasses":
-        """Read a CSV file with the columns `class,merged`; a class without a row stays as it is.
+    def parse(cls, text: str, source: str, classes: ClassTable) -> "MergedClasses":
+        """Read CSV text with the columns `class,merged`; a class without a row stays as it is.
+
+        Args:
+            text: the content of a file.
+            source: its name, for messages.
+            classes: the model's classes.
 
         Raises:
             ValueError: other columns, an unknown class, a class given twice, an empty name.
-            OSError: the file cannot be read.
         """
         merged: dict[str, str] = {}
-        with open(path, newline="", encoding="utf-8") as lines:
-            reader = csv.DictReader(lines)
-            if reader.fieldnames != [*COLUMNS]:
-                raise ValueError(
-                    f"{path}: found the columns {reader.fieldnames}, expected {[*COLUMNS]}"
-                )
-            for row in reader:
-                name, target = row["class"], (row["merged"] or "").strip()
-                problem = (
-                    f"unknown class {name!r}; the model has {', '.join(classes.names)}"
-                    if name not in classes.names
-                    else f"class {name!r} is given twice; name each class once"
-                    if name in merged
-                    else f"class {name!r} goes nowhere; give the name of a merged class"
-                    if not target
-                    else None
-                )
-                if problem:
-                    raise ValueError(f"{path}, line {reader.line_num}: {problem}")
-                merged[name] = target
+        reader = csv.DictReader(StringIO(text, newline=""))
+        if reader.fieldnames != [*COLUMNS]:
+            raise ValueError(
+                f"{source}: found the columns {reader.fieldnames}, expected {[*COLUMNS]}"
+            )
+        for row in reader:
+            name, target = row["class"], (row["merged"] or "").strip()
+            problem = (
+                f"unknown class {name!r}; the model has {', '.join(classes.names)}"
+                if name not in classes.names
+                else f"class {name!r} is given twice; name each class once"
+                if name in merged
+                else f"class {name!r} goes nowhere; give the name of a merged class"
+                if not target
+                else None
+            )
+            if problem:
+                raise ValueError(f"{source}, line {reader.line_num}: {problem}")
+            merged[name] = target
         targets = [merged.get(name, name) for name in classes.names]
         table = cls(tuple(dict.fromkeys(targets)), ())
         if len(set(table.keys)) < len(table.keys):
             raise ValueError(
-                f"{path}: merged classes {', '.join(table.names)} have equal column names "
+                f"{source}: merged classes {', '.join(table.names)} have equal column names "
                 f"({', '.join(table.keys)}); choose names that differ in letters or digits"
             )
         return cls(table.names, tuple(map(table.names.index, targets)))

@@ -11,7 +11,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
 from models.merging import MergedClasses
-from models.packages import ModelPackage, load_package
+from models.packages import ModelPackage
 from pipeline.beam_options import new_pipeline
 from pipeline.errors import ConfigurationError
 from pipeline.graph import Job, build_graph
@@ -21,6 +21,7 @@ from transforms import (
     columns,
     findings,
     listing,
+    model_files,
     names,
     rows,
     stopping,
@@ -40,7 +41,7 @@ class RunRequest:
     Attributes:
         inputs: directories, glob patterns, images, shards and manifests.
         output: the output folder.
-        model: name of a shipped model, or path of a model package.
+        model: name of a shipped model, or path of a model package, which may be remote.
         overlay: whether to write a blended JPEG beside each mask.
         confidence: whether to write a confidence image beside each mask, and means into its row.
         max_pixels: larger photos are refused.
@@ -113,7 +114,7 @@ def check(request: RunRequest) -> tuple[ModelPackage, MergedClasses | None]:
     """
     if not storage.writable(request.output):
         raise ConfigurationError(f"{request.output}: OUT is a local folder or gs://BUCKET/NAME")
-    package = replace(load_package(request.model), label_ids=request.label_ids)
+    package = replace(model_files.load(request.model), label_ids=request.label_ids)
     for spec in request.inputs:
         _check_input(spec, storage.absolute(request.output))
     return package, _read_merged(request.merge, package) if request.merge else None
@@ -209,9 +210,9 @@ def start(
 
 def _read_merged(path: str, package: ModelPackage) -> MergedClasses:
     try:
-        return MergedClasses.read(path, package.classes)
-    except OSError as error:
-        raise ConfigurationError(f"--merge: {path}: cannot be read: {error.strerror}") from error
+        return MergedClasses.parse(storage.read(path).decode(), path, package.classes)
+    except storage.StorageError as error:
+        raise ConfigurationError(f"--merge: {path}: {error}") from error
     except ValueError as error:
         raise ConfigurationError(f"--merge: {error}") from error
 

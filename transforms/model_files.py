@@ -1,9 +1,10 @@
-"""Models for workers on other machines: what the output folder holds, every worker can read.
+"""Model packages from afar: the one of a run, and that of its workers on other machines.
 
-Whoever begins a run puts its model package below the output folder; a worker that does not have the
-very same package takes it from there.
+What the output folder holds, every worker can read. Whoever begins a run puts its model package
+there; a worker that does not have the very same package takes it from there.
 """
 
+import atexit
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,20 @@ from transforms import storage
 
 MODELS = f"{storage.WORK_FOLDER}/models"
 FILES = (DESCRIPTION_FILE, WEIGHTS_FILE)
+
+
+def load(name_or_path: str) -> ModelPackage:
+    """The package of this name or path; a remote one is copied here until the program ends.
+
+    Raises:
+        PackageError: there is no such package, or it is incomplete, damaged or carries code.
+    """
+    if not storage.is_remote(name_or_path):
+        return load_package(name_or_path)
+    folder = tempfile.TemporaryDirectory(prefix="citymask-model-")
+    atexit.register(folder.cleanup)
+    _fetch(storage.absolute(name_or_path), Path(folder.name))
+    return load_package(folder.name)
 
 
 def publish(package: ModelPackage, output: str) -> None:
@@ -37,15 +52,22 @@ def at_hand(package: ModelPackage, output: str) -> Iterator[ModelPackage]:
     with tempfile.TemporaryDirectory(prefix="citymask-model-") as folder:
         fetched = replace(package, path=Path(folder))
         try:
-            for name in FILES:
-                (fetched.path / name).write_bytes(storage.read(f"{source}/{name}"))
-        except storage.StorageError as error:
+            _fetch(source, fetched.path)
+        except PackageError as error:
             raise PackageError(
-                f"{package.model_id} is neither at {package.path} nor at {source}: {error}"
+                f"{package.model_id} is not at {package.path}, and {error}"
             ) from error
         if not _is_here(fetched):
             raise PackageError(f"{source}: incomplete, or not {package.model_id}")
         yield fetched
+
+
+def _fetch(source: str, folder: Path) -> None:
+    for name in FILES:
+        try:
+            (folder / name).write_bytes(storage.read(f"{source}/{name}"))
+        except storage.StorageError as error:
+            raise PackageError(f"{source}/{name}: {error}") from error
 
 
 def _folder(package: ModelPackage) -> str:

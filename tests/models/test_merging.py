@@ -7,14 +7,12 @@ CITYSCAPES = ClassTable.load("cityscapes")
 SMALL = ClassTable.of([("Sky", (0, 0, 255)), ("Tree", (0, 9, 0)), ("Grass", (0, 99, 0))])
 
 
-def write(path, *rows, header="class,merged"):
-    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
-    return path
+def parse(*rows, classes=SMALL, header="class,merged"):
+    return MergedClasses.parse("\n".join([header, *rows]) + "\n", "mapping.csv", classes)
 
 
-def test_classes_without_a_row_stay_and_nothing_is_lost(tmp_path):
-    file = write(tmp_path / "green.csv", "vegetation,green", "terrain,green")
-    merged = MergedClasses.read(file, CITYSCAPES)
+def test_classes_without_a_row_stay_and_nothing_is_lost():
+    merged = parse("vegetation,green", "terrain,green", classes=CITYSCAPES)
     assert len(merged.names) == 18 and "green" in merged.keys and "road" in merged.keys
     pixels = list(range(19))
     sums = dict(zip(merged.names, merged.merge(pixels), strict=True))
@@ -24,8 +22,8 @@ def test_classes_without_a_row_stay_and_nothing_is_lost(tmp_path):
     assert sums["road"] == names.index("road")
 
 
-def test_a_class_may_go_into_another_one(tmp_path):
-    merged = MergedClasses.read(write(tmp_path / "m.csv", "Grass,Tree"), SMALL)
+def test_a_class_may_go_into_another_one():
+    merged = parse("Grass,Tree")
     assert merged.names == ("Sky", "Tree")
     assert merged.merge((1, 2, 3)) == (1, 5)
 
@@ -39,13 +37,12 @@ def test_a_class_may_go_into_another_one(tmp_path):
         ("Tree,a b\nGrass,a_b", "equal column names"),
     ],
 )
-def test_a_bad_mapping_is_refused_with_file_and_line(tmp_path, row, message):
-    file = write(tmp_path / "bad.csv", row)
+def test_a_bad_mapping_is_refused_with_file_and_line(row, message):
     with pytest.raises(ValueError, match=message) as caught:
-        MergedClasses.read(file, SMALL)
-    assert str(file) in str(caught.value)
+        parse(row)
+    assert "mapping.csv" in str(caught.value)
 
 
-def test_other_columns_are_refused(tmp_path):
+def test_other_columns_are_refused():
     with pytest.raises(ValueError, match="expected \\['class', 'merged'\\]"):
-        MergedClasses.read(write(tmp_path / "bad.csv", header="from,to"), SMALL)
+        parse(header="from,to")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.packages import PackageError, load_package
+from tests.gcs_server import GcsServer
 from transforms import model_files
 
 
@@ -49,9 +50,7 @@ def test_another_version_at_the_same_place_is_not_taken_for_the_package(package,
 def test_a_package_that_is_nowhere_is_named_with_both_places(package, output):
     shutil.rmtree(package.path)
     with (
-        pytest.raises(
-            PackageError, match=rf"tiny@\w+ is neither at {package.path} nor at {output}"
-        ),
+        pytest.raises(PackageError, match=rf"tiny@\w+ is not at {package.path}, and {output}"),
         model_files.at_hand(package, output),
     ):
         pass
@@ -64,3 +63,21 @@ def test_a_damaged_copy_in_the_output_folder_is_refused(package, output):
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(PackageError, match="incomplete"), model_files.at_hand(package, output):
         pass
+
+
+def test_a_package_in_cloud_storage_is_fetched(package, cloud_storage_at):
+    with GcsServer() as server, cloud_storage_at(server.url):
+        for name in model_files.FILES:
+            server.put("town", f"models/mine/{name}", (package.path / name).read_bytes())
+        found = model_files.load("gs://town/models/mine/")
+        assert replace(found, path=package.path) == package
+        assert found.build_network().output_shape[-1] == len(package.classes)
+
+
+def test_a_package_that_is_not_in_cloud_storage_is_named(cloud_storage_at):
+    with (
+        GcsServer(buckets={"town": {}}) as server,
+        cloud_storage_at(server.url),
+        pytest.raises(PackageError, match="gs://town/none/model.json: .*no such object"),
+    ):
+        model_files.load("gs://town/none")
