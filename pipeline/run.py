@@ -98,10 +98,9 @@ def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]
             storage.remove_unfinished(output)
             stopping.withdraw(output)
             findings.repair_files(output)
-            prepared_job = make_job(request, package, merged, run_id)
         except storage.StorageError as error:
             raise ConfigurationError(str(error)) from error
-        yield prepared_job
+        yield make_job(request, package, merged, run_id)
 
 
 def check(request: RunRequest) -> tuple[ModelPackage, MergedClasses | None]:
@@ -109,7 +108,7 @@ def check(request: RunRequest) -> tuple[ModelPackage, MergedClasses | None]:
 
     Raises:
         ConfigurationError: an INPUT is missing, empty or of no known kind, a mapping does not fit,
-            or OUT is remote.
+            or results cannot be written to a store such as OUT's.
         PackageError: the model is unknown or damaged.
     """
     if not storage.writable(request.output):
@@ -123,9 +122,16 @@ def check(request: RunRequest) -> tuple[ModelPackage, MergedClasses | None]:
 def make_job(
     request: RunRequest, package: ModelPackage, merged: MergedClasses | None, run_id: str
 ) -> tuple[Job, list[str]]:
-    """The job that a checked request comes to, and notes for the user."""
+    """The job that a checked request comes to, and notes for the user.
+
+    Raises:
+        ConfigurationError: the output folder cannot be read.
+    """
     output = storage.absolute(request.output)
-    mask_folder, notes = _mask_folder(output, package)
+    try:
+        mask_folder, notes = _mask_folder(output, package)
+    except storage.StorageError as error:
+        raise ConfigurationError(str(error)) from error
     options = SegmentOptions(
         output=output,
         run_id=run_id,

@@ -76,7 +76,8 @@ def is_remote(path: str) -> bool:
 
 def writable(path: str) -> bool:
     """Whether results can be written there: whole files, and never over somebody else's."""
-    return not is_remote(path) or path.startswith(GCS + SEPARATOR)
+    scheme, separator, rest = path.partition(SEPARATOR)
+    return not separator or (scheme == GCS and bool(rest.partition("/")[0]))
 
 
 def absolute(path: str) -> str:
