@@ -32,7 +32,6 @@ from pipeline.yaml_lines import Document, Problem, key_of
 from transforms import storage
 from transforms.photos import DEFAULT_MAX_PIXELS
 from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE
-from transforms.segmenting import DEFAULT_BATCH_SIZE
 
 FOLDER = "folder"
 """Key of the validation context: the folder that relative paths start from."""
@@ -238,7 +237,7 @@ class NightlyConfig(Section):
     confidence: YesNo = False
     label_ids: YesNo = False
     merge: Annotated[LocalPath | None, Field(description="a CSV file")] = None
-    batch_size: Count = DEFAULT_BATCH_SIZE
+    batch_size: OptionalCount = None
     unit_size: Count = DEFAULT_UNIT_SIZE
     max_pixels: Count = DEFAULT_MAX_PIXELS
     max_attempts: Count = DEFAULT_MAX_ATTEMPTS

@@ -10,6 +10,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
+from models.engines import GpuPolicy
 from models.merging import MergedClasses
 from models.packages import ModelPackage
 from pipeline.beam_options import new_pipeline
@@ -31,7 +32,6 @@ from transforms.locking import LOCK, OutputLock
 from transforms.manifests import ManifestError
 from transforms.photos import DEFAULT_MAX_PIXELS
 from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE, Policy
-from transforms.segmenting import DEFAULT_BATCH_SIZE
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class RunRequest:
         overlay: whether to write a blended JPEG beside each mask.
         confidence: whether to write a confidence image beside each mask, and means into its row.
         max_pixels: larger photos are refused.
-        batch_size: photos per call of the network.
+        batch_size: photos per call of the network; None: what suits the machine.
         unit_size: most images in a work unit.
         label_ids: whether masks hold the label ids of the classes' data set.
         merge: CSV file that merges classes, or None.
@@ -65,7 +65,7 @@ class RunRequest:
     overlay: bool = False
     confidence: bool = False
     max_pixels: int = DEFAULT_MAX_PIXELS
-    batch_size: int = DEFAULT_BATCH_SIZE
+    batch_size: int | None = None
     unit_size: int = DEFAULT_UNIT_SIZE
     label_ids: bool = False
     merge: str | None = None
@@ -140,6 +140,7 @@ def make_job(
         max_pixels=request.max_pixels,
         batch_size=request.batch_size,
         merged=merged,
+        gpu=_gpu_policy(request),
     )
     job = Job(
         inputs=tuple(storage.absolute(spec) for spec in request.inputs),
@@ -212,6 +213,12 @@ def start(
         return pipeline.run()
     finally:
         gc.unfreeze()
+
+
+def _gpu_policy(request: RunRequest) -> GpuPolicy:
+    if request.require_gpu:
+        return GpuPolicy.REQUIRED
+    return GpuPolicy.WANTED if request.gpu else GpuPolicy.IF_PRESENT
 
 
 def _read_merged(path: str, package: ModelPackage) -> MergedClasses:

@@ -15,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
+from models.engines import Engine, GpuPolicy, Mask, MaskEngine, load_engine
 from models.inputs import network_shape
 from models.merging import MergedClasses
 from models.packages import ModelPackage
@@ -52,9 +52,6 @@ from transforms.records import (
     WorkUnit,
 )
 
-if TYPE_CHECKING:
-    from models.engines import Engine
-
 COUNTERS = "citymask.segmenting"
 """Namespace of the Beam metrics of this step: the counters and distributions named below."""
 
@@ -69,8 +66,6 @@ BYTES_OUT = "bytes_out"
 BATCH_SIZE = "batch_size"
 MICROSECONDS = "_microseconds"
 """Ending of the distributions of time: per image, for infer per batch, for commit per unit."""
-
-DEFAULT_BATCH_SIZE = 4
 
 LOOK_SECONDS = 5.0
 """Between two looks into a remote output folder, whether the run must stop."""
@@ -88,10 +83,11 @@ class SegmentOptions:
         overlay: whether to write a blended JPEG beside each mask.
         confidence: whether to write a confidence image beside each mask, and means into its row.
         max_pixels: larger photos are refused.
-        batch_size: photos per call of the network.
+        batch_size: photos per call of the network; None: what suits the engine.
         threads: threads that decode ahead, and as many that encode behind; None: one for each
             core of the machine that segments.
         merged: what to merge the classes to besides.
+        gpu: what to do where there is no GPU.
     """
 
     output: str
@@ -99,9 +95,10 @@ class SegmentOptions:
     overlay: bool = False
     confidence: bool = False
     max_pixels: int = photos.DEFAULT_MAX_PIXELS
-    batch_size: int = DEFAULT_BATCH_SIZE
+    batch_size: int | None = None
     threads: int | None = None
     merged: MergedClasses | None = None
+    gpu: GpuPolicy = GpuPolicy.IF_PRESENT
 
 
 @dataclass
@@ -111,6 +108,8 @@ class _Item:
     ref: ImageRef
     data: bytes | None = None
     photo: photos.Photo | None = None
+    logits: np.ndarray | None = None
+    mask: Mask | None = None
     files: dict[str, bytes] = field(default_factory=dict)
     outcome: Segmented | Failure | None = None
     measured: dict[str, float] = field(default_factory=dict)
@@ -140,7 +139,7 @@ class _Item:
 
     def let_go(self) -> None:
         """Free the memory of what is needed no more."""
-        self.photo = self.data = None
+        self.data = self.photo = self.logits = self.mask = None
         self.files = {}
 
 
@@ -153,7 +152,7 @@ class UnitSegmenter:
         options: where and how.
     """
 
-    def __init__(self, package: ModelPackage, engine: "Engine", options: SegmentOptions):
+    def __init__(self, package: ModelPackage, engine: Engine, options: SegmentOptions):
         self._package = package
         self._engine = engine
         self._options = options
@@ -177,7 +176,7 @@ class UnitSegmenter:
         Raises:
             StorageError: the rows cannot be written.
         """
-        depth = 2 * self._options.batch_size
+        depth = 2 * self._engine.batch_size
         items = []
         data = map_ahead(self._reading, self._read, unit.refs, REQUESTS)
         decoded = map_ahead(self._decoding, self._decode, data, depth)
@@ -227,65 +226,72 @@ class UnitSegmenter:
                 item.data = None
         return item
 
-    def _infer(
-        self, items: Iterable[_Item], measure: Measure
-    ) -> Iterator[tuple[_Item, np.ndarray | None]]:
-        """Pair each image with its logits; images of equal network shape share batches."""
-        waiting: dict[tuple[int, ...], list[tuple[_Item, np.ndarray]]] = defaultdict(list)
+    def _infer(self, items: Iterable[_Item], measure: Measure) -> Iterator[_Item]:
+        """Run the network on the images; those of equal network shape share batches."""
+        waiting: dict[tuple[int, ...], list[_Item]] = defaultdict(list)
         for item in items:
             if item.photo is None:
-                yield item, None
+                yield item
                 continue
             batch = waiting[item.photo.pixels.shape]
-            batch.append((item, item.photo.pixels))
-            if len(batch) == self._options.batch_size:
+            batch.append(item)
+            if len(batch) >= self._engine.batch_size:
                 yield from self._predict(batch, measure)
                 batch.clear()
         for batch in waiting.values():
             if batch:
                 yield from self._predict(batch, measure)
 
-    def _predict(
-        self, batch: Sequence[tuple[_Item, np.ndarray]], measure: Measure
-    ) -> Iterator[tuple[_Item, np.ndarray | None]]:
-        """Run the network; a batch that is not full is padded, so that all are of one size."""
-        images = np.zeros((self._options.batch_size, *batch[0][1].shape), np.uint8)
-        for position, (_, pixels) in enumerate(batch):
-            images[position] = pixels
+    def _predict(self, batch: Sequence[_Item], measure: Measure) -> Iterator[_Item]:
+        """Give each image its mask or, where the engine makes none, its logits."""
         start = time.perf_counter()
         try:
-            logits = self._engine.predict(images)
+            self._run_network([(item, item.photo) for item in batch if item.photo])
         except Exception as error:
             if len(batch) == 1:
-                batch[0][0].fail(INFER, error)
-                yield batch[0][0], None
+                batch[0].fail(INFER, error)
+                yield batch[0]
             else:  # What one image may have caused must not cost its neighbours.
-                for entry in batch:
-                    yield from self._predict([entry], measure)
+                for item in batch:
+                    yield from self._predict([item], measure)
             return
         measure(INFER + MICROSECONDS, (time.perf_counter() - start) * 1e6)
         measure(BATCH_SIZE, len(batch))
-        for (item, _), of_item in zip(batch, logits[: len(batch)], strict=True):
-            if np.isfinite(of_item).all():
-                yield item, of_item
-            else:
+        for item in batch:
+            if item.mask is None and item.logits is None:
                 item.fail(INFER, ValueError("the network's output is not finite (NaN or infinity)"))
-                yield item, None
+            yield item
 
-    def _encode(self, paired: tuple[_Item, np.ndarray | None]) -> _Item:
+    def _run_network(self, batch: Sequence[tuple[_Item, photos.Photo]]) -> None:
+        """Run the network; a batch that is not full is padded, so that all are of one size."""
+        padded = max(len(batch), self._engine.batch_size)
+        images = np.zeros((padded, *batch[0][1].pixels.shape), np.uint8)
+        for position, (_, photo) in enumerate(batch):
+            images[position] = photo.pixels
+        if isinstance(self._engine, MaskEngine) and not self._options.confidence:
+            sizes = [(photo.height, photo.width) for _, photo in batch]
+            for (item, _), mask in zip(
+                batch, self._engine.predict_masks(images, sizes), strict=True
+            ):
+                item.mask = mask
+        else:
+            logits = self._engine.predict(images)[: len(batch)]
+            for (item, _), of_item in zip(batch, logits, strict=True):
+                item.logits = of_item if np.isfinite(of_item).all() else None
+
+    def _encode(self, item: _Item) -> _Item:
         """Make the files of an image: its mask, and beside it what was asked for."""
-        item, logits = paired
         photo, ref = item.photo, item.ref
-        if photo is None or logits is None:
+        if photo is None:
             return item
         palette = self._package.palette
         with item.isolated():
             with item.stage(UPSAMPLE):
-                mask, counts = logits_to_mask(logits, photo.height, photo.width)
+                mask, counts = _mask_of(item.mask, item.logits, photo)
                 pixels = tuple(counts.tolist())
                 confidence = None
-                if self._options.confidence:
-                    grey, sums = logits_to_confidence(logits, mask)
+                if self._options.confidence and item.logits is not None:
+                    grey, sums = logits_to_confidence(item.logits, mask)
                     confidence = Confidence.of(sums.tolist(), pixels)
             with item.stage(ENCODE):
                 if self._package.label_ids:
@@ -300,7 +306,7 @@ class UnitSegmenter:
                 item.files[ref.mask] = masks.encode_mask(mask, palette)
             capture = ref.capture.filled_from(photo.capture)
             item.outcome = Segmented(ref, photo.width, photo.height, capture, pixels, confidence)
-            item.photo = item.data = None
+            item.data = item.photo = item.logits = item.mask = None
         return item
 
     def _write(self, item: _Item) -> _Item:
@@ -312,6 +318,14 @@ class UnitSegmenter:
                 item.measured[BYTES_OUT] = item.measured.get(BYTES_OUT, 0) + len(data)
         item.let_go()
         return item
+
+
+def _mask_of(mask: Mask | None, logits: np.ndarray | None, photo: photos.Photo) -> Mask:
+    """The mask of a photo: the engine's own, else out of its logits."""
+    if mask is not None:
+        return mask
+    assert logits is not None, "an image without an answer has failed before"
+    return logits_to_mask(logits, photo.height, photo.width)
 
 
 def read_image(ref: ImageRef, version: str = "") -> bytes:
@@ -408,10 +422,9 @@ class SegmentUnit(beam.DoFn):
         return taken_over or stopping.reason(self._options.output) is not None
 
     def _load(self) -> UnitSegmenter:
-        from models.engines import load_engine
-
         with model_files.at_hand(self._package, self._options.output) as package:
-            return UnitSegmenter(package, load_engine(package), self._options)
+            engine = load_engine(package, self._options.gpu, self._options.batch_size)
+            return UnitSegmenter(package, engine, self._options)
 
 
 def _measure(name: str, value: float) -> None:

@@ -12,6 +12,7 @@ import click
 
 from models.classes import ClassTable
 from models.inputs import SHAPE_MULTIPLE
+from models.engines import EngineError
 from models.packages import PackageError
 from pipeline.beam_options import split_arguments
 from pipeline.errors import ConfigurationError, JobError
@@ -61,7 +62,7 @@ def foreseen_errors() -> Iterator[None]:
         yield
     except LockedError as error:
         raise Held(str(error)) from error
-    except (ConfigurationError, PackageError) as error:
+    except (ConfigurationError, EngineError, PackageError) as error:
         raise Refused(message(error)) from error
     except JobError as error:
         raise Broken(str(error)) from error

@@ -29,7 +29,6 @@ from transforms import DateRange, model_files, stopping
 from transforms.dates import ARRIVAL, CAPTURE
 from transforms.photos import DEFAULT_MAX_PIXELS
 from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE
-from transforms.segmenting import DEFAULT_BATCH_SIZE
 
 
 @click.command(cls=BeamCommand)
@@ -54,8 +53,8 @@ from transforms.segmenting import DEFAULT_BATCH_SIZE
     help="Refuse photos that claim more pixels.",
 )  # fmt: skip
 @click.option(
-    "--batch-size", type=click.IntRange(1), default=DEFAULT_BATCH_SIZE, show_default=True,
-    help="Photos per call of the network.",
+    "--batch-size", type=click.IntRange(1),
+    help="Photos per call of the network. Default: 4 on a CPU, on a GPU by its memory.",
 )  # fmt: skip
 @click.option(
     "--unit-size", type=click.IntRange(1), default=DEFAULT_UNIT_SIZE, show_default=True,

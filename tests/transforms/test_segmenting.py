@@ -19,6 +19,7 @@ from PIL import ExifTags, Image
 
 from models.classes import ClassTable
 from models.packages import ModelPackage, load_package
+from models.upsampling import logits_to_mask
 from transforms import SegmentArchive, SegmentOptions
 from transforms.listing import list_input, list_members
 from transforms.photos import Photo
@@ -36,7 +37,8 @@ STRIDE = 8
 class BrightnessEngine:
     """Takes each cell of 8 x 8 pixels for the class whose grey level is nearest."""
 
-    def __init__(self):
+    def __init__(self, batch_size=4):
+        self.batch_size = batch_size
         self.shapes = []
 
     def predict(self, images: np.ndarray) -> np.ndarray:
@@ -74,14 +76,28 @@ class EngineThatAnswersShort(BrightnessEngine):
 class EngineThatCountsPhotos(BrightnessEngine):
     """Waits until the threads have done what they may, then counts the photos in memory."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, batch_size):
+        super().__init__(batch_size)
         self.photos = []
 
     def predict(self, images):
         time.sleep(0.05)
         self.photos.append(sum(isinstance(entry, Photo) for entry in gc.get_objects()))
         return super().predict(images)
+
+
+class EngineThatMakesMasks(BrightnessEngine):
+    """Makes the masks itself, as one on a GPU does; those of black photos are not finite."""
+
+    def predict_masks(self, images, sizes):
+        logits = super().predict(images)
+        return [
+            None if image.max() == 0 else logits_to_mask(of_image, *size)
+            for image, of_image, size in zip(images, logits, sizes, strict=False)
+        ]
+
+    def predict(self, images):
+        raise AssertionError("the masks are asked for")
 
 
 @pytest.fixture
@@ -132,7 +148,7 @@ def segment(package, output):
     """A function that segments one unit and gives its result."""
 
     def run(unit: WorkUnit, engine=None, measure=lambda name, value: None, **options) -> UnitResult:
-        options = SegmentOptions(str(output), "run1", **{"batch_size": 4, "threads": 2, **options})
+        options = SegmentOptions(str(output), "run1", **{"threads": 2, **options})
         return UnitSegmenter(package, engine or BrightnessEngine(), options).segment(unit, measure)
 
     return run
@@ -219,7 +235,7 @@ class TestMasksAndCounts:
         unit = unit_of(archive)
         segment(unit, overlay=True)
         before = files_below(output)
-        segment(unit, overlay=True, batch_size=3, threads=1)
+        segment(unit, BrightnessEngine(batch_size=3), overlay=True, threads=1)
         assert files_below(output) == before
         assert len(before) == 14
 
@@ -251,8 +267,8 @@ class TestBatches:
     def test_at_most_two_batches_are_decoded_ahead(self, archive, segment):
         for number in range(16):
             plain(archive / f"{number:02}.png", 100)
-        engine = EngineThatCountsPhotos()
-        segment(unit_of(archive), engine, batch_size=2)
+        engine = EngineThatCountsPhotos(batch_size=2)
+        segment(unit_of(archive), engine)
         in_batch, ahead = 2, 2 * 2
         assert in_batch < max(engine.photos) <= in_batch + ahead
 
@@ -263,9 +279,38 @@ class TestBatches:
 
         for number in range(16):
             plain(archive / f"{number:02}.png", 100)
-        engine = Engine()
-        assert len(segment(unit_of(archive), engine, batch_size=2).failures) == 16
+        engine = Engine(batch_size=2)
+        assert len(segment(unit_of(archive), engine).failures) == 16
         assert max(engine.photos) <= 2 + 2 * 2
+
+
+class TestEngineThatMakesMasks:
+    def test_its_masks_and_counts_are_those_of_the_logits(self, archive, segment, output):
+        for number in range(6):
+            plain(archive / f"{number}.png", 40 * number + 10, size=(96 + number, 64))
+        result = segment(unit_of(archive))
+        expected = [item.pixels for item in result.segmented], files_below(output / "masks")
+        result = segment(unit_of(archive), EngineThatMakesMasks())
+        assert (
+            [item.pixels for item in result.segmented],
+            files_below(output / "masks"),
+        ) == expected
+
+    def test_an_image_without_a_finite_answer_fails_alone(self, archive, segment):
+        plain(archive / "black.png", 0)
+        plain(archive / "grey.png", 128)
+        result = segment(unit_of(archive), EngineThatMakesMasks())
+        assert [item.ref.image for item in result.segmented] == ["grey.png"]
+        assert [(f.ref.image, f.stage) for f in result.failures] == [("black.png", "infer")]
+
+    def test_confidence_takes_the_logits(self, archive, segment):
+        class Engine(EngineThatMakesMasks):
+            predict = BrightnessEngine.predict
+            predict_masks = None
+
+        plain(archive / "grey.png", 128)
+        (item,) = segment(unit_of(archive), Engine(), confidence=True).segmented
+        assert item.confidence is not None
 
 
 class TestFailures:
@@ -308,11 +353,10 @@ class TestFailures:
         assert (failure.ref.image, failure.stage) == ("1.png", "infer")
         assert (failure.error, failure.message) == ("RuntimeError", "cannot look at white")
 
-    def test_an_engine_that_answers_short_loses_no_image_silently(self, archive, segment):
+    def test_an_engine_that_answers_short_loses_no_image(self, archive, segment):
         for number in range(4):
             plain(archive / f"{number}.png", 100)
-        with pytest.raises(ValueError, match="shorter"):
-            segment(unit_of(archive), EngineThatAnswersShort())
+        assert len(segment(unit_of(archive), EngineThatAnswersShort()).segmented) == 4
 
     def test_a_mask_that_cannot_be_written_is_a_failure_of_its_image(
         self, archive, segment, output
