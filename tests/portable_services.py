@@ -1,11 +1,11 @@
-"""What runs a job on a portable runner, in processes of their own: a job service and its workers.
+"""Job services and workers as processes of their own, for runs on a portable runner.
 
-    python portable_services.py [--workers N] [--no-metrics]
+    python portable_services.py
 
-is a job service like Beam's local one, which itself drives one worker only. It prints its port.
+is two job services like Beam's local one, and prints their ports: the first has two workers for a
+job, where the original has one, the second has no metrics.
 """
 
-import argparse
 import os
 import signal
 import socket
@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,26 +71,22 @@ def wait_for(port: int) -> None:
             time.sleep(0.05)
 
 
-def workers_of(pool: int) -> list[int]:
+def workers_of(pool: int) -> set[int]:
     """Process ids of the workers of a pool that are alive."""
     threads = Path(f"/proc/{pool}/task").iterdir()
     children = [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
-    return [pid for pid in children if _state(pid) != "Z"]
+    return {pid for pid in children if _state(pid) != "Z"}
 
 
 def _state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-class _Job(BeamJob):
-    def __init__(self, *arguments: Any, workers: int):
-        super().__init__(*arguments)
-        self._workers = workers
-
+class _OfTwoWorkers(BeamJob):
     def _invoke_runner(self) -> Any:
         self.set_state(beam_job_api_pb2.JobState.RUNNING)
         runner = FnApiRunner(provision_info=self._provision_info)
-        runner._num_workers = self._workers
+        runner._num_workers = 2
         return runner.run_via_runner_api(self._pipeline_proto, self.pipeline_options())
 
 
@@ -101,13 +96,8 @@ class _WithoutMetrics(LocalJobServicer):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--no-metrics", action="store_true")
-    options = parser.parse_args()
-    service = _WithoutMetrics if options.no_metrics else LocalJobServicer
-    servicer = service(beam_job_type=partial(_Job, workers=options.workers))
-    print(servicer.start_grpc_server(), flush=True)
+    services = [LocalJobServicer(beam_job_type=_OfTwoWorkers), _WithoutMetrics()]
+    print(*(service.start_grpc_server() for service in services), flush=True)
     signal.pause()
 
 

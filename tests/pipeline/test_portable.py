@@ -12,13 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from pipeline.portable_jobs import last_error
+from tests import portable_services
 from tests.faults.archives import make_archive
 from tests.faults.comparing import Differences, differences
 from tests.portable_services import (
@@ -38,58 +38,58 @@ COUNTED = ("images", "pixels", "passed_over", "bytes_in", "bytes_out", "batches"
 
 @dataclass(frozen=True)
 class Services:
-    """A job service, and a pool of workers in a folder of their own.
+    """Job services, and a pool of workers in a folder of its own.
 
     Attributes:
-        endpoint: of the job service.
-        pool: process id of the pool.
-        pool_endpoint: where the pool listens.
+        two_workers: where a job service listens that has two workers for a job.
+        no_metrics: where one listens that has one worker for a job, and no metrics.
+        pool: where the pool listens.
+        pool_id: its process id.
         log: what the workers print.
     """
 
-    endpoint: str
-    pool: int
-    pool_endpoint: str
+    two_workers: str
+    no_metrics: str
+    pool: str
+    pool_id: int
     log: Path
 
-    @property
-    def options(self) -> list[str]:
-        """The command line's options for a run on them."""
+    def options(self, endpoint: str) -> list[str]:
+        """The command line's options for a run on a job service."""
         return [
-            "--runner=PortableRunner", f"--job_endpoint={self.endpoint}",
-            "--environment_type=EXTERNAL", f"--environment_config={self.pool_endpoint}",
+            "--runner=PortableRunner", f"--job_endpoint={endpoint}",
+            "--environment_type=EXTERNAL", f"--environment_config={self.pool}",
         ]  # fmt: skip
+
+    def workers(self) -> set[int]:
+        """Process ids of the workers that are alive."""
+        return workers_of(self.pool_id)
 
     def engines(self) -> int:
         """How many processes have loaded an engine, which they do with their first unit."""
         return len(re.findall(r"\| +models\.engines$", self.log.read_text(), re.MULTILINE))
 
 
-@contextmanager
-def services(folder: Path, *options: str) -> Iterator[Services]:
-    """As a context, services; the options are those of the job service."""
-    folder.mkdir()
-    (port,) = free_ports(1)
-    settings = {"env": {**environment(folder), "PYTHONPROFILEIMPORTTIME": "1"}, "cwd": folder}
-    with ExitStack() as stack:
-        pool = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main"]
-        log = folder / "workers.log"
-        pool_process = stack.enter_context(
-            started([*pool, f"--service_port={port}"], log, **settings)
-        )
-        service = [sys.executable, ROOT / "tests" / "portable_services.py", *options]
-        process = stack.enter_context(
-            started(service, folder / "service.log", stdout=subprocess.PIPE, **settings)
-        )
-        endpoint = f"localhost:{int(process.stdout.readline())}"
-        wait_for(port)
-        yield Services(endpoint, pool_process.pid, f"localhost:{port}", log)
-
-
 @pytest.fixture(scope="module")
-def two_workers(tmp_path_factory) -> Iterator[Services]:
-    with services(tmp_path_factory.mktemp("services") / "two", "--workers=2") as found:
-        yield found
+def services(tmp_path_factory) -> Iterator[Services]:
+    folder = tmp_path_factory.mktemp("services")
+    (port,) = free_ports(1)
+    pool = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main"]
+    log = folder / "workers.log"
+    settings = {"env": {**environment(folder), "PYTHONPROFILEIMPORTTIME": "1"}, "cwd": folder}
+    with (
+        started([*pool, f"--service_port={port}"], log, **settings) as workers,
+        started(
+            [sys.executable, portable_services.__file__],
+            folder / "services.log",
+            stdout=subprocess.PIPE,
+            text=True,
+            **settings,
+        ) as job_services,
+    ):
+        endpoints = [f"localhost:{port}" for port in job_services.stdout.readline().split()]
+        wait_for(port)
+        yield Services(*endpoints, f"localhost:{port}", workers.pid, log)
 
 
 @pytest.fixture(scope="module")
@@ -108,21 +108,21 @@ def expected(archive, tiny_model, citymask, output_at, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def spread(archive, tiny_model, two_workers, citymask, output_at, tmp_path_factory):
+def spread(archive, tiny_model, services, citymask, output_at, tmp_path_factory):
     """The output of a run of two workers, and how many of them have segmented.
 
     Paths on the command line are relative, and the workers are in another folder.
     """
     folder = tmp_path_factory.mktemp("spread")
-    before = two_workers.engines()
+    before = services.engines()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         result = citymask(
             "run", os.path.relpath(archive), "-o", "out", "--model", os.path.relpath(tiny_model),
-            *UNITS, *two_workers.options,
+            *UNITS, *services.options(services.two_workers),
         )  # fmt: skip
     assert result.exit_code == 0, result.output
-    return output_at(folder / "out"), two_workers.engines() - before
+    return output_at(folder / "out"), services.engines() - before
 
 
 class TestTwoWorkers:
@@ -145,25 +145,25 @@ class TestTwoWorkers:
 
 
 def test_a_killed_worker_loses_and_doubles_nothing(
-    archive, tiny_model, two_workers, expected, citymask, output, tmp_path
+    archive, tiny_model, services, expected, citymask, output
 ):
-    line = ["run", archive, "-o", output.path, "--model", tiny_model, "--unit-size", "1"]
-    others = set(workers_of(two_workers.pool))
+    line = ["run", archive, "-o", output.path, "--model", tiny_model, *UNITS]
+    line += services.options(services.no_metrics)
+    others = services.workers()
     with ThreadPoolExecutor() as threads:
-        killed = threads.submit(kill_a_worker, two_workers.pool, others, output.path / "masks")
-        result = citymask(*line, *two_workers.options)
+        killed = threads.submit(kill_worker, services, others, output.path / "masks")
+        result = citymask(*line)
         killed.result()
     assert result.exit_code == 1
     assert re.fullmatch(r"Error: PortableRunner: .*\n", result.output)
-    wait_until(lambda: not set(workers_of(two_workers.pool)) - others)
     done = len(output.rows)
     assert done < len(expected.rows)
 
-    with services(tmp_path / "services", "--no-metrics") as found:
-        result = citymask(*line, *found.options)
+    result = citymask(*line)
     assert result.exit_code == 0, result.output
     assert differences(expected.path, output.path) == Differences()
     (record,) = output.runs
+    # These are known without metrics.
     assert record["images"] == {
         "done": len(expected.rows) - done,
         "failed": 1,
@@ -173,30 +173,27 @@ def test_a_killed_worker_loses_and_doubles_nothing(
     assert f"1 failed, {done} skipped" in result.output
 
 
-def kill_a_worker(pool: int, others: set[int], masks: Path) -> None:
-    """Kill one of the two workers that come beside others, once the first mask is there.
+def kill_worker(services: Services, others: set[int], masks: Path) -> None:
+    """Kill the worker that comes beside others, once the first mask is there.
 
-    They go on in short steps until then, so that this moment is not missed.
+    It goes on in short steps until then, so that this moment is not missed.
     """
-    wait_until(lambda: len(set(workers_of(pool)) - others) == 2)
-    workers = sorted(set(workers_of(pool)) - others)
-    wait_until(lambda: _stand_still_with(workers, masks))
-    os.kill(workers[0], signal.SIGKILL)
-    os.kill(workers[1], signal.SIGCONT)
+    wait_until(lambda: services.workers() - others)
+    (worker,) = services.workers() - others
+    wait_until(lambda: _stand_still_with(worker, masks))
+    os.kill(worker, signal.SIGKILL)
 
 
-def _stand_still_with(workers: list[int], masks: Path) -> bool:
-    for worker in workers:
-        os.kill(worker, signal.SIGSTOP)
+def _stand_still_with(worker: int, masks: Path) -> bool:
+    os.kill(worker, signal.SIGSTOP)
     time.sleep(0.001)
-    if any(masks.rglob("*.png")):
-        return True
-    for worker in workers:
+    found = any(masks.rglob("*.png"))
+    if not found:
         os.kill(worker, signal.SIGCONT)
-    return False
+    return found
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
@@ -213,14 +210,15 @@ class TestServicesThatAreNotThere:
         assert code == 2
         assert f"--job_endpoint: no job service of Beam answers at {endpoint} within 1 s" in line
 
-    def test_something_else_listens(self, refused, two_workers):
-        code, line = refused(f"--job_endpoint={two_workers.pool_endpoint}")
+    def test_something_else_listens(self, refused, services):
+        code, line = refused(f"--job_endpoint={services.pool}")
         assert code == 2
-        assert f"no job service of Beam answers at {two_workers.pool_endpoint}" in line
+        assert f"no job service of Beam answers at {services.pool}" in line
 
-    def test_there_is_no_pool(self, refused, two_workers):
+    def test_there_is_no_pool(self, refused, services):
         nobody = f"localhost:{free_ports(1)[0]}"
-        code, line = refused(*two_workers.options, f"--environment_config={nobody}")
+        options = services.options(services.two_workers)
+        code, line = refused(*options, f"--environment_config={nobody}")
         assert code == 1
         assert re.fullmatch(r"Error: PortableRunner: .*Connection refused", line)
 
