@@ -1,0 +1,87 @@
+"""A GPU's speed with each batch size, and how far masks of each precision are from the CPU's.
+
+The speed is that of photos from memory to masks in memory: reading, decoding, encoding and writing
+are not in it. The first call with a batch size compiles and is given by itself. The masks are those
+of the network alone, run on the CPU in each precision, so that this table needs no GPU. A pixel
+counts that has another class than the engine for CPUs gives it.
+
+    python benchmarks/gpu.py [--model NAME_OR_PATH] [--photos DIR] [--batch-sizes 1,4,16,64]
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from models.engines.cpu import CpuEngine
+from models.engines.devices import GpuPolicy, dtype_policy, find_gpu
+from models.engines.gpu import GpuEngine
+from models.inputs import network_shape, resize
+from models.packages import load_package
+from models.speed import machine
+from models.upsampling import logits_to_mask
+
+ROOT = Path(__file__).resolve().parents[1]
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+REPEATS = 9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="default", help="name or path of a model")
+    parser.add_argument("--photos", type=Path, default=ROOT / "demo" / "photos")
+    parser.add_argument("--batch-sizes", default="1,4,16,64", help="separated by commas")
+    arguments = parser.parse_args()
+    package = load_package(arguments.model)
+    shape_for = partial(
+        network_shape, input_width=package.input_width, input_height=package.input_height
+    )
+    photos = []
+    for path in sorted(arguments.photos.rglob("*.jp*g")):
+        with Image.open(path) as image:
+            shape = shape_for(image.width, image.height)
+            photos.append((resize(image.convert("RGB"), shape), (image.height, image.width)))
+    if not photos:
+        sys.exit(f"{arguments.photos}: no JPEG; give a folder with --photos")
+    device = find_gpu(GpuPolicy.WANTED)
+    if device:
+        gpu = tf.config.list_physical_devices("GPU")[0]
+        name = tf.config.experimental.get_device_details(gpu)["device_name"]
+        print(f"\n{package.name} on {name}; {machine()}")
+        print("| photos in a batch | first call, s | images/s |\n|---|---|---|")
+        for size in map(int, arguments.batch_sizes.split(",")):
+            engine = GpuEngine(package, device, dtype_policy(device), batch_size=size)
+            first, speed = measure(engine, *photos[0])
+            print(f"| {engine.batch_size} | {first:.1f} | {speed:.1f} |", flush=True)
+        engine = GpuEngine(package, device, dtype_policy(device))
+        print(f"chosen by the GPU's memory: {engine.batch_size}")
+    print(f"\n{package.name}, {len(photos)} photos of {arguments.photos}")
+    print("| precision | pixels of another class |\n|---|---|")
+    reference = CpuEngine(package)
+    expected = [logits_to_mask(reference.predict(image[None])[0], *size) for image, size in photos]
+    for precision in PRECISIONS:
+        engine = GpuEngine(package, "/device:CPU:0", precision, jit_compile=False, batch_size=1)
+        found = [engine.predict_masks(image[None], [size])[0] for image, size in photos]
+        share = np.mean([np.mean(a[0] != b[0]) for a, b in zip(expected, found, strict=True)])
+        print(f"| {precision} | {share:.4%} |", flush=True)
+
+
+def measure(engine: GpuEngine, image: np.ndarray, size: tuple[int, int]) -> tuple[float, float]:
+    """Seconds of the first call with a full batch, and images/s of the median of later ones."""
+    seconds = []
+    for _ in range(1 + REPEATS):
+        images = np.repeat(image[None], engine.batch_size, axis=0)
+        start = time.perf_counter()
+        engine.predict_masks(images, [size] * len(images))
+        seconds.append(time.perf_counter() - start)
+    return seconds[0], engine.batch_size / statistics.median(seconds[1:])
+
+
+if __name__ == "__main__":
+    main()
