@@ -262,7 +262,7 @@ def evaluate(package: ModelPackage, data_dir: str | Path, split: str) -> Metrics
     from models.engines import load_engine
 
     photos = list_split(data_dir, split, len(package.classes))
-    predict = load_engine(package).predict
+    predict = load_engine(package, batch_size=1).predict
     return measure(predict, photos, package.classes, package.input_height, package.input_width)
 
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from models.engines import Engine
 
-BATCH_SIZE = 4
 REPEATS = 9
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -19,16 +18,16 @@ CPU_INFO = Path("/proc/cpuinfo")
 def images_per_second(engine: Engine, height: int, width: int) -> float:
     """Photos of `height` x `width` pixels that `engine` segments in a second.
 
-    The median of `REPEATS` calls with `BATCH_SIZE` photos; reading and writing are not in it.
+    The median of `REPEATS` calls with full batches; reading and writing are not in it.
     """
-    images = np.zeros((BATCH_SIZE, height, width, 3), np.uint8)
+    images = np.zeros((engine.batch_size, height, width, 3), np.uint8)
     engine.predict(images)
     seconds = []
     for _ in range(REPEATS):
         start = time.perf_counter()
         engine.predict(images)
         seconds.append(time.perf_counter() - start)
-    return BATCH_SIZE / statistics.median(seconds)
+    return len(images) / statistics.median(seconds)
 
 
 def machine() -> str:
