@@ -180,10 +180,11 @@ class TestMemory:
         assert warnings_in(caplog) == [said]
 
     def test_an_odd_batch_is_split_without_losing_a_photo(self, make):
-        engine, images = make(made_package(lambda: Hungry(2))), photos(7)
+        engine, images = make(made_package(lambda: Hungry(3))), photos(7)
         np.testing.assert_allclose(
             engine.predict(images), make(made_package()).predict(images), rtol=1e-5, atol=1e-5
         )
+        assert engine.batch_size == 3
 
     def test_one_photo_that_does_not_fit_is_an_error_of_one_line(self, make):
         with pytest.raises(EngineError, match="out of memory with one photo") as caught:
