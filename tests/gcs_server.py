@@ -73,7 +73,8 @@ class GcsServer:
         forbidden: buckets that nobody may use.
         requests: how many requests there were of each kind.
         asked: the same by kind and name of the object, or prefix of a list.
-        before: called with method and object name before each request is answered.
+        before: called with method ("UPLOAD" for all that write) and object name before a request is
+            answered.
     """
 
     page_size: int = 1000
@@ -84,7 +85,7 @@ class GcsServer:
     before: Callable[[str, str], None] = lambda method, name: None
 
     def __post_init__(self):
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.uploads: dict[str, Upload] = {}
         self._generations = itertools.count(time.time_ns() // 1000)
 
@@ -106,8 +107,9 @@ class GcsServer:
 
     def put(self, bucket: str, name: str, data: bytes, content_type: str = "") -> StoredObject:
         """Store an object, as somebody else may do it meanwhile."""
-        stored = StoredObject(data, next(self._generations), content_type)
-        self.buckets.setdefault(bucket, {})[name] = stored
+        with self.lock:
+            stored = StoredObject(data, next(self._generations), content_type)
+            self.buckets.setdefault(bucket, {})[name] = stored
         return stored
 
     def generation(self, bucket: str, name: str) -> int:
@@ -117,14 +119,14 @@ class GcsServer:
 
     def files(self, bucket: str, prefix: str = "") -> dict[str, bytes]:
         """The bytes of all objects below a prefix, by name."""
-        return {
-            name: stored.data
-            for name, stored in sorted(self.buckets[bucket].items())
-            if name.startswith(prefix)
-        }
+        with self.lock:
+            objects = sorted(self.buckets[bucket].items())
+        return {name: stored.data for name, stored in objects if name.startswith(prefix)}
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
+    """What makes the server answer with an error; `before` may raise it as well."""
+
     def __init__(self, status: int, message: str):
         super().__init__(message)
         self.status = status
@@ -151,20 +153,27 @@ class _Handler(BaseHTTPRequestHandler):
         gcs: GcsServer = self.server.gcs
         try:
             if route is None:
-                raise _RefusedError(404, f"no such route: {url.path}")
+                raise RefusedError(404, f"no such route: {url.path}")
             bucket, name = unquote(route["bucket"]), unquote(route["name"] or "")
-            gcs.before(self.command, name)
+            upload = None
+            if route["kind"] == "/upload":
+                upload, body = self._incoming(gcs, query, body)
+                name = upload.name
             with gcs.lock:
                 kind = _kind(self.command, route, query)
                 gcs.requests[kind] += 1
-                if kind != "write":  # Those name their object in the body.
-                    gcs.asked[kind, name or query.get("prefix", "")] += 1
+                gcs.asked[kind, name or query.get("prefix", "")] += 1
+            gcs.before("UPLOAD" if upload else self.command, name)
+            with gcs.lock:
                 if bucket in gcs.forbidden:
-                    raise _RefusedError(403, f"no access to the bucket {bucket}")
+                    raise RefusedError(403, f"no access to the bucket {bucket}")
                 if bucket not in gcs.buckets:
-                    raise _RefusedError(404, "The specified bucket does not exist.")
-                status, headers, data = self._serve(gcs, route, bucket, name, query, body)
-        except _RefusedError as error:
+                    raise RefusedError(404, "The specified bucket does not exist.")
+                if upload:
+                    status, headers, data = self._store(gcs, bucket, upload, query, body)
+                else:
+                    status, headers, data = self._serve(gcs, bucket, name, query)
+        except RefusedError as error:
             document = {"error": {"code": error.status, "message": str(error)}}
             status, headers, data = error.status, {}, json.dumps(document, indent=1).encode()
         self.send_response(status)
@@ -174,14 +183,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def _serve(self, gcs: GcsServer, route, bucket, name, query, body):
+    def _serve(self, gcs: GcsServer, bucket: str, name: str, query: dict[str, str]):
         objects = gcs.buckets[bucket]
-        if route["kind"] == "/upload":
-            return self._upload(gcs, bucket, query, body)
         if not name:
             return 200, {}, _list(gcs, bucket, query)
         if name not in objects:
-            raise _RefusedError(404, f"No such object: {bucket}/{name}")
+            raise RefusedError(404, f"No such object: {bucket}/{name}")
         stored = objects[name]
         _check(query, stored.generation)
         if self.command == "DELETE":
@@ -203,43 +210,44 @@ class _Handler(BaseHTTPRequestHandler):
             return 200, headers, stored.data
         start, end = int(asked[1]), int(asked[2] or len(stored.data) - 1)
         if start >= len(stored.data):
-            raise _RefusedError(416, "The requested range cannot be satisfied.")
+            raise RefusedError(416, "The requested range cannot be satisfied.")
         data = stored.data[start : end + 1]
         end = start + len(data) - 1
         return 206, headers | {"Content-Range": f"bytes {start}-{end}/{len(stored.data)}"}, data
 
-    def _upload(self, gcs: GcsServer, bucket: str, query: dict[str, str], body: bytes):
+    def _incoming(self, gcs: GcsServer, query: dict[str, str], body: bytes) -> tuple[Upload, bytes]:
+        """What is uploaded, and its bytes in this request."""
         if "upload_id" in query:
-            upload = gcs.uploads[query["upload_id"]]
-            upload.resource = upload.resource or self._store(gcs, bucket, upload, body)
-            return 200, {}, upload.resource
+            return gcs.uploads[query["upload_id"]], body
         if query["uploadType"] == "resumable":
-            upload = Upload(json.loads(body)["name"], self.headers["X-Upload-Content-Type"], query)
-            _check(query, gcs.generation(bucket, upload.name))
-            gcs.uploads[upload_id := str(len(gcs.uploads))] = upload
-            gcs.asked["write", upload.name] += 1
-            location = f"http://{self.headers['Host']}{self.path}&upload_id={upload_id}"
-            return 200, {"Location": location}, b"{}"
+            content_type = self.headers["X-Upload-Content-Type"]
+            return Upload(json.loads(body)["name"], content_type, query), b""
         boundary = re.search(r'boundary="?([^";]+)', self.headers["Content-Type"])[1].encode()
         _, about, content, _ = body.split(b"--" + boundary)
         head, _, data = content.partition(b"\r\n\r\n")
         content_type = re.search(rb"content-type: *([^\r\n]+)", head, re.IGNORECASE)[1].decode()
         name = json.loads(about.partition(b"\r\n\r\n")[2])["name"]
-        gcs.asked["write", name] += 1
-        upload = Upload(name, content_type, query)
-        return 200, {}, self._store(gcs, bucket, upload, data.removesuffix(b"\r\n"))
+        return Upload(name, content_type, query), data.removesuffix(b"\r\n")
 
-    def _store(self, gcs: GcsServer, bucket: str, upload: Upload, data: bytes) -> bytes:
-        gcs.before("UPLOAD", upload.name)
-        _check(upload.query, gcs.generation(bucket, upload.name))
-        stored = gcs.put(bucket, upload.name, data, upload.content_type)
-        return json.dumps(stored.resource(bucket, upload.name)).encode()
+    def _store(
+        self, gcs: GcsServer, bucket: str, upload: Upload, query: dict[str, str], data: bytes
+    ):
+        if not upload.resource:
+            _check(upload.query, gcs.generation(bucket, upload.name))
+        if query["uploadType"] == "resumable" and "upload_id" not in query:
+            gcs.uploads[upload_id := str(len(gcs.uploads))] = upload
+            location = f"http://{self.headers['Host']}{self.path}&upload_id={upload_id}"
+            return 200, {"Location": location}, b"{}"
+        if not upload.resource:
+            stored = gcs.put(bucket, upload.name, data, upload.content_type)
+            upload.resource = json.dumps(stored.resource(bucket, upload.name)).encode()
+        return 200, {}, upload.resource
 
 
 def _check(query: dict[str, str], generation: int) -> None:
     wanted = query.get("ifGenerationMatch")
     if wanted is not None and int(wanted) != generation:
-        raise _RefusedError(412, "At least one of the pre-conditions you specified did not hold.")
+        raise RefusedError(412, "At least one of the pre-conditions you specified did not hold.")
 
 
 def _list(gcs: GcsServer, bucket: str, query: dict[str, str]) -> bytes:
