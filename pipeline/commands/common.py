@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from models.classes import ClassTable
-from models.inputs import SHAPE_MULTIPLE
 from models.engines import EngineError
+from models.inputs import SHAPE_MULTIPLE
 from models.packages import PackageError
 from pipeline.beam_options import split_arguments
 from pipeline.errors import ConfigurationError, JobError

@@ -198,7 +198,7 @@ class TestSingleFile:
             first_image(str(tmp_path / "city.tar.gz"))
 
     def test_an_unknown_store_is_refused(self):
-        with pytest.raises(AccessError, match="nowhere://bucket/photos.*: Unable to get filesystem"):
+        with pytest.raises(AccessError, match="nowhere://bucket.*: Unable to get filesystem"):
             first_image("nowhere://bucket/photos")
 
 
