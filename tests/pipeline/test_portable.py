@@ -76,7 +76,7 @@ def services(tmp_path_factory) -> Iterator[Services]:
     (port,) = free_ports(1)
     pool = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main"]
     log = folder / "workers.log"
-    settings = {"env": {**environment(folder), "PYTHONPROFILEIMPORTTIME": "1"}, "cwd": folder}
+    settings = {"env": {**environment(folder), "PYTHONPROFILEIMPORTTIME": "1"}, "cwd": "/"}
     with (
         started([*pool, f"--service_port={port}"], log, **settings) as workers,
         started(
@@ -111,7 +111,7 @@ def expected(archive, tiny_model, citymask, output_at, tmp_path_factory):
 def spread(archive, tiny_model, services, citymask, output_at, tmp_path_factory):
     """The output of a run of two workers, and how many of them have segmented.
 
-    Paths on the command line are relative, and the workers are in another folder.
+    Paths on the command line are relative, and the workers are not in this folder.
     """
     folder = tmp_path_factory.mktemp("spread")
     before = services.engines()
