@@ -3,12 +3,13 @@
 They keep no promise about two writers of one file, so results do not go there.
 """
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, NoReturn, cast
 
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
 from transforms.storage.files import (
@@ -23,7 +24,7 @@ from transforms.storage.files import (
 
 def is_folder(path: str) -> bool:
     """See `storage.is_folder`."""
-    return bool(_match(os.path.join(path, "**"), limit=1))
+    return bool(_match(os.path.join(glob.escape(path), "**"), limit=1))
 
 
 def parts(folder: str) -> Iterator[Part]:
@@ -38,7 +39,7 @@ def folders(folder: str) -> Iterator[str]:
 
 def walk(part: Part, excluded: str, follow_links: bool) -> Iterator[FoundFile]:
     """See `storage.walk`. Results do not stand in such a store, so nothing is excluded."""
-    return iter(_match(os.path.join(part.folder, "**" if part.deep else "*")))
+    return iter(_match(os.path.join(glob.escape(part.folder), "**" if part.deep else "*")))
 
 
 def matching(pattern: str) -> Iterator[FoundFile]:
@@ -48,8 +49,9 @@ def matching(pattern: str) -> Iterator[FoundFile]:
 
 def find(path: str) -> FoundFile:
     """See `storage.find`."""
-    found = [file for file in _match(path, limit=1) if file.path == path]
-    return found[0] if found else FoundFile(path, -1, 0)
+    with _explained(path):
+        store = FileSystems.get_filesystem(path)
+        return _found(store.metadata(path)) if store.exists(path) else FoundFile(path, -1, 0)
 
 
 def read(path: str, offset: int, length: int | None, version: str) -> bytes:
@@ -93,13 +95,11 @@ def _refuse(path: str) -> NoReturn:
 def _match(pattern: str, limit: int | None = None) -> list[FoundFile]:
     with _explained(pattern):
         (found,) = FileSystems.match([pattern], [limit])
-    return sorted(
-        (
-            FoundFile(file.path, file.size_in_bytes, round(file.last_updated_in_seconds * 1e9))
-            for file in found.metadata_list
-        ),
-        key=lambda file: file.path,
-    )
+    return sorted(map(_found, found.metadata_list), key=lambda file: file.path)
+
+
+def _found(file: FileMetadata) -> FoundFile:
+    return FoundFile(file.path, file.size_in_bytes, round(file.last_updated_in_seconds * 1e9))
 
 
 @contextmanager
