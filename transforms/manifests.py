@@ -254,9 +254,10 @@ def resolve(uri: str, manifest: str) -> str:
     uri = uri.removeprefix("file://")
     if storage.is_remote(uri):
         return uri
-    path = os.path.join(os.path.dirname(manifest), uri)
-    scheme, separator, rest = path.rpartition(storage.SEPARATOR)
-    return scheme + separator + os.path.normpath(rest)
+    if os.path.isabs(uri):
+        return os.path.normpath(uri)
+    scheme, separator, rest = manifest.rpartition(storage.SEPARATOR)
+    return scheme + separator + os.path.normpath(os.path.join(os.path.dirname(rest), uri))
 
 
 def relative_to(uri: str, manifest: str) -> str:

@@ -1,0 +1,70 @@
+"""`citymask run` on photos in a store that Beam has a file system for."""
+
+import io
+import tarfile
+
+import pandas as pd
+import pytest
+
+from tests.faults.archives import photo_bytes
+from tests.shelf import ShelfFileSystem
+
+OF_PLACE = ["uri", "version", "run_id"]
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """The local folder that `shelf://` is: photos in folders and a shard, and a manifest."""
+    folder = tmp_path / "shelf"
+    for seed, name in enumerate(["top.png", "lund/1.png", "lund/2.png", "listed/3.png"]):
+        (folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "photos" / name).write_bytes(photo_bytes(seed))
+    with tarfile.open(folder / "photos/a.tar", "w") as archive:
+        entry = tarfile.TarInfo("4.png")
+        entry.size = len(photo_bytes(4))
+        archive.addfile(entry, io.BytesIO(photo_bytes(4)))
+    (folder / "list.csv").write_text("uri,heading\nphotos/listed/3.png,90\n")
+    monkeypatch.setattr(ShelfFileSystem, "folder", str(folder))
+    return folder
+
+
+@pytest.fixture
+def run(citymask, tmp_path, tiny_model, output_at):
+    """A function that runs over all of it, below a root."""
+
+    def run(root: str, name: str):
+        inputs = [f"{root}/photos", f"{root}/list.csv", f"{root}/photos/*.png"]
+        result = citymask("run", *inputs, "-o", tmp_path / name, "--model", tiny_model)
+        assert result.exit_code == 0, result.output
+        return output_at(tmp_path / name)
+
+    return run
+
+
+def test_a_run_gives_what_it_gives_on_local_files(shelf, run):
+    found, expected = run("shelf:/", "of-shelf"), run(shelf, "of-disk")
+    assert found.masks == expected.masks
+    for mask in expected.masks:
+        assert (found.path / mask).read_bytes() == (expected.path / mask).read_bytes()
+    rows = (o.rows.drop(columns=OF_PLACE).sort_index(axis=1) for o in (found, expected))
+    pd.testing.assert_frame_equal(*rows)
+    assert found.summary == expected.summary
+
+    (shelf / "photos/lund/2.png").unlink()
+    run("shelf:/", "of-shelf")
+    images = found.runs[-1]["images"]
+    assert {name: images[name] for name in ("done", "removed")} == {"done": 0, "removed": 1}
+
+
+def test_results_are_not_written_there(shelf, citymask, tiny_model):
+    result = citymask("run", shelf / "photos", "-o", "shelf://out", "--model", tiny_model)
+    assert result.exit_code == 2
+    assert result.output == "Error: shelf://out: OUT is a local folder or gs://BUCKET/NAME\n"
+    assert not (shelf / "out").exists()
+
+
+def test_a_store_that_beam_does_not_know_is_told_in_one_line(citymask, tmp_path, tiny_model):
+    result = citymask("run", "nowhere://a", "-o", tmp_path / "out", "--model", tiny_model)
+    assert result.exit_code == 2
+    (error,) = result.output.splitlines()
+    assert error.startswith("Error: nowhere://a/**: Unable to get filesystem from specified path")
