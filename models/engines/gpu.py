@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -50,11 +51,10 @@ class GpuEngine:
         jit_compile: bool = True,
         batch_size: int | None = None,
     ):
-        self._package = package
         self._device = device
-        self._jit_compile = jit_compile
+        self._precision = precision
         self._network = _Network(package, device, precision, jit_compile)
-        self._precise = self._network if precision == SINGLE else None
+        self._overflowed = False
         self._lock = threading.Lock()
         self._nominal = network_shape(
             package.input_width, package.input_height, package.input_width, package.input_height
@@ -71,7 +71,7 @@ class GpuEngine:
         self.predict_masks(images, [self._nominal] * len(images))
         logger.info(
             "%s: %s, %d photos in a batch, ready after %.0f s",
-            self._device, self._network.precision, self.batch_size, time.perf_counter() - start,
+            self._device, self._precision, self.batch_size, time.perf_counter() - start,
         )  # fmt: skip
 
     @property
@@ -94,10 +94,10 @@ class GpuEngine:
         return list(chain.from_iterable(parts))
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
-        batch = self._start(images)
+        batch = self._start(images, (), self._precision)
         logits, finite = batch.logits.numpy(), batch.finite.numpy()
-        if not finite.all() and self._network is not self._precise:
-            logits[~finite] = self._start_precise(images).logits.numpy()[~finite]
+        if not finite.all() and self._has_another_try():
+            logits[~finite] = self._start(images, (), SINGLE).logits.numpy()[~finite]
         return logits
 
     def _predict_masks(
@@ -105,25 +105,29 @@ class GpuEngine:
     ) -> list[tiles.Mask | None]:
         if not sizes:
             return []
-        masks = self._start(images, sizes).masks(sizes)
-        if None not in masks or self._network is self._precise:
+        masks = self._start(images, sizes, self._precision).masks(sizes)
+        if None not in masks or not self._has_another_try():
             return masks
-        precise = self._start_precise(images, sizes).masks(sizes)
+        precise = self._start(images, sizes, SINGLE).masks(sizes)
         return [mask or again for mask, again in zip(masks, precise, strict=True)]
 
-    def _start(self, images: np.ndarray, sizes: Sequence[tuple[int, int]] = ()) -> "_Batch":
+    def _start(
+        self, images: np.ndarray, sizes: Sequence[tuple[int, int]], precision: str
+    ) -> "_Batch":
         with self._lock:
-            return self._network.start(images, sizes)
+            return self._network.start(images, sizes, precision)
 
-    def _start_precise(self, images: np.ndarray, sizes: Sequence[tuple[int, int]] = ()) -> "_Batch":
-        with self._lock:
-            if self._precise is None:
-                logger.warning(
-                    "The network overflows in %s: such photos are done again in %s",
-                    self._network.precision, SINGLE,
-                )  # fmt: skip
-                self._precise = _Network(self._package, self._device, SINGLE, self._jit_compile)
-            return self._precise.start(images, sizes)
+    def _has_another_try(self) -> bool:
+        """Whether a photo that overflowed can be done in single precision."""
+        if self._precision == SINGLE:
+            return False
+        if not self._overflowed:
+            self._overflowed = True
+            logger.warning(
+                "The network overflows in %s: such photos are done again in %s",
+                self._precision, SINGLE,
+            )  # fmt: skip
+        return True
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +146,7 @@ class _Batch:
 
 
 class _Network:
-    """A network in one precision, with programs for each shape of a batch.
+    """A network with programs for each shape of a batch and each precision.
 
     One thread at a time may call it.
     """
@@ -150,24 +154,25 @@ class _Network:
     def __init__(self, package: ModelPackage, device: str, precision: str, jit_compile: bool):
         import tensorflow as tf
 
-        self.precision = precision
         self._device = device
+        self._precision = precision
         self._jit_compile = jit_compile
         self._mean = np.asarray(package.mean, np.float32) * 255
         self._std = np.asarray(package.std, np.float32) * 255
-        self._programs: dict[tuple[int, ...], Callable] = {}
+        self._programs: dict[tuple[tuple[int, ...], str], Callable] = {}
         self._tile_programs: dict[tuple[int, ...], Callable] = {}
         with tf.device(device), devices.keras_precision(precision):
             self._network = package.build_network()
 
-    def start(self, images: np.ndarray, sizes: Sequence[tuple[int, int]]) -> _Batch:
+    def start(self, images: np.ndarray, sizes: Sequence[tuple[int, int]], precision: str) -> _Batch:
         """Start a batch, and the masks of its first photos, at `sizes`."""
         import tensorflow as tf
 
         with tf.device(self._device):
-            if images.shape not in self._programs:
-                self._programs[images.shape] = self._trace(images.shape)
-            logits, finite = self._programs[images.shape](tf.constant(images))
+            key = images.shape, precision
+            if key not in self._programs:
+                self._programs[key] = self._trace(*key)
+            logits, finite = self._programs[key](tf.constant(images))
             if not sizes:
                 return _Batch(logits, finite, ())
             shape = tuple(logits.shape)
@@ -181,15 +186,18 @@ class _Network:
         An upper bound, as if no memory were used twice: it leaves room for the masks and for what
         cuDNN and XLA take besides.
         """
+        program = self._trace((1, height, width, 3), self._precision)
         tensors = (
             tensor
-            for operation in self._trace((1, height, width, 3)).graph.get_operations()
+            for operation in program.graph.get_operations()
             if operation.type != "ReadVariableOp"
             for tensor in operation.outputs
         )
         return sum(tensor.dtype.size * (tensor.shape.num_elements() or 0) for tensor in tensors)
 
-    def _trace(self, shape: tuple[int, ...]) -> "tf.types.experimental.ConcreteFunction":
+    def _trace(
+        self, shape: tuple[int, ...], precision: str
+    ) -> "tf.types.experimental.ConcreteFunction":
         import tensorflow as tf
 
         def logits(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -198,4 +206,18 @@ class _Network:
             return values, tf.reduce_all(tf.math.is_finite(values), axis=(1, 2, 3))
 
         program = tf.function(logits, jit_compile=self._jit_compile, autograph=False)
-        return program.get_concrete_function(tf.TensorSpec(shape, tf.uint8))
+        with self._computing_in(precision):
+            return program.get_concrete_function(tf.TensorSpec(shape, tf.uint8))
+
+    @contextmanager
+    def _computing_in(self, precision: str) -> Iterator[None]:
+        """Trace in the network's own precision or in single precision; the weights are the same."""
+        policies = [layer.dtype_policy for layer in self._network.layers]
+        if precision == SINGLE:
+            for layer in self._network.layers:
+                layer.dtype_policy = SINGLE
+        try:
+            yield
+        finally:
+            for layer, policy in zip(self._network.layers, policies, strict=True):
+                layer.dtype_policy = policy

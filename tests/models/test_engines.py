@@ -309,18 +309,30 @@ class TestOverflow:
 
     def test_photos_that_overflow_are_done_again_in_single_precision(self, caplog):
         images = photos(3)
-        images[1] = 127  # All but the mean: nothing to overflow.
+        images[1] = 128, 102, 76  # All but the mean: nothing to overflow.
         package = made_package(scale=1e4)
         expected = CpuEngine(package).predict(images)
-        assert np.abs(expected[[0, 2]]).max() > np.finfo(np.float16).max
+        largest = np.abs(expected).max(axis=(1, 2, 3))
+        assert (largest > np.finfo(np.float16).max).tolist() == [True, False, True]
+        reads = []
+        package = replace(package, build=lambda build=package.build: reads.append(1) or build())
         engine = gpu_on_cpu(package, precision="mixed_float16")
         for _ in range(2):
             np.testing.assert_allclose(engine.predict(images), expected, rtol=1e-2, atol=50)
             masks = engine.predict_masks(images, [(64, 128)] * 3)
             assert_same_masks(masks, expected, [(64, 128)] * 3, differing=40)
+        assert len(reads) == 1  # The package's files may be gone by now.
         assert warnings_in(caplog) == [
             "The network overflows in mixed_float16: such photos are done again in float32"
         ]
+
+    def test_others_stay_in_half_precision(self):
+        package, quiet = made_package(scale=1e4), 128 + photos(1, 64, 64) // 64
+        expected = gpu_on_cpu(package, precision="mixed_float16").predict(quiet)
+        assert not np.allclose(expected, CpuEngine(package).predict(quiet), rtol=1e-5)
+        engine = gpu_on_cpu(package, precision="mixed_float16")
+        engine.predict(photos(3))
+        assert np.array_equal(engine.predict(quiet), expected)
 
     @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
     def test_a_photo_that_single_precision_cannot_hold_either_has_no_mask(self, precision):
