@@ -205,6 +205,7 @@ class TestReading:
     def test_what_is_not_there_is_named_so_though_its_bucket_is_called_bucket(self, server):
         with pytest.raises(MissingError, match="cannot be read: no such object"):
             storage.read(f"{ROOT}/gone.jpg")
+        assert server.requests.total() == 1
         with pytest.raises(MissingError, match="cannot be read: no such object"):
             storage.open_file(f"{ROOT}/gone.jpg")
 
