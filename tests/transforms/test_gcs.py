@@ -195,7 +195,7 @@ class TestReading:
         put(server, "lock")
 
         def meanwhile(method: str, name: str) -> None:
-            if server.requests == {"look": 1}:  # Looked at, and not yet read.
+            if server.requests == {"look": 1, "read": 1}:  # Looked at, and about to be read.
                 server.put(BUCKET, "lock", b"beat")
 
         server.before = meanwhile
