@@ -85,8 +85,10 @@ def execute(job: Job, options: Mapping[str, Any]) -> PipelineResult:
     except grpc.RpcError as error:
         raise JobError(f"{runner}: the job was not taken: {_details(error)}") from error
     try:
-        if _watch(result, _patience(options)) != PipelineState.DONE:
-            result.wait_until_finish(LAST_WORDS_MILLISECONDS)
+        state = _watch(result, _patience(options))
+        if state != PipelineState.DONE:
+            result.wait_until_finish(LAST_WORDS_MILLISECONDS)  # It raises the job's last error.
+            raise JobError(f"{runner}: the job ended as {state}")
     except KeyboardInterrupt:
         result.cancel()
         logger.info("the job is being cancelled")

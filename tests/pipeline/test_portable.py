@@ -38,7 +38,7 @@ COUNTED = ("images", "pixels", "passed_over", "bytes_in", "bytes_out", "batches"
 
 @dataclass(frozen=True)
 class Services:
-    """Job services, and a pool of workers in a folder of its own.
+    """Job services, and a pool of workers.
 
     Attributes:
         two_workers: where a job service listens that has two workers for a job.
