@@ -2,14 +2,20 @@
 
 import io
 import tarfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.faults.archives import photo_bytes
+from tests.faults.archives import make_model, photo_bytes
 from tests.shelf import ShelfFileSystem
 
 OF_PLACE = ["uri", "version", "run_id"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return make_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture
@@ -29,12 +35,12 @@ def shelf(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(citymask, tmp_path, tiny_model, output_at):
+def run(citymask, tmp_path, model, output_at):
     """A function that runs over all of it, below a root."""
 
     def run(root: str, name: str):
         inputs = [f"{root}/photos", f"{root}/list.csv", f"{root}/photos/*.png"]
-        result = citymask("run", *inputs, "-o", tmp_path / name, "--model", tiny_model)
+        result = citymask("run", *inputs, "-o", tmp_path / name, "--model", model)
         assert result.exit_code == 0, result.output
         return output_at(tmp_path / name)
 
@@ -56,15 +62,15 @@ def test_a_run_gives_what_it_gives_on_local_files(shelf, run):
     assert {name: images[name] for name in ("done", "removed")} == {"done": 0, "removed": 1}
 
 
-def test_results_are_not_written_there(shelf, citymask, tiny_model):
-    result = citymask("run", shelf / "photos", "-o", "shelf://out", "--model", tiny_model)
+def test_results_are_not_written_there(shelf, citymask, model):
+    result = citymask("run", shelf / "photos", "-o", "shelf://out", "--model", model)
     assert result.exit_code == 2
     assert result.output == "Error: shelf://out: OUT is a local folder or gs://BUCKET/NAME\n"
     assert not (shelf / "out").exists()
 
 
-def test_a_store_that_beam_does_not_know_is_told_in_one_line(citymask, tmp_path, tiny_model):
-    result = citymask("run", "nowhere://a", "-o", tmp_path / "out", "--model", tiny_model)
+def test_a_store_that_beam_does_not_know_is_told_in_one_line(citymask, tmp_path, model):
+    result = citymask("run", "nowhere://a", "-o", tmp_path / "out", "--model", model)
     assert result.exit_code == 2
     (error,) = result.output.splitlines()
     assert error.startswith("Error: nowhere://a/**: Unable to get filesystem from specified path")
