@@ -449,6 +449,13 @@ class TestStopping:
         assert anew.record["images"]["done"] == 2
 
     def test_after_some_minutes_no_unit_is_begun(self, anew, fetched):
+        findings = "out/findings.parquet"
+
+        def wait(method: str, name: str) -> None:
+            if name == findings and anew.server.asked["read", name] == 2:  # In the pipeline.
+                until(lambda: f"out/{stopping.STOP}" in anew.server.files(BUCKET))
+
+        anew.server.before = wait
         anew.run("--max-minutes", 1e-5)
         summary = fetched(anew.server).summary
         assert summary["interrupted"] == {"reason": "max_minutes", "left": PHOTOS}
