@@ -33,8 +33,8 @@ from transforms import storage
 from transforms.photos import DEFAULT_MAX_PIXELS
 from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE
 
-FOLDER = "folder"
-"""Key of the validation context: the folder that relative paths start from."""
+CONFIG = "config"
+"""Key of the validation context: the file from whose folder relative paths start."""
 
 BEAM_OPTION = "beam_option"
 """Type of the errors that Beam's parser finds."""
@@ -52,13 +52,11 @@ def _as_share(value: Any) -> float:
 
 def _from_folder(path: str, info: ValidationInfo) -> str:
     """A path as seen from the folder of the configuration; other schemes stay as they are."""
-    if storage.is_remote(path):
-        return path
-    folder = (info.context or {}).get(FOLDER, os.curdir)
-    joined = os.path.join(folder, path)
-    if glob.has_magic(path) and not os.path.exists(joined):
-        joined = os.path.join(glob.escape(folder), path)
-    return os.path.normpath(joined)
+    config = (info.context or {}).get(CONFIG, "")
+    seen = storage.beside(path, config)
+    if glob.has_magic(path) and not storage.is_remote(seen) and not os.path.exists(seen):
+        seen = storage.beside(path, glob.escape(config))
+    return seen
 
 
 def _model(name_or_path: str, info: ValidationInfo) -> str:
@@ -265,7 +263,7 @@ def load_config(path: str | os.PathLike[str]) -> NightlyConfig:
     document = Document.parse(data)
     problems = list(document.problems)
     if isinstance(document.content, dict):
-        context = {FOLDER: os.path.dirname(os.path.abspath(path))}
+        context = {CONFIG: storage.absolute(path)}
         try:
             config = NightlyConfig.model_validate(document.content, context=context)
         except ValidationError as error:

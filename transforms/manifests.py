@@ -251,13 +251,7 @@ def parse_heading(value: Any) -> float | None:
 
 def resolve(uri: str, manifest: str) -> str:
     """Where an image of a manifest is: its URI, as seen from the manifest's folder."""
-    uri = uri.removeprefix("file://")
-    if storage.is_remote(uri):
-        return uri
-    if os.path.isabs(uri):
-        return os.path.normpath(uri)
-    scheme, separator, rest = manifest.rpartition(storage.SEPARATOR)
-    return scheme + separator + os.path.normpath(os.path.join(os.path.dirname(rest), uri))
+    return storage.beside(uri.removeprefix("file://"), manifest)
 
 
 def relative_to(uri: str, manifest: str) -> str:

@@ -13,6 +13,7 @@ from pipeline.commands.run import run
 from pipeline.errors import ConfigurationError
 from pipeline.nightly_config import NightlyConfig, Section, load_config
 from pipeline.run import RunRequest
+from tests.gcs_server import GcsServer
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "nightly.md"
 
@@ -115,6 +116,15 @@ def test_paths_start_from_the_folder_of_the_file(tmp_path, monkeypatch):
     assert (config.output, config.model) == (f"{tmp_path}/out", f"{folder}/models/mine")
     assert config.merge == f"{folder}/merge.csv"
     assert config.notify.command == (f"{folder}/tell.sh", "./argument")
+
+
+def test_paths_of_a_file_in_cloud_storage_start_there(cloud_storage_at):
+    with GcsServer() as server, cloud_storage_at(server.url):
+        text = "inputs: [photos/, '../2026-*/*.jpg', /srv/a.tar]\noutput: ../out\n"
+        server.put("town", "conf/night.yaml", text.encode())
+        config = load_config("gs://town/conf/night.yaml")
+    assert config.inputs == ("gs://town/conf/photos", "gs://town/2026-*/*.jpg", "/srv/a.tar")
+    assert config.output == "gs://town/out"
 
 
 def test_the_name_of_a_shipped_model_stays_a_name(load):

@@ -31,6 +31,7 @@ __all__ = [
     "Part",
     "StorageError",
     "absolute",
+    "beside",
     "find",
     "folders",
     "is_folder",
@@ -84,6 +85,20 @@ def absolute(path: str) -> str:
     """The path from the root of its store, without a `/` at its end."""
     scheme, separator, rest = path.partition(SEPARATOR)
     return scheme + separator + rest.rstrip("/") if separator else os.path.abspath(path)
+
+
+def beside(path: str, file: str) -> str:
+    """A path as seen from the folder of a file; absolute paths and other stores' stay as they are.
+
+    >>> beside("../a.jpg", "gs://town/lists/list.csv")
+    'gs://town/a.jpg'
+    """
+    if is_remote(path):
+        return path
+    if os.path.isabs(path):
+        return os.path.normpath(path)
+    scheme, separator, rest = file.rpartition(SEPARATOR)
+    return scheme + separator + os.path.normpath(os.path.join(os.path.dirname(rest), path))
 
 
 def is_folder(path: str) -> bool:
