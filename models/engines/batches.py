@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+import numpy as np
+
 from models.engines.devices import EngineError
 
 logger = logging.getLogger("citymask")
@@ -90,6 +92,31 @@ class Batches:
                     self._refused, self._limit,
                 )  # fmt: skip
                 self._refused, self._told = 0, self._limit
+
+
+class BatchedEngine:
+    """What all engines share: batches that are halved where memory runs out.
+
+    Args:
+        batch_size: photos in a batch, as long as they fit.
+    """
+
+    def __init__(self, batch_size: int):
+        self._batches = Batches(batch_size)
+
+    @property
+    def batch_size(self) -> int:
+        """See `Engine.batch_size`."""
+        return self._batches.size
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """See `Engine.predict`."""
+        parts = self._batches.run(len(images), lambda part: self._predict(images[part]))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _predict(self, images: np.ndarray) -> np.ndarray:
+        """The logits of photos that fit into memory at once."""
+        raise NotImplementedError
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from models.engines.batches import CPU_BATCH_SIZE, Batches
+from models.engines.batches import CPU_BATCH_SIZE, BatchedEngine
 from models.packages import ModelPackage
 
 
-class CpuEngine:
+class CpuEngine(BatchedEngine):
     """Frozen TensorFlow graphs that take uint8 photos; normalisation is part of the graph.
 
     Freezing turns the variables into constants, so that batch normalisation folds into the
@@ -28,19 +28,9 @@ class CpuEngine:
         self._network = package.build_network()
         self._mean = np.asarray(package.mean, np.float32) * 255
         self._std = np.asarray(package.std, np.float32) * 255
-        self._batches = Batches(batch_size or CPU_BATCH_SIZE)
+        super().__init__(batch_size or CPU_BATCH_SIZE)
         self._graphs: dict[tuple[int, ...], Callable] = {}
         self._lock = threading.Lock()
-
-    @property
-    def batch_size(self) -> int:
-        """See `Engine.batch_size`."""
-        return self._batches.size
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """See `Engine.predict`."""
-        parts = self._batches.run(len(images), lambda part: self._predict(images[part]))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
         import tensorflow as tf

@@ -24,7 +24,7 @@ SINGLE = "float32"
 """The Keras dtype policy of single precision."""
 
 
-class GpuEngine:
+class GpuEngine(batches.BatchedEngine):
     """Programs compiled by XLA, one per shape of a batch; only masks and counts leave the GPU.
 
     The network runs in half precision where the GPU is made for it, and gives float32 logits; a
@@ -62,7 +62,7 @@ class GpuEngine:
         if batch_size is None:
             needed = self._network.activation_bytes(*self._nominal)
             batch_size = batches.fitting(needed, devices.device_memory(device))
-        self._batches = batches.Batches(batch_size)
+        super().__init__(batch_size)
 
     def warm_up(self) -> None:
         """Compile what a full batch of the model's nominal shape needs; say what was chosen."""
@@ -73,16 +73,6 @@ class GpuEngine:
             "%s: %s, %d photos in a batch, ready after %.0f s",
             self._device, self._precision, self.batch_size, time.perf_counter() - start,
         )  # fmt: skip
-
-    @property
-    def batch_size(self) -> int:
-        """See `Engine.batch_size`."""
-        return self._batches.size
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """See `Engine.predict`."""
-        parts = self._batches.run(len(images), lambda part: self._predict(images[part]))
-        return np.concatenate(parts)
 
     def predict_masks(
         self, images: np.ndarray, sizes: Sequence[tuple[int, int]]

@@ -4,13 +4,13 @@ import threading
 
 import numpy as np
 
-from models.engines.batches import CPU_BATCH_SIZE, Batches
+from models.engines.batches import CPU_BATCH_SIZE, BatchedEngine
 from models.engines.devices import GpuPolicy, do_without_gpu
 from models.inputs import normalise
 from models.packages import ModelPackage
 
 
-class KerasEngine:
+class KerasEngine(BatchedEngine):
     """The network as Keras runs it, on the device that its backend chooses.
 
     Args:
@@ -38,18 +38,8 @@ class KerasEngine:
                 do_without_gpu(gpu is GpuPolicy.REQUIRED, reason)
         self._package = package
         self._network = package.build_network()
-        self._batches = Batches(batch_size or CPU_BATCH_SIZE)
+        super().__init__(batch_size or CPU_BATCH_SIZE)
         self._lock = threading.Lock()
-
-    @property
-    def batch_size(self) -> int:
-        """See `Engine.batch_size`."""
-        return self._batches.size
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """See `Engine.predict`."""
-        parts = self._batches.run(len(images), lambda part: self._predict(images[part]))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
         pixels = normalise(images, self._package.mean, self._package.std)
