@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from models.classes import IGNORE, ClassTable
+from models.engines import AUTOMATIC, EngineOptions, load_engine
 from models.inputs import network_shape, resize
 from models.upsampling import logits_to_mask
 
@@ -239,31 +241,49 @@ def measure(
     classes: ClassTable,
     input_height: int,
     input_width: int,
+    streams: int = 1,
 ) -> Metrics:
-    """Segment `photos` as the pipeline does and compare the full-size masks with the labels."""
+    """Segment `photos` as the pipeline does and compare the full-size masks with the labels.
+
+    Args:
+        predict: the network, with photos normalised inside it.
+        photos: photos with their labels.
+        classes: what the network's outputs mean, in their order.
+        input_height: nominal rows of the network input.
+        input_width: nominal columns of the network input.
+        streams: calls of `predict` that run side by side.
+    """
     from models.datasets import read_sample
 
-    counts = Counts.nothing(len(classes))
-    for index in range(len(photos)):
+    def count(index: int) -> Counts:
         image, label = read_sample(photos, index)
         shape = network_shape(image.width, image.height, input_width, input_height)
         logits = predict(resize(image, shape)[np.newaxis])[0]
         mask, _ = logits_to_mask(logits, *label.shape)
-        counts += count_pixels(label, mask, len(classes))
+        return count_pixels(label, mask, len(classes))
+
+    with ThreadPoolExecutor(streams) as pool:
+        counts = sum(pool.map(count, range(len(photos))), Counts.nothing(len(classes)))
     return Metrics.of(classes, counts)
 
 
-def evaluate(package: ModelPackage, data_dir: str | Path, split: str) -> Metrics:
+def evaluate(
+    package: ModelPackage, data_dir: str | Path, split: str, options: EngineOptions = AUTOMATIC
+) -> Metrics:
     """Measure a model package on a split of labelled photos in the CamVid folder layout.
 
-    Raises ValueError where photos or labels are missing or do not fit the package's classes.
+    Raises:
+        ValueError: photos or labels are missing or do not fit the package's classes.
+        EngineError: the engine asked for cannot be had.
     """
     from models.datasets import list_split
-    from models.engines import load_engine
 
     photos = list_split(data_dir, split, len(package.classes))
-    predict = load_engine(package, batch_size=1).predict
-    return measure(predict, photos, package.classes, package.input_height, package.input_width)
+    engine = load_engine(package, replace(options, batch_size=1))
+    return measure(
+        engine.predict, photos, package.classes, package.input_height, package.input_width,
+        engine.streams,
+    )  # fmt: skip
 
 
 def _ious(confusion: np.ndarray) -> tuple[float | None, ...]:

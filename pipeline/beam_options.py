@@ -4,7 +4,7 @@ Beam's parser takes what it knows.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import apache_beam as beam
@@ -15,6 +15,10 @@ from pipeline.errors import ConfigurationError
 
 IN_PROCESS_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 """What `DirectRunner` stands for here. Beam's own switch of that name may download a binary."""
+
+LOCAL_RUNNER = "DirectRunner"
+LOCAL_WORKERS = {"direct_num_workers", "direct_running_mode"}
+"""Beam's options on how the local runner shares the work."""
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
@@ -34,9 +38,27 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]
 def pipeline_options(given: dict[str, Any]) -> PipelineOptions:
     """Options for a pipeline; the local runner is the one inside this process."""
     options = dict(given)
-    if options.get("runner", "DirectRunner") == "DirectRunner":
+    if options.get("runner", LOCAL_RUNNER) == LOCAL_RUNNER:
         options["runner"] = IN_PROCESS_RUNNER
     return PipelineOptions(flags=[], **options)
+
+
+def with_workers(given: Mapping[str, Any], workers: int) -> dict[str, Any]:
+    """The Beam options given, and those that have so many processes of this machine share the work.
+
+    Raises:
+        ConfigurationError: another runner is chosen, or Beam's own options for this are given.
+    """
+    if workers == 1:
+        return dict(given)
+    taken = sorted(given.keys() & LOCAL_WORKERS)
+    if taken:
+        raise ConfigurationError(f"--workers and --{taken[0]} exclude each other: give one of them")
+    if given.get("runner", LOCAL_RUNNER) != LOCAL_RUNNER:
+        raise ConfigurationError(
+            f"--workers: only on this machine; {given['runner']} has options of its own for this"
+        )
+    return {**given, "direct_num_workers": workers, "direct_running_mode": "multi_processing"}
 
 
 def new_pipeline(options: PipelineOptions) -> beam.Pipeline:

@@ -8,6 +8,7 @@ import glob
 import os
 import re
 from collections.abc import Sequence
+from enum import Enum
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
+from models.engines import EngineName, Precision
 from models.packages import shipped_names
 from pipeline.beam_options import split_arguments
 from pipeline.commands.common import Share
@@ -118,6 +120,11 @@ def _beam_option(name: str, value: Any) -> dict[str, Any]:
 def _suggestion(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def _member_of(choices: type[Enum]) -> Any:
+    """A field for a member of an enum, given by its value."""
+    return Field(strict=False, description=f"one of {', '.join(c.value for c in choices)}")
 
 
 Text = Annotated[str, Field(min_length=1, description=ITEM)]
@@ -235,7 +242,10 @@ class NightlyConfig(Section):
     confidence: YesNo = False
     label_ids: YesNo = False
     merge: Annotated[LocalPath | None, Field(description="a CSV file")] = None
+    engine: Annotated[EngineName, _member_of(EngineName)] = EngineName.AUTO
+    precision: Annotated[Precision, _member_of(Precision)] = Precision.AUTO
     batch_size: OptionalCount = None
+    workers: Count = 1
     unit_size: Count = DEFAULT_UNIT_SIZE
     max_pixels: Count = DEFAULT_MAX_PIXELS
     max_attempts: Count = DEFAULT_MAX_ATTEMPTS

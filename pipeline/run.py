@@ -10,7 +10,8 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
-from models.engines import GpuPolicy
+from models.engines import EngineName, EngineOptions, GpuPolicy, Precision
+from models.engines.devices import cores
 from models.merging import MergedClasses
 from models.packages import ModelPackage
 from pipeline.beam_options import new_pipeline
@@ -45,7 +46,10 @@ class RunRequest:
         overlay: whether to write a blended JPEG beside each mask.
         confidence: whether to write a confidence image beside each mask, and means into its row.
         max_pixels: larger photos are refused.
+        engine: which engine runs the network.
+        precision: arithmetic of the network.
         batch_size: photos per call of the network; None: what suits the machine.
+        workers: processes that share this machine's cores.
         unit_size: most images in a work unit.
         label_ids: whether masks hold the label ids of the classes' data set.
         merge: CSV file that merges classes, or None.
@@ -65,7 +69,10 @@ class RunRequest:
     overlay: bool = False
     confidence: bool = False
     max_pixels: int = DEFAULT_MAX_PIXELS
+    engine: EngineName = EngineName.AUTO
+    precision: Precision = Precision.AUTO
     batch_size: int | None = None
+    workers: int = 1
     unit_size: int = DEFAULT_UNIT_SIZE
     label_ids: bool = False
     merge: str | None = None
@@ -138,9 +145,8 @@ def make_job(
         overlay=request.overlay,
         confidence=request.confidence,
         max_pixels=request.max_pixels,
-        batch_size=request.batch_size,
         merged=merged,
-        gpu=_gpu_policy(request),
+        engine=_engine_options(request),
     )
     job = Job(
         inputs=tuple(storage.absolute(spec) for spec in request.inputs),
@@ -215,10 +221,15 @@ def start(
         gc.unfreeze()
 
 
-def _gpu_policy(request: RunRequest) -> GpuPolicy:
-    if request.require_gpu:
-        return GpuPolicy.REQUIRED
-    return GpuPolicy.WANTED if request.gpu else GpuPolicy.IF_PRESENT
+def _engine_options(request: RunRequest) -> EngineOptions:
+    gpu = GpuPolicy.WANTED if request.gpu else GpuPolicy.IF_PRESENT
+    return EngineOptions(
+        name=request.engine,
+        precision=request.precision,
+        gpu=GpuPolicy.REQUIRED if request.require_gpu else gpu,
+        batch_size=request.batch_size,
+        threads=max(1, cores() // request.workers) if request.workers > 1 else None,
+    )
 
 
 def _read_merged(path: str, package: ModelPackage) -> MergedClasses:

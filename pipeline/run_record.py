@@ -50,6 +50,9 @@ IMAGES = {
 }
 """The counts of images in a run record, and the Beam counters they come from."""
 
+LIBRARIES = ("apache-beam", "tensorflow", "openvino", "pillow", "numpy")
+"""What a run record names the versions of."""
+
 
 def new_run_id(now: datetime) -> str:
     """A name for a run that sorts by time: `20261122T213000Z-3f2a1b`."""
@@ -78,7 +81,7 @@ def make_record(
         "versions": {
             "citymask": __version__,
             "python": platform.python_version(),
-            **{name: version(name) for name in ("apache-beam", "tensorflow", "pillow", "numpy")},
+            **{name: version(name) for name in LIBRARIES},
         },
         "options": {
             "inputs": list(job.inputs),
@@ -86,7 +89,9 @@ def make_record(
             "overlay": job.options.overlay,
             "confidence": job.options.confidence,
             "max_pixels": job.options.max_pixels,
-            "batch_size": job.options.batch_size,
+            "engine": job.options.engine.name.value,
+            "precision": job.options.engine.precision.value,
+            "batch_size": job.options.engine.batch_size,
             "unit_size": job.unit_size,
             "label_ids": job.package.label_ids,
             "merged": asdict(job.options.merged) if job.options.merged else None,

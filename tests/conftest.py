@@ -1,10 +1,15 @@
 """What many tests share: real photos where they are at hand, made ones elsewhere, a tiny model."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["CITYMASK_CACHE"] = tempfile.mkdtemp(prefix="citymask-cache-")
+atexit.register(shutil.rmtree, os.environ["CITYMASK_CACHE"], ignore_errors=True)
 
 import numpy as np
 import pytest

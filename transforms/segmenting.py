@@ -1,13 +1,13 @@
 """Segmenting: from work units to masks and committed rows, everything inside one DoFn.
 
-Within a unit the stages overlap: pools of threads read and decode ahead, the calling thread runs
-the network on batches, further pools upsample, encode and write behind. Reading and writing have
-many threads, which wait for storage; what works has as many as there are cores. Pixels never leave
-the DoFn, and the depths of the queues bound the memory.
+Reading and writing have many threads, which wait for storage. What works has one thread for each
+core. Where the network takes one photo at a time, as on a CPU, each of these threads takes a photo
+from its bytes to its files: no core waits for another one. Where it takes batches, as on a GPU,
+they decode ahead and encode behind. Pixels never leave the DoFn, and the depths of the queues bound
+the memory.
 """
 
 import math
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,13 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
 import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
-from models.engines import Engine, GpuPolicy, Mask, MaskEngine, load_engine
+from models.engines import AUTOMATIC, Engine, EngineOptions, Mask, MaskEngine, load_engine
+from models.engines.devices import cores
 from models.inputs import network_shape
 from models.merging import MergedClasses
 from models.packages import ModelPackage
@@ -83,11 +85,8 @@ class SegmentOptions:
         overlay: whether to write a blended JPEG beside each mask.
         confidence: whether to write a confidence image beside each mask, and means into its row.
         max_pixels: larger photos are refused.
-        batch_size: photos per call of the network; None: what suits the engine.
-        threads: threads that decode ahead, and as many that encode behind; None: one for each
-            core of the machine that segments.
         merged: what to merge the classes to besides.
-        gpu: what to do where there is no GPU.
+        engine: how the network is run, and with how many threads.
     """
 
     output: str
@@ -95,10 +94,8 @@ class SegmentOptions:
     overlay: bool = False
     confidence: bool = False
     max_pixels: int = photos.DEFAULT_MAX_PIXELS
-    batch_size: int | None = None
-    threads: int | None = None
     merged: MergedClasses | None = None
-    gpu: GpuPolicy = GpuPolicy.IF_PRESENT
+    engine: EngineOptions = AUTOMATIC
 
 
 @dataclass
@@ -161,9 +158,9 @@ class UnitSegmenter:
         )
         self._mask_values = np.array(package.mask_values, np.uint8)
         self._reading = ThreadPoolExecutor(REQUESTS, "read")
-        threads = options.threads or os.cpu_count() or 1
-        self._decoding = ThreadPoolExecutor(threads, "decode")
-        self._encoding = ThreadPoolExecutor(threads, "encode")
+        self._threads = options.engine.threads or cores()
+        self._working = ThreadPoolExecutor(self._threads, "work")
+        self._inferring = ThreadPoolExecutor(engine.streams, "infer")
         self._writing = ThreadPoolExecutor(REQUESTS, "write")
 
     def segment(self, unit: WorkUnit, measure: Measure) -> UnitResult:
@@ -176,11 +173,10 @@ class UnitSegmenter:
         Raises:
             StorageError: the rows cannot be written.
         """
-        depth = 2 * self._engine.batch_size
         items = []
         data = map_ahead(self._reading, self._read, unit.refs, REQUESTS)
-        decoded = map_ahead(self._decoding, self._decode, data, depth)
-        encoded = map_ahead(self._encoding, self._encode, self._infer(decoded, measure), depth)
+        in_turn = self._engine.batch_size == 1
+        encoded = self._each_alone(data) if in_turn else self._in_batches(data)
         for item in map_ahead(self._writing, self._write, encoded, REQUESTS):
             items.append(item)
             for name, value in item.measured.items():
@@ -226,45 +222,63 @@ class UnitSegmenter:
                 item.data = None
         return item
 
-    def _infer(self, items: Iterable[_Item], measure: Measure) -> Iterator[_Item]:
-        """Run the network on the images; those of equal network shape share batches."""
+    def _each_alone(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """Take each image through all that works in one thread."""
+
+        def work(item: _Item) -> _Item:
+            (item,) = self._predict([self._decode(item)])
+            return self._encode(item)
+
+        return map_ahead(self._working, work, items, 2 * self._threads)
+
+    def _in_batches(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """Decode ahead of the network and encode behind it."""
+        depth = 2 * self._engine.batch_size
+        decoded = map_ahead(self._working, self._decode, items, depth)
+        batches = map_ahead(
+            self._inferring, self._predict, self._gather(decoded), self._engine.streams
+        )
+        return map_ahead(self._working, self._encode, chain.from_iterable(batches), depth)
+
+    def _gather(self, items: Iterable[_Item]) -> Iterator[list[_Item]]:
+        """Batches of images of equal network shape; an image that has failed is one by itself."""
         waiting: dict[tuple[int, ...], list[_Item]] = defaultdict(list)
         for item in items:
             if item.photo is None:
-                yield item
+                yield [item]
                 continue
-            batch = waiting[item.photo.pixels.shape]
-            batch.append(item)
-            if len(batch) >= self._engine.batch_size:
-                yield from self._predict(batch, measure)
-                batch.clear()
-        for batch in waiting.values():
-            if batch:
-                yield from self._predict(batch, measure)
+            shape = item.photo.pixels.shape
+            waiting[shape].append(item)
+            if len(waiting[shape]) >= self._engine.batch_size:
+                yield waiting.pop(shape)
+        yield from waiting.values()
 
-    def _predict(self, batch: Sequence[_Item], measure: Measure) -> Iterator[_Item]:
+    def _predict(self, batch: Sequence[_Item]) -> Sequence[_Item]:
         """Give each image its mask or, where the engine makes none, its logits."""
+        photos_of = [(item, item.photo) for item in batch if item.photo]
+        if not photos_of:
+            return batch
         start = time.perf_counter()
         try:
-            self._run_network([(item, item.photo) for item in batch if item.photo])
+            self._run_network(photos_of)
         except Exception as error:
             if len(batch) == 1:
                 batch[0].fail(INFER, error)
-                yield batch[0]
-            else:  # What one image may have caused must not cost its neighbours.
-                for item in batch:
-                    yield from self._predict([item], measure)
-            return
-        measure(INFER + MICROSECONDS, (time.perf_counter() - start) * 1e6)
-        measure(BATCH_SIZE, len(batch))
+                return batch
+            # What one image may have caused must not cost its neighbours.
+            return [item for one in batch for item in self._predict([one])]
+        batch[0].measured[INFER + MICROSECONDS] = (time.perf_counter() - start) * 1e6
+        batch[0].measured[BATCH_SIZE] = len(batch)
         for item in batch:
             if item.mask is None and item.logits is None:
                 item.fail(INFER, ValueError("the network's output is not finite (NaN or infinity)"))
-            yield item
+        return batch
 
     def _run_network(self, batch: Sequence[tuple[_Item, photos.Photo]]) -> None:
-        """Run the network; a batch that is not full is padded, so that all are of one size."""
-        padded = max(len(batch), self._engine.batch_size)
+        """Run the network; a batch that is not full is padded to a power of two, so that there are
+        few sizes.
+        """
+        padded = max(len(batch), min(self._engine.batch_size, 1 << (len(batch) - 1).bit_length()))
         images = np.zeros((padded, *batch[0][1].pixels.shape), np.uint8)
         for position, (_, photo) in enumerate(batch):
             images[position] = photo.pixels
@@ -423,7 +437,7 @@ class SegmentUnit(beam.DoFn):
 
     def _load(self) -> UnitSegmenter:
         with model_files.at_hand(self._package, self._options.output) as package:
-            engine = load_engine(package, self._options.gpu, self._options.batch_size)
+            engine = load_engine(package, self._options.engine)
             return UnitSegmenter(package, engine, self._options)
 
 

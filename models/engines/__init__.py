@@ -1,32 +1,42 @@
 """Engines: a model package made ready to run on this machine."""
 
+import logging
+import os
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from models.engines.devices import (
+from models.engines import devices
+from models.engines.devices import import_tensorflow
+from models.engines.options import (
+    AUTOMATIC,
     EngineError,
+    EngineName,
+    EngineOptions,
     GpuPolicy,
-    do_without_gpu,
-    dtype_policy,
-    find_gpu,
-    import_tensorflow,
+    Precision,
 )
 from models.engines.tiles import Mask
 
 if TYPE_CHECKING:
+    from models.engines.gpu import GpuEngine
     from models.packages import ModelPackage
 
 __all__ = [
+    "AUTOMATIC",
     "Engine",
     "EngineError",
+    "EngineName",
+    "EngineOptions",
     "GpuPolicy",
     "Mask",
     "MaskEngine",
-    "find_gpu",
+    "Precision",
     "import_tensorflow",
     "load_engine",
 ]
+
+logger = logging.getLogger("citymask")
 
 
 class Engine(Protocol):
@@ -35,6 +45,10 @@ class Engine(Protocol):
     @property
     def batch_size(self) -> int:
         """How many photos to hand over at once; fewer once memory has run out."""
+
+    @property
+    def streams(self) -> int:
+        """How many calls to have running side by side."""
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Map uint8 RGB photos `(N, h, w, 3)` to float32 logits `(N, h / s, w / s, classes)`.
@@ -66,42 +80,77 @@ class MaskEngine(Engine, Protocol):
         """
 
 
-def load_engine(
-    package: "ModelPackage",
-    gpu: GpuPolicy = GpuPolicy.IF_PRESENT,
-    batch_size: int | None = None,
-) -> Engine:
+def load_engine(package: "ModelPackage", options: EngineOptions = AUTOMATIC) -> Engine:
     """The engine for `package` on this machine: a `MaskEngine` on a GPU, and warmed up there.
 
-    Args:
-        package: the model to run.
-        gpu: what to do where there is no GPU, or one that cannot be used.
-        batch_size: photos in a batch; None: 4 on a CPU, by its memory on a GPU.
+    Left open, it is TensorFlow where there is a GPU, else OpenVINO, else TensorFlow on the CPU; or
+    Keras on the backend that `KERAS_BACKEND` names.
 
     Raises:
         PackageError: the weights do not fit the package's description.
-        EngineError: a GPU is required, and none can be used.
+        EngineError: the engine asked for cannot be had, or a GPU is required and none can be used.
     """
+    name = options.name
+    if name is EngineName.AUTO and devices.keras_backend() != devices.TENSORFLOW:
+        return _on_keras(package, options)
+    if name is EngineName.JAX:
+        _choose_jax()
+        return _on_keras(package, options)
+    if name is EngineName.OPENVINO and options.gpu is not GpuPolicy.IF_PRESENT:
+        devices.do_without_gpu(options.gpu is GpuPolicy.REQUIRED, "OpenVINO runs on CPUs here")
+    elif gpu := _on_gpu(package, options):
+        return gpu
+    if name is not EngineName.TENSORFLOW:
+        from models.engines.openvino import OpenVinoEngine
+
+        try:
+            return OpenVinoEngine(package, options)
+        except EngineError as error:
+            if name is EngineName.OPENVINO:
+                raise
+            logger.warning("TensorFlow segments in place of OpenVINO: %s", error)
     import_tensorflow()
-    import keras
+    from models.engines.cpu import CpuEngine
 
-    if keras.backend.backend() != "tensorflow":
-        from models.engines.other import KerasEngine
+    return CpuEngine(package, options)
 
-        return KerasEngine(package, gpu, batch_size)
 
+def _on_gpu(package: "ModelPackage", options: EngineOptions) -> "GpuEngine | None":
+    device = devices.find_gpu(options.gpu)
+    if not device:
+        return None
     import tensorflow as tf
 
-    from models.engines.cpu import CpuEngine
     from models.engines.gpu import GpuEngine
 
-    device = find_gpu(gpu)
-    if device:
-        try:
-            engine = GpuEngine(package, device, dtype_policy(device), batch_size=batch_size)
-            engine.warm_up()
-            return engine
-        except (tf.errors.OpError, EngineError) as error:
-            reason = f"there is one, but it cannot run the network: {str(error).splitlines()[0]}"
-            do_without_gpu(gpu is GpuPolicy.REQUIRED, reason)
-    return CpuEngine(package, batch_size)
+    precision = devices.dtype_policy(options.precision, device)
+    try:
+        engine = GpuEngine(package, device, precision, batch_size=options.batch_size)
+        engine.warm_up()
+        return engine
+    except (tf.errors.OpError, EngineError) as error:
+        reason = f"there is one, but it cannot run the network: {str(error).splitlines()[0]}"
+        devices.do_without_gpu(options.gpu is GpuPolicy.REQUIRED, reason)
+        return None
+
+
+def _on_keras(package: "ModelPackage", options: EngineOptions) -> Engine:
+    from models.engines.other import KerasEngine
+
+    return KerasEngine(package, options)
+
+
+def _choose_jax() -> None:
+    """Have Keras run on JAX in this process."""
+    os.environ.setdefault("KERAS_BACKEND", EngineName.JAX.value)
+    if devices.keras_backend() != EngineName.JAX.value:
+        raise EngineError(
+            f"Keras already runs on {devices.keras_backend()} in this process: set "
+            "KERAS_BACKEND=jax before the program starts"
+        )
+    try:
+        import jax  # noqa: F401
+    except ImportError as error:
+        raise EngineError(
+            f"JAX cannot be imported ({error}): pip install jax, or take another engine"
+        ) from error

@@ -7,16 +7,21 @@ from typing import TypeVar
 
 import numpy as np
 
-from models.engines.devices import EngineError
+from models.engines.options import EngineError
 
 logger = logging.getLogger("citymask")
 
-CPU_BATCH_SIZE = 4
+CPU_BATCH_SIZE = 1
+"""On a CPU each core does a photo of its own, which is faster than to share a batch."""
+
 MOST_ON_GPU = 16
 """Larger batches are not chosen, but can be asked for: the last batch of each shape in a unit is
 rarely full."""
 
-OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+OUT_OF_MEMORY_ERROR = "ResourceExhaustedError"
+"""TensorFlow's error."""
+
+OUT_OF_MEMORY_MESSAGE = "RESOURCE_EXHAUSTED"
 """How messages of XLA begin, in JAX."""
 
 T = TypeVar("T")
@@ -99,15 +104,22 @@ class BatchedEngine:
 
     Args:
         batch_size: photos in a batch, as long as they fit.
+        streams: see `Engine.streams`.
     """
 
-    def __init__(self, batch_size: int):
+    def __init__(self, batch_size: int, streams: int):
         self._batches = Batches(batch_size)
+        self._streams = streams
 
     @property
     def batch_size(self) -> int:
         """See `Engine.batch_size`."""
         return self._batches.size
+
+    @property
+    def streams(self) -> int:
+        """See `Engine.streams`."""
+        return self._streams
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """See `Engine.predict`."""
@@ -120,8 +132,8 @@ class BatchedEngine:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    import tensorflow as tf
-
-    return isinstance(error, tf.errors.ResourceExhaustedError | MemoryError) or str(
-        error
-    ).startswith(OUT_OF_MEMORY)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == OUT_OF_MEMORY_ERROR
+        or str(error).startswith(OUT_OF_MEMORY_MESSAGE)
+    )

@@ -1,11 +1,14 @@
-"""Which GPU this process can use, and what to say where one was asked for and none is there."""
+"""Which cores and which GPU this process can use, and what to say where a GPU is missing."""
 
+import ctypes
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum, auto
 from pathlib import Path
+
+from models.engines.options import EngineError, GpuPolicy, Precision
 
 logger = logging.getLogger("citymask")
 
@@ -15,22 +18,28 @@ TENSOR_CORES_SINCE = (7, 0)
 mixed precision (https://www.tensorflow.org/guide/mixed_precision)."""
 
 
-class GpuPolicy(Enum):
-    """What a process without a GPU does.
+CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
+"""What TensorFlow loads to find GPUs, on Linux and on Windows."""
 
-    Attributes:
-        IF_PRESENT: segment on its CPU.
-        WANTED: say so in the log and segment on its CPU.
-        REQUIRED: refuse to segment.
-    """
-
-    IF_PRESENT = auto()
-    WANTED = auto()
-    REQUIRED = auto()
+TENSORFLOW = "tensorflow"
+FLOAT32, MIXED_FLOAT16, MIXED_BFLOAT16 = "float32", "mixed_float16", "mixed_bfloat16"
+"""Keras dtype policies."""
 
 
-class EngineError(RuntimeError):
-    """A model cannot be run on this machine as it was asked for."""
+def cores() -> int:
+    """How many cores this process may use: affinity and limits of containers count."""
+    from loky import cpu_count
+
+    return cpu_count()
+
+
+def keras_backend() -> str:
+    """What Keras runs on in this process or, still to be loaded, is to run on."""
+    if "keras" in sys.modules:
+        import keras
+
+        return keras.backend.backend()
+    return os.environ.get("KERAS_BACKEND", TENSORFLOW)
 
 
 def import_tensorflow() -> None:
@@ -58,6 +67,9 @@ def find_gpu(policy: GpuPolicy) -> str | None:
     Raises:
         EngineError: a GPU is required, and TensorFlow sees none.
     """
+    if policy is GpuPolicy.IF_PRESENT and not _cuda_has_devices():
+        return None
+    import_tensorflow()
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -93,17 +105,22 @@ def do_without_gpu(required: bool, reason: str) -> None:
     logger.warning("A GPU is wanted, the CPU is used: %s", said)
 
 
-def dtype_policy(device: str) -> str:
-    """The Keras dtype policy of a GPU: half precision where it has units for it.
+def dtype_policy(precision: Precision, device: str | None = None) -> str:
+    """The Keras dtype policy for a precision.
 
-    Not bfloat16: its masks are further from those in single precision, as
-    `python benchmarks/gpu.py` shows.
+    Where it is left open, a GPU (`device`, as TensorFlow names it) that has units for half
+    precision takes float16, whose masks are closer to those in single precision than bfloat16's, as
+    `python benchmarks/gpu.py` shows; everything else takes float32.
     """
+    if precision is not Precision.AUTO:
+        return MIXED_BFLOAT16 if precision is Precision.BF16 else FLOAT32
+    if device is None:
+        return FLOAT32
     import tensorflow as tf
 
     gpu = tf.config.list_physical_devices("GPU")[int(device.rpartition(":")[2])]
     capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
-    return "mixed_float16" if capability >= TENSOR_CORES_SINCE else "float32"
+    return MIXED_FLOAT16 if capability >= TENSOR_CORES_SINCE else FLOAT32
 
 
 @contextmanager
@@ -136,3 +153,19 @@ def _what_is_seen() -> str:
         f"TensorFlow {tf.__version__}, built {f'for CUDA {cuda}' if cuda else 'without CUDA'}, "
         f"sees none; {driver}" + ("" if hidden is None else f"; CUDA_VISIBLE_DEVICES is {hidden!r}")
     )
+
+
+def _cuda_has_devices() -> bool:
+    """Whether NVIDIA's driver shows this process a GPU: what TensorFlow would find, in no time."""
+    for name in CUDA_DRIVERS:
+        try:
+            driver = ctypes.CDLL(name)
+        except OSError:
+            continue
+        count = ctypes.c_int(0)
+        return (
+            driver.cuInit(0) == 0
+            and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+            and count.value > 0
+        )
+    return False

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("citymask")
 
-SINGLE = "float32"
-"""The Keras dtype policy of single precision."""
+STREAMS = 2
+"""One thread fetches masks while another one's batch is computed."""
 
 
 class GpuEngine(batches.BatchedEngine):
@@ -62,7 +62,7 @@ class GpuEngine(batches.BatchedEngine):
         if batch_size is None:
             needed = self._network.activation_bytes(*self._nominal)
             batch_size = batches.fitting(needed, devices.device_memory(device))
-        super().__init__(batch_size)
+        super().__init__(batch_size, STREAMS)
 
     def warm_up(self) -> None:
         """Compile what a full batch of the model's nominal shape needs; say what was chosen."""
@@ -87,7 +87,7 @@ class GpuEngine(batches.BatchedEngine):
         batch = self._start(images, (), self._precision)
         logits, finite = batch.logits.numpy(), batch.finite.numpy()
         if not finite.all() and self._has_another_try():
-            logits[~finite] = self._start(images, (), SINGLE).logits.numpy()[~finite]
+            logits[~finite] = self._start(images, (), devices.FLOAT32).logits.numpy()[~finite]
         return logits
 
     def _predict_masks(
@@ -98,7 +98,7 @@ class GpuEngine(batches.BatchedEngine):
         masks = self._start(images, sizes, self._precision).masks(sizes)
         if None not in masks or not self._has_another_try():
             return masks
-        precise = self._start(images, sizes, SINGLE).masks(sizes)
+        precise = self._start(images, sizes, devices.FLOAT32).masks(sizes)
         return [mask or again for mask, again in zip(masks, precise, strict=True)]
 
     def _start(
@@ -109,13 +109,13 @@ class GpuEngine(batches.BatchedEngine):
 
     def _has_another_try(self) -> bool:
         """Whether a photo that overflowed can be done in single precision."""
-        if self._precision == SINGLE:
+        if self._precision == devices.FLOAT32:
             return False
         if not self._overflowed:
             self._overflowed = True
             logger.warning(
                 "The network overflows in %s: such photos are done again in %s",
-                self._precision, SINGLE,
+                self._precision, devices.FLOAT32,
             )  # fmt: skip
         return True
 
@@ -203,9 +203,9 @@ class _Network:
     def _computing_in(self, precision: str) -> Iterator[None]:
         """Trace in the network's own precision or in single precision; the weights are the same."""
         policies = [layer.dtype_policy for layer in self._network.layers]
-        if precision == SINGLE:
+        if precision == devices.FLOAT32:
             for layer in self._network.layers:
-                layer.dtype_policy = SINGLE
+                layer.dtype_policy = devices.FLOAT32
         try:
             yield
         finally:

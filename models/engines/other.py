@@ -4,10 +4,13 @@ import threading
 
 import numpy as np
 
-from models.engines.batches import CPU_BATCH_SIZE, BatchedEngine
-from models.engines.devices import GpuPolicy, do_without_gpu
+from models.engines import devices
+from models.engines.batches import BatchedEngine
+from models.engines.options import AUTOMATIC, EngineOptions, GpuPolicy
 from models.inputs import normalise
 from models.packages import ModelPackage
+
+BATCH_SIZE = 4
 
 
 class KerasEngine(BatchedEngine):
@@ -15,30 +18,25 @@ class KerasEngine(BatchedEngine):
 
     Args:
         package: the model to run. Its weights are read here.
-        gpu: what to do where the backend has no GPU.
-        batch_size: photos in a batch; None: 4.
+        options: precision, batch size, and what to do where the backend has no GPU.
 
     Raises:
         PackageError: the weights do not fit the package's description.
         EngineError: a GPU is required, and the backend sees none.
     """
 
-    def __init__(
-        self,
-        package: ModelPackage,
-        gpu: GpuPolicy = GpuPolicy.IF_PRESENT,
-        batch_size: int | None = None,
-    ):
+    def __init__(self, package: ModelPackage, options: EngineOptions = AUTOMATIC):
         import keras
 
-        if gpu is not GpuPolicy.IF_PRESENT:
+        if options.gpu is not GpuPolicy.IF_PRESENT:
             seen = keras.distribution.list_devices()
             if not any(device.startswith("gpu") for device in seen):
                 reason = f"Keras on {keras.backend.backend()} sees {', '.join(seen)}"
-                do_without_gpu(gpu is GpuPolicy.REQUIRED, reason)
+                devices.do_without_gpu(options.gpu is GpuPolicy.REQUIRED, reason)
         self._package = package
-        self._network = package.build_network()
-        super().__init__(batch_size or CPU_BATCH_SIZE)
+        with devices.keras_precision(devices.dtype_policy(options.precision)):
+            self._network = package.build_network()
+        super().__init__(options.batch_size or BATCH_SIZE, streams=1)
         self._lock = threading.Lock()
 
     def _predict(self, images: np.ndarray) -> np.ndarray:

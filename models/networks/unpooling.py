@@ -19,7 +19,9 @@ class MaxPoolWithIndices(keras.layers.Layer):
         rows, columns = (height + 1) // 2, (width + 1) // 2
         x = ops.reshape(x, (-1, rows, 2, columns, 2, channels))
         x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, rows, columns, 4, channels))
-        return ops.max(x, axis=3), ops.argmax(x, axis=3)
+        maxima = ops.max(x, axis=3)
+        is_largest = ops.cast(x == ops.expand_dims(maxima, 3), "int32")
+        return maxima, ops.argmax(is_largest, axis=3)
 
     def compute_output_spec(self, x):
         shape = (x.shape[0], *(None if n is None else -(-n // 2) for n in x.shape[1:3]), x.shape[3])

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from models.classes import ClassTable
-from models.engines import EngineError
+from models.engines import EngineError, EngineName, Precision
 from models.inputs import SHAPE_MULTIPLE
 from models.packages import PackageError
 from pipeline.beam_options import split_arguments
@@ -126,6 +126,20 @@ def message(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of what an error says."""
     return next(iter(message(error).splitlines()), "no further message")
+
+
+def engine_options(command: Callable) -> Callable:
+    """Give a command `--engine` and `--precision`, which it takes as members of their enums."""
+    for option, choices, text in (
+        ("--engine", EngineName, "What runs the network; auto: the fastest that this machine has."),
+        ("--precision", Precision, "Arithmetic of the network; f32: bit-stable on one machine."),
+    ):
+        values = click.Choice([choice.value for choice in choices])
+        command = click.option(
+            option, type=values, default=choices.AUTO.value, show_default=True, help=text,
+            callback=lambda _, __, value, choices=choices: choices(value),
+        )(command)  # fmt: skip
+    return command
 
 
 def day_options(command: Callable) -> Callable:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from models.classes import ClassTable
-from models.engines import import_tensorflow
+from models.engines import EngineError, EngineName, EngineOptions, Precision, import_tensorflow
 from models.packages import ModelPackage, load_package
 from pipeline import console
 from pipeline.beam_options import pipeline_options
@@ -16,6 +16,7 @@ from pipeline.commands.common import (
     BeamCommand,
     Refused,
     class_table,
+    engine_options,
     first_line,
 )
 from pipeline.evaluation import evaluate_masks
@@ -32,6 +33,7 @@ from pipeline.evaluation import evaluate_masks
 )  # fmt: skip
 @click.option("--data", required=True, metavar="DIR", help="Folder in the CamVid layout.")
 @click.option("--split", default="val", show_default=True, metavar="S")
+@engine_options
 @click.option("--json", "json_file", type=click.Path(), metavar="FILE", help="Write metrics there.")
 @click.option(
     "--confusion", type=click.Path(), metavar="FILE.csv",
@@ -44,6 +46,8 @@ def evaluate(
     masks: tuple[str, ...],
     data: str,
     split: str,
+    engine: EngineName,
+    precision: Precision,
     json_file: str | None,
     confusion: str | None,
 ) -> None:
@@ -69,14 +73,14 @@ def evaluate(
 
             package = load_package(model or "default")
             _check_classes(package, data)
-            metrics = measure(package, data, split)
+            metrics = measure(package, data, split, EngineOptions(engine, precision))
         if json_file:
             document = json.dumps(metrics.to_dict(), indent=2) + "\n"
             Path(json_file).write_text(document, encoding="utf-8")
         if confusion:
             metrics.write_confusion_csv(confusion)
             metrics.write_confusion_chart(Path(confusion).with_suffix(".png"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EngineError) as error:
         raise Refused(first_line(error)) from error
     console.print_metrics(metrics)
 

@@ -12,7 +12,7 @@ import click
 
 from pipeline import console, dataflow, dataflow_jobs, nights, portable_jobs, run_record
 from pipeline import run as runs
-from pipeline.beam_options import pipeline_options
+from pipeline.beam_options import pipeline_options, with_workers
 from pipeline.commands.common import (
     EXIT_SIGNAL,
     EXIT_THRESHOLD,
@@ -20,6 +20,7 @@ from pipeline.commands.common import (
     Days,
     Share,
     day_options,
+    engine_options,
     foreseen_errors,
 )
 from pipeline.errors import ConfigurationError
@@ -52,9 +53,14 @@ from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE
     "--max-pixels", type=click.IntRange(1), default=DEFAULT_MAX_PIXELS, show_default=True,
     help="Refuse photos that claim more pixels.",
 )  # fmt: skip
+@engine_options
 @click.option(
     "--batch-size", type=click.IntRange(1),
-    help="Photos per call of the network. Default: 4 on a CPU, on a GPU by its memory.",
+    help="Photos per call of the network. Default: 1 on a CPU, on a GPU by its memory.",
+)  # fmt: skip
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, metavar="N",
+    help="Segment in N processes, which share the cores of this machine.",
 )  # fmt: skip
 @click.option(
     "--unit-size", type=click.IntRange(1), default=DEFAULT_UNIT_SIZE, show_default=True,
@@ -206,7 +212,7 @@ def begun(
 
     While it is open, the output folder stays locked.
     """
-    options = dataflow.complete(beam_arguments, request)
+    options = dataflow.complete(with_workers(beam_arguments, request.workers), request)
     on_dataflow = dataflow.is_chosen(options)
     on_portable = not on_dataflow and portable_jobs.is_chosen(options)
     if on_dataflow:

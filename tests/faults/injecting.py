@@ -101,11 +101,11 @@ class Bundles:
     def segment(self, unit: WorkUnit, output: Path) -> None:
         """Segment a unit as a worker does."""
         if output not in self._segmenters:
-            from models.engines import load_engine
+            from models.engines import EngineOptions, load_engine
             from models.packages import load_package
 
             package = load_package(str(self.city.model))
-            options = SegmentOptions(str(output), run_id="run", threads=2)
+            options = SegmentOptions(str(output), run_id="run", engine=EngineOptions(threads=2))
             self._segmenters[output] = UnitSegmenter(package, load_engine(package), options)
         self._segmenters[output].segment(unit, lambda name, value: None)
 

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,11 +21,22 @@ import tensorflow as tf
 from tensorflow.python.eager.context import context
 
 from models.classes import ClassTable
-from models.engines import EngineError, GpuPolicy, MaskEngine, load_engine, tiles
+from models.engines import (
+    EngineError,
+    EngineName,
+    EngineOptions,
+    GpuPolicy,
+    MaskEngine,
+    Precision,
+    conversion,
+    load_engine,
+    tiles,
+)
 from models.engines.batches import MOST_ON_GPU, fitting
 from models.engines.cpu import CpuEngine
 from models.engines.devices import device_memory
 from models.engines.gpu import GpuEngine
+from models.engines.openvino import OpenVinoEngine
 from models.engines.other import KerasEngine
 from models.engines.tiles import TILE_WIDTH
 from models.inputs import normalise
@@ -36,8 +48,21 @@ HEIGHT, WIDTH, STRIDE, CLASSES = 32, 64, 4, 3
 MORE_THAN_ANY_MACHINE_HAS = 1 << 45
 
 
+def tensorflow(package: ModelPackage, batch_size: int = 4) -> CpuEngine:
+    return CpuEngine(package, EngineOptions(batch_size=batch_size))
+
+
+def keras_engine(package: ModelPackage, batch_size: int = 4) -> KerasEngine:
+    return KerasEngine(package, EngineOptions(batch_size=batch_size))
+
+
+def openvino(package: ModelPackage, batch_size: int = 4) -> OpenVinoEngine:
+    return OpenVinoEngine(package, EngineOptions(precision=Precision.F32, batch_size=batch_size))
+
+
 gpu_on_cpu = partial(GpuEngine, device=CPU, precision="float32", jit_compile=False, batch_size=4)
-ENGINES = [CpuEngine, KerasEngine, gpu_on_cpu]
+OF_TENSORFLOW = [tensorflow, keras_engine, gpu_on_cpu]
+ENGINES = [*OF_TENSORFLOW, openvino]
 
 needs_gpu = pytest.mark.skipif(
     not tf.config.list_physical_devices("GPU"), reason="TensorFlow sees no GPU"
@@ -119,7 +144,7 @@ def made_package(*layers: Callable[[], keras.layers.Layer], scale: float = 1.0) 
         classes=ClassTable.of([("A", (1, 0, 0)), ("B", (2, 0, 0)), ("C", (3, 0, 0))]),
         training={},
         metrics={},
-        fingerprint="0" * 64,
+        fingerprint=uuid.uuid4().hex,
         build=build,
     )
 
@@ -139,7 +164,7 @@ def warnings_in(caplog) -> list[str]:
 @pytest.mark.parametrize("make", ENGINES)
 class TestPredicting:
     def test_the_logits_are_those_of_the_network_on_normalised_photos(self, make):
-        package, images = made_package(keras.layers.BatchNormalization), photos(2)
+        package, images = made_package(keras.layers.BatchNormalization), photos(3)
         expected = package.build_network()(normalise(images, package.mean, package.std))
         logits = make(package).predict(images)
         assert logits.dtype == np.float32
@@ -154,6 +179,9 @@ class TestPredicting:
         for logits, known in zip(answers, expected * 5, strict=True):
             np.testing.assert_allclose(logits, known, rtol=1e-4, atol=1e-5)
 
+
+@pytest.mark.parametrize("make", OF_TENSORFLOW)
+class TestMemory:
     def test_other_errors_are_not_taken_for_a_lack_of_memory(self, make, caplog):
         class Broken(Hungry):
             def take(self, photos):
@@ -164,9 +192,6 @@ class TestPredicting:
             engine.predict(photos(4))
         assert not warnings_in(caplog) and engine.batch_size == 4
 
-
-@pytest.mark.parametrize("make", ENGINES)
-class TestMemory:
     def test_batches_are_halved_until_they_fit_and_stay_so(self, make, caplog):
         engine, images = make(made_package(lambda: Hungry(2))), photos(8)
         assert engine.batch_size == 4
@@ -208,7 +233,7 @@ class TestMemory:
 
 
 def test_the_memory_that_runs_out_may_be_that_of_tensorflow():
-    engine = CpuEngine(made_package(lambda: HungryInTensorFlow(1)))
+    engine = tensorflow(made_package(lambda: HungryInTensorFlow(1)))
     engine.predict(photos(2))
     assert engine.batch_size == 1
 
@@ -392,34 +417,137 @@ class TestWarmUp:
         assert engine.batch_size == 1 and len(warnings_in(caplog)) == 1
 
 
+class TestOpenVino:
+    """A network is converted once and read from the cache ever after."""
+
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path, monkeypatch) -> Path:
+        monkeypatch.setenv(conversion.CACHE, str(tmp_path / "cache"))
+        return tmp_path / "cache"
+
+    @staticmethod
+    def without_network(package: MadePackage) -> MadePackage:
+        def refuse() -> keras.Model:
+            raise AssertionError("the network is built again")
+
+        return replace(package, build=refuse)
+
+    def test_a_converted_network_is_kept(self):
+        package, images = made_package(), photos(2)
+        expected = openvino(package).predict(images)
+        again = openvino(self.without_network(package)).predict(images)
+        assert np.array_equal(again, expected)
+
+    def test_one_that_is_damaged_is_made_anew(self, cache):
+        package, images = made_package(), photos(1)
+        expected = openvino(package).predict(images)
+        (file,) = cache.rglob("*.xml")
+        file.write_text(file.read_text()[:1000])
+        assert np.array_equal(openvino(package).predict(images), expected)
+        assert np.array_equal(openvino(self.without_network(package)).predict(images), expected)
+
+    def test_nothing_is_reported_to_its_makers(self, tiny_model):
+        script = (
+            "import sys\n"
+            "from models.engines import load_engine\n"
+            "from models.packages import load_package\n"
+            "load_engine(load_package(sys.argv[1]))\n"
+            "assert sys.modules['openvino']\n"
+            "assert not any(n.startswith('openvino_telemetry.') for n in sys.modules)\n"
+        )
+        subprocess.run([sys.executable, "-c", script, str(tiny_model)], check=True)
+
+    def test_a_folder_that_cannot_be_written_costs_only_time(self, cache):
+        cache.write_text("a file in its place")
+        assert openvino(made_package()).predict(photos(1)).any()
+
+    def test_other_weights_are_another_network(self):
+        package, images = made_package(), photos(1)
+        first = openvino(package).predict(images)
+        other = replace(made_package(scale=2), fingerprint=uuid.uuid4().hex)
+        assert not np.array_equal(openvino(other).predict(images), first)
+
+    def test_no_tensorflow_is_imported_for_a_kept_one(self, tiny_model):
+        script = (
+            "import sys, numpy as np\n"
+            "from models.engines import load_engine\n"
+            "from models.packages import load_package\n"
+            "engine = load_engine(load_package(sys.argv[1]))\n"
+            "engine.predict(np.zeros((1, 64, 96, 3), np.uint8))\n"
+            "print('tensorflow' in sys.modules)\n"
+        )
+        command = [sys.executable, "-c", script, str(tiny_model)]
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+        said = [
+            subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+            for _ in range(2)
+        ]
+        assert [done.stdout.strip() for done in said] == ["True", "False"]
+
+    def test_an_operation_it_does_not_know_is_one_clear_line(self, tmp_path, caplog):
+        package = made_package(lambda: Hungry(8))
+        with pytest.raises(EngineError, match="OpenVINO cannot run made: .*PyFunc") as caught:
+            load_engine(package, EngineOptions(EngineName.OPENVINO))
+        assert "\n" not in str(caught.value)
+        assert isinstance(load_engine(package), CpuEngine)
+        (said,) = warnings_in(caplog)
+        assert said.startswith("TensorFlow segments in place of OpenVINO: OpenVINO cannot run made")
+
+    def test_bfloat16_is_taken_where_the_processor_has_it_and_refused_elsewhere(self):
+        conversion.import_openvino()
+        from openvino import Core
+
+        capabilities = Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        images = photos(2)
+        single = openvino(made_package()).predict(images)
+        automatic = OpenVinoEngine(made_package()).predict(images)
+        np.testing.assert_allclose(automatic, single, rtol=0.05, atol=0.05)
+        assert np.array_equal(automatic, single) == ("BF16" not in capabilities)
+        if "BF16" not in capabilities:
+            with pytest.raises(EngineError, match="has no bfloat16"):
+                OpenVinoEngine(made_package(), EngineOptions(precision=Precision.BF16))
+
+
 class TestChoosing:
     @needs_no_gpu
-    def test_without_a_gpu_it_is_the_engine_for_cpus(self, tiny_model, caplog):
-        engine = load_engine(load_package(tiny_model), batch_size=3)
-        assert isinstance(engine, CpuEngine) and not isinstance(engine, MaskEngine)
-        assert engine.batch_size == 3
+    def test_without_a_gpu_it_is_openvino(self, tiny_model, caplog):
+        engine = load_engine(load_package(tiny_model), EngineOptions(batch_size=3, threads=2))
+        assert isinstance(engine, OpenVinoEngine) and not isinstance(engine, MaskEngine)
+        assert (engine.batch_size, engine.streams) == (3, 2)
         assert not warnings_in(caplog)
 
     @needs_no_gpu
-    def test_a_gpu_that_is_wanted_but_not_there_is_one_clear_line(self, tiny_model, caplog):
-        engine = load_engine(load_package(tiny_model), GpuPolicy.WANTED)
-        assert isinstance(engine, CpuEngine)
+    def test_tensorflow_on_request(self, tiny_model):
+        engine = load_engine(load_package(tiny_model), EngineOptions(EngineName.TENSORFLOW))
+        assert isinstance(engine, CpuEngine) and engine.batch_size == 1
+
+    def test_jax_needs_a_process_of_its_own(self, tiny_model):
+        with pytest.raises(EngineError, match="already runs on tensorflow .* KERAS_BACKEND=jax"):
+            load_engine(load_package(tiny_model), EngineOptions(EngineName.JAX))
+
+    @pytest.mark.parametrize("name", [EngineName.AUTO, EngineName.OPENVINO])
+    @needs_no_gpu
+    def test_a_gpu_that_is_wanted_but_not_there_is_one_clear_line(self, tiny_model, caplog, name):
+        engine = load_engine(load_package(tiny_model), EngineOptions(name, gpu=GpuPolicy.WANTED))
+        assert isinstance(engine, OpenVinoEngine)
         (said,) = warnings_in(caplog)
-        assert "\n" not in said
-        for part in ("the CPU is used", f"TensorFlow {tf.__version__}", "driver", "accelerator"):
-            assert part in said
+        assert "\n" not in said and "the CPU is used" in said
+        if name is EngineName.AUTO:
+            for part in (f"TensorFlow {tf.__version__}", "driver", "accelerator"):
+                assert part in said
 
     @needs_no_gpu
     def test_a_gpu_that_is_required_but_not_there_is_an_error(self, tiny_model, monkeypatch):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+        options = EngineOptions(gpu=GpuPolicy.REQUIRED)
         with pytest.raises(EngineError, match="a GPU is required: TensorFlow .* sees none") as said:
-            load_engine(load_package(tiny_model), GpuPolicy.REQUIRED)
+            load_engine(load_package(tiny_model), options)
         assert "CUDA_VISIBLE_DEVICES is '-1'" in str(said.value)
 
     @needs_gpu
     def test_a_gpu_is_used_and_gives_the_masks_of_the_cpu(self):
         package, images = load_package("default"), photos(4, 384, 512)
-        engine = load_engine(package, GpuPolicy.REQUIRED)
+        engine = load_engine(package, EngineOptions(gpu=GpuPolicy.REQUIRED))
         assert isinstance(engine, MaskEngine) and engine.batch_size > 1
         for gpu in tf.config.list_physical_devices("GPU"):
             assert tf.config.experimental.get_memory_growth(gpu)
@@ -433,13 +561,23 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from keras import ops
-from models.engines import EngineError, GpuPolicy, MaskEngine, load_engine, tiles
+from models.engines import (
+    EngineError,
+    EngineName,
+    EngineOptions,
+    GpuPolicy,
+    MaskEngine,
+    Precision,
+    conversion,
+    load_engine,
+    tiles,
+)
 from models.engines.batches import Batches
 from models.engines.other import KerasEngine
 from models.packages import load_package
 
 package = load_package(sys.argv[1])
-engine = load_engine(package, GpuPolicy.WANTED)
+engine = load_engine(package, EngineOptions(gpu=GpuPolicy.WANTED))
 assert isinstance(engine, KerasEngine) and not isinstance(engine, MaskEngine)
 batches = [np.random.default_rng(n).integers(0, 256, (n, 32, 64, 3), np.uint8) for n in (1, 2)]
 with ThreadPoolExecutor(4) as pool:
@@ -454,7 +592,7 @@ def take(part):
 limited = Batches(4)
 assert limited.run(4, take) == [slice(0, 2), slice(2, 4)] and limited.size == 2
 try:
-    load_engine(package, GpuPolicy.REQUIRED)
+    load_engine(package, EngineOptions(gpu=GpuPolicy.REQUIRED))
 except EngineError as error:
     print(error)
 """

@@ -4,6 +4,7 @@ import gc
 import io
 import json
 import tarfile
+import threading
 import time
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from PIL import ExifTags, Image
 
 from models.classes import ClassTable
+from models.engines import EngineOptions
 from models.packages import ModelPackage, load_package
 from models.upsampling import logits_to_mask
 from transforms import SegmentArchive, SegmentOptions
@@ -39,6 +41,7 @@ class BrightnessEngine:
 
     def __init__(self, batch_size=4):
         self.batch_size = batch_size
+        self.streams = 1
         self.shapes = []
 
     def predict(self, images: np.ndarray) -> np.ndarray:
@@ -147,8 +150,12 @@ def unit_of(*inputs: Path) -> WorkUnit:
 def segment(package, output):
     """A function that segments one unit and gives its result."""
 
-    def run(unit: WorkUnit, engine=None, measure=lambda name, value: None, **options) -> UnitResult:
-        options = SegmentOptions(str(output), "run1", **{"threads": 2, **options})
+    def run(
+        unit: WorkUnit, engine=None, measure=lambda name, value: None, threads=2, **options
+    ) -> UnitResult:
+        options = SegmentOptions(
+            str(output), "run1", engine=EngineOptions(threads=threads), **options
+        )
         return UnitSegmenter(package, engine or BrightnessEngine(), options).segment(unit, measure)
 
     return run
@@ -235,18 +242,40 @@ class TestMasksAndCounts:
         unit = unit_of(archive)
         segment(unit, overlay=True)
         before = files_below(output)
-        segment(unit, BrightnessEngine(batch_size=3), overlay=True, threads=1)
+        segment(unit, BrightnessEngine(batch_size=3), overlay=True)
+        assert files_below(output) == before
+        segment(unit, BrightnessEngine(batch_size=1), overlay=True, threads=1)
         assert files_below(output) == before
         assert len(before) == 14
 
 
 class TestBatches:
-    def test_are_padded_to_one_size(self, archive, segment):
-        for number in range(6):
+    @pytest.mark.parametrize(
+        ("images", "sizes"), [(4, [4]), (5, [4, 1]), (6, [4, 2]), (7, [4, 4]), (8, [4, 4])]
+    )
+    def test_the_last_one_is_padded_to_a_power_of_two(self, archive, segment, images, sizes):
+        for number in range(images):
             plain(archive / f"{number}.png", 100)
         engine = BrightnessEngine()
         segment(unit_of(archive), engine)
-        assert engine.shapes == [(4, 64, 96, 3)] * 2
+        assert engine.shapes == [(size, 64, 96, 3) for size in sizes]
+
+    def test_of_one_are_done_side_by_side_in_as_many_threads_as_were_asked_for(
+        self, archive, segment
+    ):
+        class Engine(BrightnessEngine):
+            threads = set()
+
+            def predict(self, images):
+                self.threads.add(threading.get_ident())
+                time.sleep(0.01)
+                return super().predict(images)
+
+        for number in range(12):
+            plain(archive / f"{number}.png", 100)
+        engine = Engine(batch_size=1)
+        segment(unit_of(archive), engine, threads=3)
+        assert len(engine.threads) == 3
 
     def test_hold_images_of_one_network_shape(self, archive, segment):
         for number in range(3):
@@ -491,7 +520,7 @@ class TestSegmentArchive:
         for number in range(5):
             make_photo(archive / f"{number}.jpg", seed=number)
         (archive / "broken.jpg").write_bytes(b"broken")
-        options = SegmentOptions(str(output), "run1", batch_size=2)
+        options = SegmentOptions(str(output), "run1", engine=EngineOptions(batch_size=2))
         pipeline = beam.Pipeline(runner=FnApiRunner())
         results = (
             pipeline

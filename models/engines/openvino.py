@@ -1,0 +1,104 @@
+"""OpenVINO on a CPU."""
+
+import logging
+import queue
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from models.engines import devices
+from models.engines.batches import CPU_BATCH_SIZE, BatchedEngine
+from models.engines.conversion import import_openvino, openvino_model
+from models.engines.options import AUTOMATIC, EngineError, EngineOptions, Precision
+from models.packages import ModelPackage
+
+logger = logging.getLogger("citymask")
+
+DEVICE = "CPU"
+BFLOAT16 = "BF16"
+"""The capability of processors that multiply in bfloat16."""
+
+
+class OpenVinoEngine(BatchedEngine):
+    """One photo on each core: as many streams of one thread as there are threads.
+
+    There is one compiled network per input shape, made when the shape is first seen.
+
+    Args:
+        package: the model to run. Its weights are read here, unless it was converted before.
+        options: precision, batch size and threads.
+
+    Raises:
+        EngineError: OpenVINO is not installed, does not know an operation of the network, or the
+            processor has no bfloat16 and it is asked for.
+        PackageError: the weights do not fit the package's description.
+    """
+
+    def __init__(self, package: ModelPackage, options: EngineOptions = AUTOMATIC):
+        try:
+            import_openvino()
+            import openvino
+        except ImportError as error:
+            raise EngineError(
+                f"OpenVINO cannot be imported ({error}): pip install openvino, or take another "
+                "engine"
+            ) from error
+        super().__init__(options.batch_size or CPU_BATCH_SIZE, options.threads or devices.cores())
+        self._core = openvino.Core()
+        self._precision = _precision(self._core, options.precision)
+        self._model = openvino_model(package)
+        self._shapes: dict[tuple[int, ...], _Compiled] = {}
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(self.streams, "openvino")
+        logger.info("OpenVINO: %s, %d photos side by side", self._precision, self.streams)
+
+    def _predict(self, images: np.ndarray) -> np.ndarray:
+        compiled = self._compiled(images.shape[1:])
+        if len(images) == 1:
+            return compiled.infer(images)
+        return np.concatenate(list(self._threads.map(compiled.infer, images[:, None])))
+
+    def _compiled(self, shape: tuple[int, ...]) -> "_Compiled":
+        with self._lock:
+            if shape not in self._shapes:
+                model = self._model.clone()
+                model.reshape([1, *shape])
+                settings = {
+                    "INFERENCE_PRECISION_HINT": self._precision,
+                    "NUM_STREAMS": self.streams,
+                    "INFERENCE_NUM_THREADS": self.streams,
+                    "ENABLE_CPU_PINNING": False,  # Codecs want the cores as well.
+                }
+                self._shapes[shape] = _Compiled(self._core.compile_model(model, DEVICE, settings))
+            return self._shapes[shape]
+
+
+class _Compiled:
+    """A network for one input shape; its requests are used again. Safe to use from many threads."""
+
+    def __init__(self, network):
+        self._network = network
+        self._free: queue.LifoQueue = queue.LifoQueue()
+
+    def infer(self, image: np.ndarray) -> np.ndarray:
+        """The logits of one photo `(1, h, w, 3)`."""
+        try:
+            request = self._free.get_nowait()
+        except queue.Empty:
+            request = self._network.create_infer_request()
+        request.infer([image], share_inputs=True)
+        logits = request.get_output_tensor().data.copy()
+        self._free.put(request)
+        return logits
+
+
+def _precision(core, precision: Precision) -> str:
+    """What OpenVINO calls the precision; left open, bfloat16 where the processor has it."""
+    has_bfloat16 = BFLOAT16 in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+    if precision is Precision.BF16 and not has_bfloat16:
+        raise EngineError(
+            f"{core.get_property(DEVICE, 'FULL_DEVICE_NAME')} has no bfloat16: take the precision "
+            f"{Precision.AUTO.value} or {Precision.F32.value}"
+        )
+    return "f32" if precision is Precision.F32 or not has_bfloat16 else "bf16"
