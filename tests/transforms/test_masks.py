@@ -1,4 +1,5 @@
 import io
+from functools import partial
 
 import cv2
 import numpy as np
@@ -35,6 +36,17 @@ def test_pillow_reads_the_class_ids_and_the_whole_palette(mask):
     assert np.array_equal(np.asarray(image), mask)
     assert bytes(image.getpalette("RGB")) == CAMVID.palette()
     assert np.array_equal(np.asarray(image.convert("RGB")), colors_of(mask))
+
+
+@pytest.mark.parametrize(
+    "encode", [partial(encode_mask, palette=CAMVID.palette()), encode_confidence]
+)
+def test_the_checksums_are_right(encode):
+    data = encode(np.random.default_rng(0).integers(0, 256, (50, 30), np.uint8))
+    Image.open(io.BytesIO(data)).verify()
+    damaged = data[:-20] + bytes([data[-20] ^ 1]) + data[-19:]
+    with pytest.raises(SyntaxError, match="broken PNG file"):
+        Image.open(io.BytesIO(damaged)).verify()
 
 
 def test_opencv_reads_the_colours_of_the_classes():
