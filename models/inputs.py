@@ -6,6 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+try:
+    import cykooz_resizer
+except ImportError:  # It has no wheel for Linux on ARM.
+    cykooz_resizer = None
+
 SHAPE_MULTIPLE = 32
 """Networks halve their input five times; height and width are multiples of this."""
 
@@ -36,6 +41,29 @@ def resize(image: Image.Image, shape: tuple[int, int]) -> np.ndarray:
     height, width = shape
     resized = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
     return np.asarray(resized, dtype=np.uint8)
+
+
+def resize_pixels(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Resize like `resize`, but an array, and some times as fast where the library for it is.
+
+    Up to about four times the wanted size, the two differ by at most one grey level.
+
+    Args:
+        pixels: uint8 RGB `(h, w, 3)`.
+        shape: the height and width wanted.
+
+    Returns:
+        uint8 `(height, width, 3)`.
+    """
+    if cykooz_resizer is None:
+        return resize(Image.fromarray(pixels), shape)
+    height, width = shape
+    rgb = cykooz_resizer.PixelType.U8x3
+    source = cykooz_resizer.ImageData(pixels.shape[1], pixels.shape[0], rgb, pixels.tobytes())
+    resized = cykooz_resizer.ImageData(width, height, rgb)
+    bilinear = cykooz_resizer.ResizeAlg.convolution(cykooz_resizer.FilterType.bilinear)
+    cykooz_resizer.Resizer().resize(source, resized, cykooz_resizer.ResizeOptions(bilinear))
+    return np.frombuffer(resized.get_buffer(), np.uint8).reshape(height, width, 3)
 
 
 def normalise(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:

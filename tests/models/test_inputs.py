@@ -1,8 +1,12 @@
+import platform
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from models.inputs import ASPECT_RATIOS, SHAPE_MULTIPLE, network_shape, resize
+from models import inputs
+from models.inputs import ASPECT_RATIOS, SHAPE_MULTIPLE, network_shape, resize, resize_pixels
 
 SIZES = [
     *[(4000, 3000), (3000, 4000), (1920, 1080), (2048, 1024), (4096, 2048), (480, 360), (640, 640)],
@@ -63,3 +67,19 @@ def test_fine_texture_is_averaged_not_sampled():
 def test_a_photo_of_the_right_shape_stays_as_it_is():
     pixels = np.random.default_rng(0).integers(0, 256, (32, 64, 3), np.uint8)
     assert np.array_equal(resize(Image.fromarray(pixels), (32, 64)), pixels)
+
+
+@pytest.mark.parametrize("size", [(250, 120), (111, 97), (70, 40), (64, 32), (31, 29), (1, 1)])
+def test_an_array_is_resized_like_an_image_with_the_library_and_without(size, monkeypatch):
+    pixels = np.random.default_rng(1).integers(0, 256, (*size[::-1], 3), np.uint8)
+    expected = resize(Image.fromarray(pixels), (32, 64)).astype(int)
+    for library in (inputs.cykooz_resizer, None):
+        monkeypatch.setattr(inputs, "cykooz_resizer", library)
+        resized = resize_pixels(pixels, (32, 64))
+        assert resized.shape == (32, 64, 3) and resized.dtype == np.uint8
+        assert np.abs(resized - expected).max() <= 1
+
+
+def test_the_library_for_arrays_is_there_where_it_has_a_wheel():
+    wheel = sys.platform != "linux" or platform.machine() == "x86_64"
+    assert (inputs.cykooz_resizer is not None) == wheel

@@ -8,9 +8,10 @@ from functools import partial
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import ExifTags, Image, TiffImagePlugin
 
-from models.inputs import network_shape
+from models.inputs import network_shape, resize_pixels
 from transforms.photos import (
     DEFAULT_MAX_PIXELS,
     FORMATS,
@@ -197,6 +198,64 @@ def test_the_network_shape_is_chosen_by_the_displayed_size():
     photo = decode_photo(data, shape_for, DEFAULT_MAX_PIXELS)
     assert asked == [(WIDTH, HEIGHT)]
     assert photo.pixels.shape[:2] == network_shape(WIDTH, HEIGHT, 64, 64)
+
+
+def textured(width: int, height: int) -> Image.Image:
+    """A picture with detail of every size."""
+    random = np.random.default_rng(7)
+    noises = [
+        Image.fromarray(
+            random.integers(0, 256, (height // size + 1, width // size + 1, 3), np.uint8)
+        )
+        for size in (1, 4, 30)
+    ]
+    fine, middle, coarse = (noise.resize((width, height)) for noise in noises)
+    return Image.blend(Image.blend(fine, middle, 0.6), coarse, 0.6)
+
+
+JPEGS = {
+    "baseline": {},
+    "progressive": {"progressive": True},
+    "restart markers": {"restart_marker_rows": 2},
+    "4:4:4": {"subsampling": "4:4:4"},
+    "4:2:2": {"subsampling": "4:2:2"},
+    "RGB": {"keep_rgb": True},
+    "grey": {"grey": True},
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+@pytest.mark.parametrize("size", [(403, 269), (640, 320), (97, 800)])
+@pytest.mark.parametrize("scale", [1.0, 1.9, 2.1, 5.0, 20.0])
+def test_jpegs_have_the_pixels_that_pillow_makes_of_them(kind, size, scale):
+    options = dict(JPEGS[kind])
+    image = textured(*size).convert("L" if options.pop("grey", False) else "RGB")
+    data = saved(image, "JPEG", **options)
+    shape = (int(size[1] / scale), int(size[0] / scale))
+    with Image.open(io.BytesIO(data)) as whole, Image.open(io.BytesIO(data)) as scaled:
+        scaled.draft("RGB", shape[::-1])
+        expected = resize_pixels(np.asarray(scaled.convert("RGB")), shape)
+        assert np.array_equal(decode(data, shape).pixels, expected)
+        full = np.asarray(decode_full(data, DEFAULT_MAX_PIXELS))
+        assert np.array_equal(full, np.asarray(whole.convert("RGB")))
+
+
+def test_of_several_jpegs_in_one_file_the_first_is_taken():
+    white = Image.new("RGB", (WIDTH, HEIGHT), "white")
+    exif = exif_with(base={ORIENTATION: 6})
+    data = saved(turned(6), "MPO", save_all=True, append_images=[white], exif=exif, quality=95)
+    assert Image.open(io.BytesIO(data)).format == "MPO"
+    assert difference(decode(data, (HEIGHT, WIDTH)).pixels, picture()) < 4
+    assert difference(decode_full(data, DEFAULT_MAX_PIXELS), picture()) < 4
+
+
+def test_what_only_pillow_tolerates_in_a_jpeg_is_decoded_all_the_same():
+    data = saved(picture(), "JPEG", quality=95)
+    padded = data[:-2] + b"\x01\x02\x03" + data[-2:]
+    with pytest.raises(ValueError, match="extraneous"):
+        simplejpeg.decode_jpeg(padded)
+    assert np.array_equal(decode(padded).pixels, decode(data).pixels)
+    assert decode_full(padded, DEFAULT_MAX_PIXELS) == decode_full(data, DEFAULT_MAX_PIXELS)
 
 
 def test_a_large_jpeg_scaled_while_decoding_looks_the_same():
@@ -406,6 +465,15 @@ def test_a_photo_cut_short_anywhere_is_a_decode_error(format):
         for read in (decode, partial(decode_full, max_pixels=DEFAULT_MAX_PIXELS)):
             with pytest.raises(DecodeError):
                 read(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_lacks_its_last_bytes_is_a_decode_error(progressive):
+    data = saved(textured(64, 64), "JPEG", progressive=progressive)
+    for missing in range(1, 300):
+        for read in (decode, partial(decode_full, max_pixels=DEFAULT_MAX_PIXELS)):
+            with pytest.raises(DecodeError, match="truncated"):
+                read(data[:-missing])
 
 
 @pytest.mark.parametrize(
