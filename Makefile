@@ -7,6 +7,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Airflow wants other versions of what citymask needs, so it gets an environment of its own.
 AIRFLOW_VENV ?= .venv-airflow
+# What the benchmark compares citymask with; some gigabytes.
+PEERS_VENV ?= .venv-peers
+PEERS := benchmarks/peers-requirements.txt
 
 .PHONY: demo test test-airflow lint bench clean
 
@@ -28,13 +31,15 @@ lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed-for-tests
-	$(BIN)/python benchmarks/throughput.py
+# For example make bench BENCH_OPTIONS='--only throughput --repeats 3'
+bench: $(VENV)/installed-for-tests $(PEERS_VENV)/tried
+	$(BIN)/python benchmarks/throughput.py --peers $(PEERS_VENV)/bin/python \
+		--output bench-output $(BENCH_OPTIONS)
 
 clean:
-	rm -rf $(VENV) $(AIRFLOW_VENV) demo-output build *.egg-info
+	rm -rf $(VENV) $(AIRFLOW_VENV) $(PEERS_VENV) demo-output bench-output build *.egg-info
 
-$(VENV)/bin/python $(AIRFLOW_VENV)/bin/python:
+$(VENV)/bin/python $(AIRFLOW_VENV)/bin/python $(PEERS_VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "no Python 3.10, 3.11 or 3.12 found: give one with make PYTHON=..."; exit 2; }
 	$(PYTHON) -m venv $(@D:/bin=)
 	$@ -m pip install --quiet --upgrade pip
@@ -46,6 +51,12 @@ $(VENV)/installed: $(VENV)/bin/python setup.py
 $(VENV)/installed-for-tests: $(VENV)/bin/python setup.py
 	$(BIN)/python -m pip install --quiet --quiet --editable '.[test,lint]'
 	touch $@ $(VENV)/installed
+
+$(PEERS_VENV)/tried: $(PEERS_VENV)/bin/python $(PEERS)
+	grep -v '^#' $(PEERS) | while read package; do \
+		$< -m pip install --quiet --quiet "$$package" \
+		|| echo "$$package cannot be installed: the benchmark goes without it"; done
+	touch $@
 
 $(AIRFLOW_VENV)/installed: $(AIRFLOW_VENV)/bin/python tests/deploy/airflow-requirements.txt
 	$< -m pip install --quiet --quiet -r tests/deploy/airflow-requirements.txt

@@ -22,7 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 # ruff: noqa: E402
-from benchmarks.throughput import make_archive, processor, run_pipeline
+from benchmarks.archives import make_archive
+from benchmarks.arms import citymask
+from models.speed import machine
 from tests.faulty_proxy import FaultyProxy
 from tests.gcs_server import GcsServer
 
@@ -57,7 +59,7 @@ def main() -> None:
                 print(f"{arm}: {speeds[arm][-1]:.2f} images/s", flush=True)
         read = sum(map(len, server.files(BUCKET, "photos/").values()))
         written = sum(map(len, server.files(BUCKET, f"0-{delay}/").values()))
-    print(f"\n{processor()}, {os.cpu_count()} cores; late: by {arguments.delay_ms:g} ms")
+    print(f"\n{machine()}; late: by {arguments.delay_ms:g} ms")
     print(f"{arguments.images} photos of {arguments.photos}, median of {arguments.repeats} runs\n")
     print(f"| | images/s | of the local folder | {' | '.join(KINDS)} |")
     print("|---|" + "---|" * (2 + len(KINDS)))
@@ -89,11 +91,8 @@ def measure(archive: str, output: str, server: str) -> float:
 
 
 def run_arm(archive: str, output: str) -> float:
-    import apache_beam  # noqa: F401
-    import tensorflow  # noqa: F401
-
     start = time.perf_counter()
-    run_pipeline(archive, output)
+    citymask.run(archive, output, "default")
     return time.perf_counter() - start
 
 

@@ -19,11 +19,13 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from models.engines.batches import MOST_ON_GPU
 from models.engines.cpu import CpuEngine
-from models.engines.devices import GpuPolicy, dtype_policy, find_gpu
+from models.engines.devices import dtype_policy, find_gpu, keras_precision
 from models.engines.gpu import GpuEngine
+from models.engines.options import GpuPolicy, Precision
 from models.inputs import network_shape, resize
-from models.packages import load_package
+from models.packages import ModelPackage, load_package
 from models.speed import machine
 from models.upsampling import logits_to_mask
 
@@ -54,12 +56,15 @@ def main() -> None:
         gpu = tf.config.list_physical_devices("GPU")[0]
         name = tf.config.experimental.get_device_details(gpu)["device_name"]
         print(f"\n{package.name} on {name}; {machine()}")
+        precision = dtype_policy(Precision.AUTO, device)
         print("| photos in a batch | first call, s | images/s |\n|---|---|---|")
         for size in map(int, arguments.batch_sizes.split(",")):
-            engine = GpuEngine(package, device, dtype_policy(device), batch_size=size)
+            engine = GpuEngine(
+                package, device, dtype_policy(Precision.AUTO, device), batch_size=size
+            )
             first, speed = measure(engine, *photos[0])
             print(f"| {engine.batch_size} | {first:.1f} | {speed:.1f} |", flush=True)
-        engine = GpuEngine(package, device, dtype_policy(device))
+        engine = GpuEngine(package, device, precision)
         print(f"chosen by the GPU's memory: {engine.batch_size}")
     print(f"\n{package.name}, {len(photos)} photos of {arguments.photos}")
     print("| precision | pixels of another class |\n|---|---|")
@@ -81,6 +86,28 @@ def measure(engine: GpuEngine, image: np.ndarray, size: tuple[int, int]) -> tupl
         engine.predict_masks(images, [size] * len(images))
         seconds.append(time.perf_counter() - start)
     return seconds[0], engine.batch_size / statistics.median(seconds[1:])
+
+
+def resident_speed(package: ModelPackage) -> float:
+    """Photos per second of the network alone, on batches that lie in the memory of the device.
+
+    It has the engine's arithmetic and largest batch, and its answers stay where they are.
+    """
+    device = find_gpu(GpuPolicy.WANTED)
+    precision = dtype_policy(Precision.AUTO, device)
+    with tf.device(device or "/device:CPU:0"), keras_precision(precision):
+        network = package.build_network()
+        program = tf.function(
+            lambda images: network(images, training=False), jit_compile=bool(device)
+        )
+        shape = (MOST_ON_GPU, package.input_height, package.input_width, 3)
+        images = tf.random.uniform(shape, dtype=tf.as_dtype(network.compute_dtype))
+        program(images)
+        start = time.perf_counter()
+        for _ in range(REPEATS):
+            answer = program(images)
+        answer.numpy()  # The device works through calls in their order, behind the caller's back.
+    return REPEATS * MOST_ON_GPU / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -1,191 +1,156 @@
-"""Throughput of the whole pipeline against a bare loop, and its memory at two archive sizes.
+"""citymask beside what one would take instead: speed, start-up, growth, and where the time goes.
 
-Both arms do the same work with the same engine and the same codecs: read, decode, run the network,
-upsample, encode and write the masks. The bare loop knows no Beam, no work units, no rows and no
-summary; it only overlaps the three stages with threads. Each arm runs in a process of its own, the
-arms take turns, and the clock runs from loading the model to the last byte written.
+Photos are brought to one size and repeated under new names. Every program ("arm") makes masks of
+them in a process of its own, and the arms take turns. The masks are compared. Peers run in an
+environment of their own, which `make bench` installs; what cannot be run is skipped with a word.
 
-    python benchmarks/throughput.py [--photos DIR] [--images 330] [--repeats 3]
+    python benchmarks/throughput.py [--only throughput,startup,growth,stages,gpu] [--output FOLDER]
+    python benchmarks/throughput.py --short
+
+The short form runs citymask and the bare loop once. Ends with exit code 1 if their masks differ,
+however fast they are.
 """
 
 import argparse
-import json
 import os
 import platform
-import resource
-import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections import defaultdict, deque
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PIPELINE, BARE_LOOP = "pipeline", "bare loop"
-BATCH_SIZE = 4
-MIB = 1 << 20
+sys.path.insert(0, str(ROOT))
+
+# ruff: noqa: E402
+from rich.console import Console
+
+from benchmarks import arms, reporting, sections
+from benchmarks.archives import bring_to_size, find_photos
+from benchmarks.arms import Bench
+from benchmarks.gpu_use import gpu_names
+from benchmarks.reporting import Section
+from models.speed import machine
+
+THROUGHPUT, STARTUP, GROWTH, STAGES, GPU = PARTS = (
+    "throughput", "startup", "growth", "stages", "gpu",
+)  # fmt: skip
+SHORT_IMAGES = 60
+LEAST_WIDTH = 120
+"""Characters of a line where no terminal says how many there are."""
+
+LIBRARIES = (
+    "apache-beam", "tensorflow", "openvino", "keras", "numpy", "pillow", "ray", "torch",
+)  # fmt: skip
 
 
 def main() -> None:
     arguments = parse_arguments()
-    if arguments.arm:
-        print(json.dumps(run_arm(arguments.arm, arguments.archive, arguments.output)))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        small = make_archive(arguments.photos, arguments.images, Path(folder, "small"))
-        large = make_archive(arguments.photos, 3 * arguments.images, Path(folder, "large"))
-        measured = defaultdict(list)
-        for repeat in range(arguments.repeats):
-            for arm in (PIPELINE, BARE_LOOP):
-                output = Path(folder, f"{arm} {repeat}")
-                measured[arm].append(measure(arm, small, output))
-                print(f"{arm}: {measured[arm][-1]['images_per_second']:.2f} images/s", flush=True)
-        same = same_masks(*(Path(folder, f"{arm} 0", "masks") for arm in (PIPELINE, BARE_LOOP)))
-        at_large = measure(PIPELINE, large, Path(folder, "at large"))
-    speeds = {
-        arm: statistics.median(run["images_per_second"] for run in runs)
-        for arm, runs in measured.items()
-    }
-    peak = statistics.median(run["peak_mib"] for run in measured[PIPELINE])
-    print(f"\n{processor()}, {os.cpu_count()} cores")
-    print(f"{arguments.images} photos of {arguments.photos}, median of {arguments.repeats} runs")
-    for arm, speed in speeds.items():
-        print(f"{arm:10} {speed:6.2f} images/s")
-    print(f"ratio      {speeds[PIPELINE] / speeds[BARE_LOOP]:6.3f}")
-    print(f"masks equal in both arms: {'yes' if same else 'NO'}")
-    print(
-        f"peak memory of the pipeline: {peak:.0f} MiB at {arguments.images} photos, "
-        f"{at_large['peak_mib']:.0f} MiB at {3 * arguments.images} photos"
-    )
+    setting = describe(arguments)
+    console = Console(width=max(Console().width, LEAST_WIDTH))
+    found: list[Section] = []
+    with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
+        work = Path(folder)
+        photos = bring_to_size(arguments.photos, *arguments.size, work / "photos")
+        bench = Bench(arguments.model, arguments.peers)
+        for section in run_parts(arguments, sections.Place(bench, photos, work), setting):
+            found.append(section)
+            section.table.show(console)
+            if arguments.output:
+                reporting.write(arguments.output, setting, found)
+    if arguments.output:
+        console.print(f"Tables, figures and chart are in {arguments.output}", highlight=False)
+    sys.exit(any(section.wrong for section in found))
+
+
+def run_parts(
+    arguments: argparse.Namespace, place: sections.Place, setting: dict[str, Any]
+) -> Iterator[Section]:
+    """Run the parts that are asked for; each comes as soon as it is done."""
+    if THROUGHPUT in arguments.only:
+        section, speeds = sections.compare(
+            place, arguments.arms, arguments.images, arguments.repeats, not arguments.short
+        )
+        yield section
+        if arguments.output:
+            title = f"{setting['photos']}; {setting['machine']}"
+            reporting.draw(arguments.output / reporting.CHART_FILE, speeds, title)
+    if STARTUP in arguments.only:
+        yield sections.start_up(place)
+    if GROWTH in arguments.only:
+        yield sections.growth(place, arguments.growth_images)
+    if STAGES in arguments.only:
+        yield sections.stages(place, arguments.images)
+    if GPU in arguments.only and gpu_names():
+        yield sections.gpu(place, arguments.images)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=Path, default=ROOT / "demo" / "photos")
-    parser.add_argument("--images", type=int, default=330, help="photos in the small archive")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--arm", choices=(PIPELINE, BARE_LOOP), help=argparse.SUPPRESS)
-    parser.add_argument("--archive", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def make_archive(photos: Path, images: int, archive: Path) -> Path:
-    """An archive of `images` files: the photos, again and again under new names."""
-    found = sorted(p for p in photos.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    if not found:
-        sys.exit(f"{photos}: no photo; give a folder with --photos")
-    archive.mkdir()
-    for number in range(images):
-        photo = found[number % len(found)]
-        shutil.copyfile(photo, archive / f"{number:06d}{photo.suffix}")
-    return archive
-
-
-def measure(arm: str, archive: Path, output: Path) -> dict[str, float]:
-    command = [sys.executable, __file__, "--arm", arm, "--archive", archive, "--output", output]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    finished = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-    return json.loads(finished.stdout.splitlines()[-1])
-
-
-def run_arm(arm: str, archive: Path, output: Path) -> dict[str, float]:
-    import apache_beam  # noqa: F401
-    import tensorflow  # noqa: F401
-
-    start = time.perf_counter()
-    (run_pipeline if arm == PIPELINE else run_bare_loop)(archive, output)
-    seconds = time.perf_counter() - start
-    done = len(list((output / "masks").rglob("*.png")))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"images_per_second": done / seconds, "seconds": seconds, "peak_mib": peak}
-
-
-def run_pipeline(archive: Path | str, output: Path | str) -> None:
-    from pipeline.beam_options import pipeline_options
-    from pipeline.run import RunRequest, execute, prepared
-
-    request = RunRequest((str(archive),), str(output), batch_size=BATCH_SIZE)
-    with prepared(request, "benchmark") as (job, _):
-        execute(job, pipeline_options({}))
-
-
-def run_bare_loop(archive: Path, output: Path) -> None:
-    from models.engines import load_engine
-    from models.inputs import network_shape
-    from models.packages import load_package
-    from models.upsampling import logits_to_mask
-    from transforms.masks import encode_mask
-    from transforms.photos import DEFAULT_MAX_PIXELS, decode_photo
-
-    package = load_package("default")
-    engine = load_engine(package)
-    shape_for = partial(
-        network_shape, input_width=package.input_width, input_height=package.input_height
+    parser.add_argument("--photos", type=Path, default=ROOT / "demo" / "photos", metavar="DIR")
+    parser.add_argument("--size", type=pixels, default="2048x1024", metavar="WxH", help="of photos")
+    parser.add_argument("--images", type=int, help="photos for the fast arms; 1000, or 60 if short")
+    parser.add_argument("--repeats", type=int, help="turns of each arm; 5, or 1 if short")
+    parser.add_argument("--growth-images", type=int, default=10_000, metavar="N")
+    parser.add_argument("--model", default="default", help="name or path of a model")
+    parser.add_argument(
+        "--arms", type=chosen_arms, help="some of " + ",".join(arm.module for arm in arms.COMPARED)
     )
-    (output / "masks").mkdir(parents=True)
-
-    def decode(path):
-        return path, decode_photo(path.read_bytes(), shape_for, DEFAULT_MAX_PIXELS)
-
-    def finish(path, photo, logits):
-        mask, _ = logits_to_mask(logits, photo.height, photo.width)
-        target = output / "masks" / f"{path.name}.png"
-        target.write_bytes(encode_mask(mask, package.palette))
-
-    waiting, decoding, writing = defaultdict(list), deque(), deque()
-
-    def infer(batch):
-        pixels = np.zeros((BATCH_SIZE, *batch[0][1].pixels.shape), np.uint8)
-        pixels[: len(batch)] = [photo.pixels for _, photo in batch]
-        for (path, photo), logits in zip(batch, engine.predict(pixels), strict=False):
-            writing.append(behind.submit(finish, path, photo, logits))
-        batch.clear()
-        while len(writing) > 2 * BATCH_SIZE:
-            writing.popleft().result()
-
-    def take(future):
-        path, photo = future.result()
-        batch = waiting[photo.pixels.shape]
-        batch.append((path, photo))
-        if len(batch) == BATCH_SIZE:
-            infer(batch)
-
-    threads = os.cpu_count()
-    with ThreadPoolExecutor(threads) as ahead, ThreadPoolExecutor(threads) as behind:
-        for path in sorted(archive.iterdir()):
-            decoding.append(ahead.submit(decode, path))
-            if len(decoding) > 2 * BATCH_SIZE:
-                take(decoding.popleft())
-        while decoding:
-            take(decoding.popleft())
-        for batch in waiting.values():
-            if batch:
-                infer(batch)
-        while writing:
-            writing.popleft().result()
+    parser.add_argument("--only", type=chosen_parts, help="some of " + ",".join(PARTS))
+    parser.add_argument(
+        "--peers", type=Path, default=ROOT / ".venv-peers" / "bin" / "python", metavar="PYTHON",
+        help="the Python of the peers' environment",
+    )  # fmt: skip
+    parser.add_argument("--work", type=Path, metavar="DIR", help="where photos and masks are kept")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="for tables and figures")
+    parser.add_argument("--short", action="store_true", help="citymask and the bare loop, once")
+    arguments = parser.parse_args()
+    short = arguments.short
+    arguments.images = arguments.images or (SHORT_IMAGES if short else 1000)
+    arguments.repeats = arguments.repeats or (1 if short else 5)
+    arguments.only = arguments.only or ((THROUGHPUT,) if short else PARTS)
+    arguments.arms = arguments.arms or (arms.COMPARED[:2] if short else arms.COMPARED)
+    return arguments
 
 
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+def pixels(text: str) -> tuple[int, int]:
+    width, height = map(int, text.split("x"))
+    return width, height
 
 
-def same_masks(first: Path, second: Path) -> bool:
-    """Whether two folders hold the same files with the same bytes."""
-    names = sorted(path.name for path in first.iterdir())
-    return names == sorted(path.name for path in second.iterdir()) and all(
-        (first / name).read_bytes() == (second / name).read_bytes() for name in names
-    )
+def chosen_parts(text: str) -> tuple[str, ...]:
+    return tuple(_chosen(text, dict(zip(PARTS, PARTS, strict=True))))
+
+
+def chosen_arms(text: str) -> tuple[arms.Arm, ...]:
+    """The arms of these modules; citymask is always among them."""
+    chosen = _chosen(text, {arm.module: arm for arm in arms.COMPARED})
+    return tuple(arm for arm in arms.COMPARED if arm in (arms.CITYMASK, *chosen))
+
+
+def _chosen(text: str, known: dict[str, Any]) -> list[Any]:
+    if unknown := [name for name in text.split(",") if name not in known]:
+        raise argparse.ArgumentTypeError(
+            f"found {', '.join(unknown)}; expected some of {', '.join(known)}"
+        )
+    return [known[name] for name in text.split(",")]
+
+
+def describe(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the figures belong to."""
+    width, height = arguments.size
+    ours = arms.installed(Path(sys.executable), LIBRARIES)
+    peers = arms.installed(arguments.peers, LIBRARIES)
+    return {
+        "machine": machine(),
+        "load before": f"{os.getloadavg()[0]:.2f}",
+        "python": platform.python_version(),
+        "libraries": ", ".join(f"{name} {version}" for name, version in sorted(ours.items())),
+        "of the peers": ", ".join(f"{name} {version}" for name, version in sorted(peers.items())),
+        "model": arguments.model,
+        "photos": f"{len(find_photos(arguments.photos))} photos at {width}x{height}, repeated",
+    }
 
 
 if __name__ == "__main__":

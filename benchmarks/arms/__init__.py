@@ -1,0 +1,145 @@
+"""Arms: programs that make masks of the same photos, each in a process of its own.
+
+Each module of this package has a function `run(archive, output, model)`, which writes the mask of
+`archive/NAME` to `output/masks/NAME.png`. What a module imports at its top is not timed, what `run`
+does is: loading the model, and all work up to the last byte.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+MASKS = "masks"
+
+
+class SkippedError(RuntimeError):
+    """An arm that cannot be run here, and why."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A program to compare.
+
+    Attributes:
+        module: its module in this package.
+        title: what tables call it.
+        share: of the photos that it is given. Slow arms get fewer.
+        peer: whether it needs the environment of the peers.
+        alone: whether all its work is done by its own process and the children that this awaits,
+            so that its CPU time and its memory are known.
+    """
+
+    module: str
+    title: str
+    share: float = 1.0
+    peer: bool = False
+    alone: bool = True
+
+
+CITYMASK = Arm("citymask", "citymask run")
+BARE_LOOP = Arm("bare_loop", "bare loop")
+STOCK_BEAM = Arm("stock_beam", "Beam, the stock way", share=0.2, peer=True)
+RAY_DATA = Arm("ray_data", "Ray Data", share=0.2, peer=True, alone=False)
+PYTORCH = Arm("pytorch", "PyTorch loop", share=0.1, peer=True)
+STAGES = Arm("stages", "stage after stage", share=0.1)
+RESIDENT = Arm("resident", "the network alone on the GPU")
+
+COMPARED = (CITYMASK, BARE_LOOP, STOCK_BEAM, RAY_DATA, PYTORCH)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of an arm.
+
+    Attributes:
+        images: masks in its output.
+        began: when the clock was started, in seconds since the epoch.
+        seconds: until the last byte was written.
+        cpu_seconds: of all cores, of the process and of the children that it has awaited.
+        peak_mib: most memory that the process held (resident), in MiB.
+        details: what the arm itself tells.
+    """
+
+    images: int
+    began: float
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float
+    details: dict
+
+    @property
+    def speed(self) -> float:
+        """Images per second."""
+        return self.images / self.seconds
+
+    def beyond(self, start: "Measured") -> "Measured":
+        """What it took beyond a run over few images, which is mostly start-up."""
+        return replace(
+            self,
+            images=self.images - start.images,
+            seconds=self.seconds - start.seconds,
+            cpu_seconds=self.cpu_seconds - start.cpu_seconds,
+        )
+
+
+@dataclass(frozen=True)
+class Bench:
+    """With what arms are run.
+
+    Attributes:
+        model: name or path of the model.
+        peers: the Python of the peers' environment.
+    """
+
+    model: str
+    peers: Path
+
+    def run(self, arm: Arm, archive: Path, output: Path) -> Measured:
+        """Run an arm; an arm of citymask's own that fails ends the program.
+
+        Raises:
+            SkippedError: it is a peer, and cannot be run.
+        """
+        python = self.peers if arm.peer else Path(sys.executable)
+        if not python.exists():
+            raise SkippedError(f"no {python}; `make bench` installs it")
+        command = [python, "-m", "benchmarks.arms", arm.module, archive, output, self.model]
+        finished = subprocess.run(
+            [*map(str, command)],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if arm.peer else None,
+            text=True,
+        )
+        if finished.returncode == 0:
+            return Measured(**json.loads(finished.stdout.splitlines()[-1]))
+        if not arm.peer:
+            sys.exit(f"{arm.title} has ended with exit code {finished.returncode}")
+        last = next(reversed(finished.stderr.strip().splitlines()), "it says nothing")
+        raise SkippedError(f"exit code {finished.returncode}: {last}")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of the processes: they find the project, and libraries keep their notices to themselves."""
+    found = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "RAY_USAGE_STATS_ENABLED": "0"}
+    return {**os.environ, **quiet, "PYTHONPATH": os.pathsep.join(found), **more}
+
+
+def installed(python: Path, packages: Sequence[str]) -> dict[str, str]:
+    """Versions of the packages in an environment, of those that are there."""
+    code = (
+        "import json, sys; from importlib.metadata import distributions as all; "
+        "print(json.dumps({d.name: d.version for d in all() if d.name in sys.argv[1:]}))"
+    )
+    if not python.exists():
+        return {}
+    answer = subprocess.run(
+        [str(python), "-c", code, *packages], stdout=subprocess.PIPE, check=True
+    )
+    return json.loads(answer.stdout)

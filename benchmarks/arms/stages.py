@@ -1,0 +1,59 @@
+"""One stage after another on one photo after another: how much CPU time each of them takes."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from models.engines import load_engine
+from models.inputs import network_shape
+from models.packages import load_package
+from models.upsampling import logits_to_mask
+from transforms import storage
+from transforms.columns import DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
+from transforms.masks import encode_mask
+from transforms.photos import DEFAULT_MAX_PIXELS, decode_photo
+
+
+def run(archive: Path, output: Path, model: str) -> dict[str, dict[str, float]]:
+    """CPU seconds of each stage, summed over all photos but the first batch, which warms up."""
+    package = load_package(model)
+    engine = load_engine(package)
+    shape_for = partial(
+        network_shape, input_width=package.input_width, input_height=package.input_height
+    )
+    seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def stage(name: str) -> Iterator[None]:
+        start = time.process_time()
+        yield
+        seconds[name] += time.process_time() - start
+
+    paths = sorted(archive.iterdir())
+    size = engine.batch_size
+    for first in range(0, len(paths), size):
+        batch = paths[first : first + size]
+        with stage(READ):
+            data = [storage.read(str(path)) for path in batch]
+        with stage(DECODE):
+            photos = [decode_photo(each, shape_for, DEFAULT_MAX_PIXELS) for each in data]
+        with stage(INFER):
+            logits = engine.predict(np.stack([photo.pixels for photo in photos]))
+        with stage(UPSAMPLE):
+            masks = [
+                logits_to_mask(each, photo.height, photo.width)[0]
+                for each, photo in zip(logits, photos, strict=True)
+            ]
+        with stage(ENCODE):
+            files = [encode_mask(mask, package.palette) for mask in masks]
+        with stage(WRITE):
+            for path, file in zip(batch, files, strict=True):
+                storage.write(str(output), f"masks/{path.name}.png", file)
+        if first == 0:
+            seconds.clear()
+    return {"cpu_ms": {name: s * 1e3 / (len(paths) - size) for name, s in seconds.items()}}
