@@ -5,13 +5,15 @@ Beam's parser takes what it knows.
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import apache_beam as beam
 import click
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.errors import ConfigurationError
+
+T = TypeVar("T", bound=PipelineOptions)
 
 IN_PROCESS_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 """What `DirectRunner` stands for here. Beam's own switch of that name may download a binary."""
@@ -40,7 +42,7 @@ def pipeline_options(given: dict[str, Any]) -> PipelineOptions:
     options = dict(given)
     if options.get("runner", LOCAL_RUNNER) == LOCAL_RUNNER:
         options["runner"] = IN_PROCESS_RUNNER
-    return PipelineOptions(flags=[], **options)
+    return _Options(flags=[], **options)
 
 
 def with_workers(given: Mapping[str, Any], workers: int) -> dict[str, Any]:
@@ -71,6 +73,16 @@ def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
         return beam.Pipeline(options=options)
     except ValueError as error:
         raise ConfigurationError(f"Beam: {' '.join(str(error).split())}") from error
+
+
+class _Options(PipelineOptions):
+    """Options that keep their views: Beam asks for a thousand, and each has a parser of its own."""
+
+    def view_as(self, cls: type[T]) -> T:
+        views = self.__dict__.setdefault("_views", {})
+        if cls not in views:
+            views[cls] = super().view_as(cls)
+        return views[cls]
 
 
 class _Parser(argparse.ArgumentParser):

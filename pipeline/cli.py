@@ -1,29 +1,38 @@
 """The command line: its commands, and how it ends whatever goes wrong."""
 
+import gc
 import sys
+from importlib import import_module
 
 import click
 
 from pipeline import __version__
-from pipeline.commands.common import EXIT_SIGNAL, EXIT_UNEXPECTED, first_line
-from pipeline.commands.compact import compact
-from pipeline.commands.evaluate import evaluate
-from pipeline.commands.models import models
-from pipeline.commands.nightly import nightly
-from pipeline.commands.run import run
-from pipeline.commands.train import train
-from pipeline.commands.verify import verify
+from pipeline.errors import EXIT_SIGNAL, EXIT_UNEXPECTED, first_line
 from pipeline.signals import RaiseOnSignal
 
+COMMANDS = ("run", "nightly", "compact", "train", "evaluate", "models", "verify")
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class CommandsByName(click.Group):
+    """Commands, each in a module of its name, which is imported once the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        gc.disable()  # What is imported stays: the collector would go through it for nothing.
+        module = import_module(f"pipeline.commands.{cmd_name}")
+        gc.freeze()
+        gc.enable()
+        return getattr(module, cmd_name)
+
+
+@click.group(cls=CommandsByName, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="citymask")
 def cli() -> None:
     """Turn a city's image archive into class masks and per-class pixel statistics."""
-
-
-for command in (run, nightly, compact, train, evaluate, models, verify):
-    cli.add_command(command)
 
 
 def main() -> None:

@@ -69,7 +69,11 @@ class Job:
 
 def build_plan(pipeline: beam.Pipeline, job: Job) -> dict[str, PCollection]:
     """Add the steps that find out what is to do; the outputs of `DropDone`."""
-    refs = pipeline | "Inputs" >> beam.Create(job.inputs) | "List" >> ListImages(job.options.output)
+    refs = (
+        pipeline
+        | "Inputs" >> beam.Create(job.inputs, reshuffle=False)
+        | "List" >> ListImages(job.options.output)
+    )
     plan = refs | "DropDone" >> DropDone(
         job.options.output,
         job.package.model_id,
@@ -98,7 +102,7 @@ def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
 
     done = (
         pipeline
-        | "Output" >> beam.Create([output])
+        | "Output" >> beam.Create([output], reshuffle=False)
         | "AfterCommit" >> beam.WaitOn(results, replaced)
         | "CountCommitted" >> CountCommitted(model, classes, merged)
     )

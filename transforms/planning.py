@@ -319,7 +319,7 @@ class DropDone(beam.PTransform):
     inputs: tuple[str, ...] = ()
 
     def expand(self, refs: beam.PCollection[ImageRef]):
-        start = refs.pipeline | "Output" >> beam.Create([self.output])
+        start = refs.pipeline | "Output" >> beam.Create([self.output], reshuffle=False)
         committed = (
             start
             | "FindRows" >> beam.FlatMap(rows.file_blocks, columns.STATISTICS)

@@ -51,7 +51,7 @@ class OpenVinoEngine(BatchedEngine):
         self._shapes: dict[tuple[int, ...], _Compiled] = {}
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(self.streams, "openvino")
-        logger.info("OpenVINO: %s, %d photos side by side", self._precision, self.streams)
+        logger.debug("OpenVINO: %s, %d photos side by side", self._precision, self.streams)
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
         compiled = self._compiled(images.shape[1:])

@@ -15,21 +15,18 @@ from models.engines import EngineError, EngineName, Precision
 from models.inputs import SHAPE_MULTIPLE
 from models.packages import PackageError
 from pipeline.beam_options import split_arguments
-from pipeline.errors import ConfigurationError, JobError
+from pipeline.errors import (
+    EXIT_CONFIGURATION,
+    EXIT_LOCKED,
+    EXIT_UNEXPECTED,
+    ConfigurationError,
+    JobError,
+    message,
+)
 from transforms.locking import LockedError
 
 CLASS_FILE = "classes.csv"
 """The class table beside labelled photos."""
-
-EXIT_UNEXPECTED = 1
-EXIT_CONFIGURATION = 2
-EXIT_THRESHOLD = 3
-"""Finished, but too much has failed, drifted, or is damaged."""
-
-EXIT_LOCKED = 4
-EXIT_SIGNAL = 128
-"""What a shell adds to the number of the signal that ended a program."""
-
 
 Days = tuple[date | None, date | None]
 """First and last day; None for no beginning or end."""
@@ -116,16 +113,6 @@ def class_table(data: str, classes: str | None = None) -> ClassTable:
     """
     beside = Path(data, CLASS_FILE)
     return ClassTable.load(classes or (beside if beside.exists() else "camvid"))
-
-
-def message(error: BaseException) -> str:
-    """What an error says, without what Beam adds on where it was raised."""
-    return str(error).strip().split(" [while running")[0]
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return next(iter(message(error).splitlines()), "no further message")
 
 
 def engine_options(command: Callable) -> Callable:

@@ -17,8 +17,8 @@ from pipeline.commands.common import (
     Refused,
     class_table,
     engine_options,
-    first_line,
 )
+from pipeline.errors import first_line
 from pipeline.evaluation import evaluate_masks
 
 

@@ -9,14 +9,13 @@ import click
 from pipeline import console, nights, run_record
 from pipeline import run as runs
 from pipeline.commands.common import (
-    EXIT_THRESHOLD,
-    EXIT_UNEXPECTED,
     BeamCommand,
     Days,
     day_options,
     foreseen_errors,
 )
 from pipeline.commands.run import performed, show_plan, verdict
+from pipeline.errors import EXIT_THRESHOLD, EXIT_UNEXPECTED
 from pipeline.nightly_config import NightlyConfig, load_config
 from pipeline.notifying import NotifyError, notify
 from pipeline.retention import remove_old

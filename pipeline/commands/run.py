@@ -10,12 +10,10 @@ from typing import Any
 
 import click
 
-from pipeline import console, dataflow, dataflow_jobs, nights, portable_jobs, run_record
+from pipeline import console, dataflow, dataflow_jobs, portable_jobs, run_record
 from pipeline import run as runs
 from pipeline.beam_options import pipeline_options, with_workers
 from pipeline.commands.common import (
-    EXIT_SIGNAL,
-    EXIT_THRESHOLD,
     BeamCommand,
     Days,
     Share,
@@ -23,7 +21,7 @@ from pipeline.commands.common import (
     engine_options,
     foreseen_errors,
 )
-from pipeline.errors import ConfigurationError
+from pipeline.errors import EXIT_SIGNAL, EXIT_THRESHOLD, ConfigurationError
 from pipeline.graph import Job, build_plan
 from pipeline.signals import StopOnSignal
 from transforms import DateRange, model_files, stopping
@@ -234,6 +232,8 @@ def show_plan(request: runs.RunRequest, level: int) -> None:
 
     It is found out in this process, whatever runner the run itself is for.
     """
+    from pipeline import nights
+
     with foreseen_errors():
         package, merged = runs.check(request)
         job, notes = runs.make_job(request, package, merged, "dry run")

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from pipeline import console
 from pipeline.beam_options import new_pipeline, pipeline_options
-from pipeline.commands.common import EXIT_THRESHOLD, BeamCommand, foreseen_errors
-from pipeline.errors import ConfigurationError
+from pipeline.commands.common import BeamCommand, foreseen_errors
+from pipeline.errors import EXIT_THRESHOLD, ConfigurationError
 from pipeline.run import locked
 from transforms import VerifyOutput, columns, names, storage, verifying
 from transforms.findings import Finding, read_findings
