@@ -1,8 +1,17 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from models.upsampling import logits_to_confidence, logits_to_mask
+from models import upsampling
+from models.upsampling import bands_to_mask, logits_to_confidence, logits_to_mask
 
 TIE = 1e-5
 
@@ -77,6 +86,48 @@ def test_the_mask_is_that_of_opencv(shape, size):
     chosen = np.take_along_axis(resized, mask[..., None].astype(int), axis=2)[..., 0]
     assert (resized.max(axis=2) - chosen).max() < 1e-3
     assert (mask == resized.argmax(axis=2)).mean() > 0.999
+
+
+def test_a_class_that_is_highest_at_no_corner_of_a_cell_can_win_inside():
+    logits = np.zeros((1, 3, 3), np.float32)
+    logits[0, :, 0] = 10, 0, 0
+    logits[0, :, 1] = 0, 10, 10
+    logits[0, :, 2] = 6, 6, 6
+    mask, counts = logits_to_mask(logits, 1, 300)
+    assert mask[0, [0, 89, 91, 100, 109, 111, 299]].tolist() == [0, 0, 2, 2, 2, 1, 1]
+    assert counts.tolist() == [90, 190, 20]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(1, 6), min_size=1, max_size=6),
+    st.integers(1, 60),
+    st.integers(1, 60),
+    st.booleans(),
+)
+def test_logits_in_bands_give_the_same_mask(rows, height, width, blobs):
+    logits = made_logits((sum(rows), 7, 4), blobs)
+    bands = np.split(logits, np.cumsum(rows)[:-1])
+    shape = logits.shape[:2]
+    mask, counts = bands_to_mask(iter(bands), shape, shape, height, width)
+    expected, expected_counts = logits_to_mask(logits, height, width)
+    assert np.array_equal(mask, expected) and np.array_equal(counts, expected_counts)
+
+
+def test_the_mask_may_end_within_the_logits():
+    logits = made_logits((12, 16, 5), blobs=True)
+    whole, _ = logits_to_mask(logits, 48, 64)
+    for height, width in ((48, 64), (47, 61), (45, 64), (21, 3), (1, 1)):
+        extent = height / 4, width / 4
+        mask, counts = bands_to_mask(np.split(logits, 3), (12, 16), extent, height, width)
+        assert np.array_equal(mask, whole[:height, :width])
+        assert counts.sum() == height * width
+
+
+def test_too_few_bands_are_refused():
+    logits = made_logits((5, 7, 4), blobs=False)
+    with pytest.raises(ValueError, match=r"bands with 4 rows of logits, expected 5"):
+        bands_to_mask([logits[:4]], (5, 7), (5, 7), 20, 20)
 
 
 def test_boundaries_are_smooth_not_blocks():
@@ -179,3 +230,30 @@ def test_confidence_takes_any_memory_layout_and_leaves_its_input_as_it_is():
     for same in (np.asfortranarray(logits), logits.astype(np.float64), logits[::-1][::-1]):
         confidence, same_sums = logits_to_confidence(same, np.asfortranarray(mask))
         assert np.array_equal(confidence, expected) and np.array_equal(same_sums, sums)
+
+
+LOADS = """
+import sys
+import numpy as np
+from models.upsampling import logits_to_mask, neighbours
+assert "numba" not in sys.modules, "Numba is imported without need"
+logits_to_mask(np.zeros((2, 3, 4), np.float32), 9, 9)
+"""
+
+
+def test_numba_is_loaded_when_a_mask_is_made_and_not_before():
+    subprocess.run([sys.executable, "-c", LOADS], check=True)
+
+
+def test_a_read_only_package_keeps_its_machine_code_in_the_users_cache(tmp_path):
+    copy = tmp_path / "site" / "models"
+    copy.mkdir(parents=True)
+    for name in ("__init__", "upsampling", "interpolation"):
+        shutil.copy(Path(upsampling.__file__).with_name(f"{name}.py"), copy)
+    (copy / "__pycache__").write_text("A file in the way, which stops even root.")
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run(
+        [sys.executable, "-B", "-c", LOADS], check=True, cwd=copy.parent, env=environment
+    )
+    assert list((tmp_path / "cache").rglob("interpolation.fill_mask-*.nbc"))
