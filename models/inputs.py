@@ -46,7 +46,7 @@ def resize(image: Image.Image, shape: tuple[int, int]) -> np.ndarray:
 def resize_pixels(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Resize like `resize`, but an array, and some times as fast where the library for it is.
 
-    Up to about four times the wanted size, the two differ by at most one grey level.
+    Up to about four times the wanted size, the two differ by two grey levels at most.
 
     Args:
         pixels: uint8 RGB `(h, w, 3)`.
