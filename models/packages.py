@@ -23,6 +23,9 @@ FORMAT_VERSION = 1
 MAX_INPUT_SIDE = 16_384
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "model.weights.h5"
+WINDOWS, LABEL_IDS = "+windows", "+label_ids"
+"""Endings of a `model_id` whose masks are of another kind."""
+
 SHIPPED = Path(__file__).parent / "weights"
 
 
@@ -48,6 +51,8 @@ class ModelPackage:
         metrics: measured quality, with the split it was measured on.
         fingerprint: SHA-256 of the folder's content, hexadecimal.
         label_ids: whether masks hold the classes' label ids in place of their positions.
+        windows: photos are segmented in overlapping windows at so many times their own resolution;
+            None: each is stretched to the network's input.
     """
 
     path: Path
@@ -63,6 +68,7 @@ class ModelPackage:
     metrics: dict[str, Any]
     fingerprint: str
     label_ids: bool = False
+    windows: float | None = None
 
     @property
     def model_id(self) -> str:
@@ -70,8 +76,9 @@ class ModelPackage:
 
         What changes the masks changes it, too.
         """
-        variant = "+label_ids" if self.label_ids else ""
-        return f"{self.name}@{self.fingerprint[:12]}{variant}"
+        windows = "" if self.windows is None else f"{WINDOWS}{self.windows:g}"
+        label_ids = LABEL_IDS if self.label_ids else ""
+        return f"{self.name}@{self.fingerprint[:12]}{windows}{label_ids}"
 
     @property
     def weights_bytes(self) -> int:

@@ -240,6 +240,9 @@ class NightlyConfig(Section):
     ] = "default"
     overlay: YesNo = False
     confidence: YesNo = False
+    windows: Annotated[float | None, Field(gt=0, le=1, description="a number above 0, up to 1")] = (
+        None
+    )
     label_ids: YesNo = False
     merge: Annotated[LocalPath | None, Field(description="a CSV file")] = None
     engine: Annotated[EngineName, _member_of(EngineName)] = EngineName.AUTO

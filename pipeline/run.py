@@ -51,6 +51,8 @@ class RunRequest:
         batch_size: photos per call of the network; None: what suits the machine.
         workers: processes that share this machine's cores.
         unit_size: most images in a work unit.
+        windows: photos are segmented in overlapping windows at so many times their own resolution;
+            None: each is stretched to the network's input.
         label_ids: whether masks hold the label ids of the classes' data set.
         merge: CSV file that merges classes, or None.
         force: whether to do images anew that are done.
@@ -74,6 +76,7 @@ class RunRequest:
     batch_size: int | None = None
     workers: int = 1
     unit_size: int = DEFAULT_UNIT_SIZE
+    windows: float | None = None
     label_ids: bool = False
     merge: str | None = None
     force: bool = False
@@ -120,7 +123,11 @@ def check(request: RunRequest) -> tuple[ModelPackage, MergedClasses | None]:
     """
     if not storage.writable(request.output):
         raise ConfigurationError(f"{request.output}: OUT is a local folder or gs://BUCKET/NAME")
-    package = replace(model_files.load(request.model), label_ids=request.label_ids)
+    if request.windows and request.confidence:
+        raise ConfigurationError("--confidence and --windows exclude each other: leave one out")
+    package = replace(
+        model_files.load(request.model), label_ids=request.label_ids, windows=request.windows
+    )
     for spec in request.inputs:
         _check_input(spec, storage.absolute(request.output))
     return package, _read_merged(request.merge, package) if request.merge else None

@@ -93,6 +93,7 @@ def make_record(
             "precision": job.options.engine.precision.value,
             "batch_size": job.options.engine.batch_size,
             "unit_size": job.unit_size,
+            "windows": job.package.windows,
             "label_ids": job.package.label_ids,
             "merged": asdict(job.options.merged) if job.options.merged else None,
             "policy": asdict(job.policy),

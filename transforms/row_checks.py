@@ -18,16 +18,13 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from models.packages import load_package, shipped_names
+from models.packages import LABEL_IDS, load_package, shipped_names
 from transforms import columns, names, rows, storage
 from transforms.concurrency import REQUESTS, map_requests
 from transforms.findings import MASK_DAMAGED, MASK_DIFFERS, MASK_MISSING, ROW_WRONG, Finding
 
 ROWS_AT_ONCE = 512
 """So many rows of a file are held, and masks looked at, at a time."""
-
-LABEL_IDS = "+label_ids"
-"""Ending of the `model_id` where masks hold label ids; see `ModelPackage.model_id`."""
 
 IDENTITY = (columns.IMAGE, columns.MASK, columns.MODEL, columns.RUN_ID)
 """Columns that say of what a row is; no row may lack one."""

@@ -27,6 +27,7 @@ from models.engines.devices import cores
 from models.inputs import network_shape
 from models.merging import MergedClasses
 from models.packages import ModelPackage
+from models.tiling import segment_windows
 from models.upsampling import logits_to_confidence, logits_to_mask
 from transforms import (
     locking,
@@ -68,6 +69,10 @@ BYTES_OUT = "bytes_out"
 BATCH_SIZE = "batch_size"
 MICROSECONDS = "_microseconds"
 """Ending of the distributions of time: per image, for infer per batch, for commit per unit."""
+
+WINDOWED_PHOTOS = 2
+"""Photos that are in memory in full at a time, where they are segmented in windows: they may be
+large, and the windows of one keep the machine busy while the other is decoded."""
 
 LOOK_SECONDS = 5.0
 """Between two looks into a remote output folder, whether the run must stop."""
@@ -156,6 +161,9 @@ class UnitSegmenter:
         self._shape_for = partial(
             network_shape, input_width=package.input_width, input_height=package.input_height
         )
+        self._window = self._shape_for(package.input_width, package.input_height)
+        if package.windows:
+            self._shape_for = partial(_scaled, scale=package.windows)
         self._mask_values = np.array(package.mask_values, np.uint8)
         self._reading = ThreadPoolExecutor(REQUESTS, "read")
         self._threads = options.engine.threads or cores()
@@ -175,8 +183,8 @@ class UnitSegmenter:
         """
         items = []
         data = map_ahead(self._reading, self._read, unit.refs, REQUESTS)
-        in_turn = self._engine.batch_size == 1
-        encoded = self._each_alone(data) if in_turn else self._in_batches(data)
+        alone = self._engine.batch_size == 1 or self._package.windows
+        encoded = self._each_alone(data) if alone else self._in_batches(data)
         for item in map_ahead(self._writing, self._write, encoded, REQUESTS):
             items.append(item)
             for name, value in item.measured.items():
@@ -229,7 +237,8 @@ class UnitSegmenter:
             (item,) = self._predict([self._decode(item)])
             return self._encode(item)
 
-        return map_ahead(self._working, work, items, 2 * self._threads)
+        depth = WINDOWED_PHOTOS if self._package.windows else 2 * self._threads
+        return map_ahead(self._working, work, items, depth)
 
     def _in_batches(self, items: Iterable[_Item]) -> Iterator[_Item]:
         """Decode ahead of the network and encode behind it."""
@@ -260,7 +269,10 @@ class UnitSegmenter:
             return batch
         start = time.perf_counter()
         try:
-            self._run_network(photos_of)
+            if self._package.windows:
+                self._slide_windows(photos_of)
+            else:
+                self._run_network(photos_of)
         except Exception as error:
             if len(batch) == 1:
                 batch[0].fail(INFER, error)
@@ -292,6 +304,18 @@ class UnitSegmenter:
             logits = self._engine.predict(images)[: len(batch)]
             for (item, _), of_item in zip(batch, logits, strict=True):
                 item.logits = of_item if np.isfinite(of_item).all() else None
+
+    def _slide_windows(self, batch: Sequence[tuple[_Item, photos.Photo]]) -> None:
+        """Run the network on each photo window by window, as many at once as the engine takes."""
+        for item, photo in batch:
+            item.mask = segment_windows(
+                photo.pixels,
+                self._engine.predict,
+                self._window,
+                photo.height,
+                photo.width,
+                max(self._engine.batch_size, self._engine.streams),
+            )
 
     def _encode(self, item: _Item) -> _Item:
         """Make the files of an image: its mask, and beside it what was asked for."""
@@ -332,6 +356,11 @@ class UnitSegmenter:
                 item.measured[BYTES_OUT] = item.measured.get(BYTES_OUT, 0) + len(data)
         item.let_go()
         return item
+
+
+def _scaled(width: int, height: int, scale: float) -> tuple[int, int]:
+    """The shape `(height, width)` of a photo at `scale` times its resolution."""
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def _mask_of(mask: Mask | None, logits: np.ndarray | None, photo: photos.Photo) -> Mask:

@@ -14,6 +14,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
+from models.packages import LABEL_IDS, WINDOWS
 from transforms import columns, names, rows, storage
 from transforms.blocks import BlockByName
 from transforms.findings import (
@@ -25,7 +26,6 @@ from transforms.findings import (
 )
 from transforms.row_checks import (
     IDENTITY,
-    LABEL_IDS,
     REQUIRED,
     check_file,
     count_palettes,
@@ -48,7 +48,9 @@ DOUBLED = "doubled"
 FILES = "files"
 ROWS = "rows"
 
-_MASK_FOLDER = re.compile(rf"{columns.MASKS}(-.+@[0-9a-f]{{12}}({re.escape(LABEL_IDS)})?)?")
+_MASK_FOLDER = re.compile(
+    rf"{columns.MASKS}(-.+@[0-9a-f]{{12}}({re.escape(WINDOWS)}[\d.]+)?({re.escape(LABEL_IDS)})?)?"
+)
 """Folders that runs give to masks. What else begins with `masks-` is the user's own."""
 
 _SHARED_BYTES = 200

@@ -95,6 +95,7 @@ def _request(settings: NightlyConfig, days: Days | None) -> runs.RunRequest:
         batch_size=settings.batch_size,
         workers=settings.workers,
         unit_size=settings.unit_size,
+        windows=settings.windows,
         label_ids=settings.label_ids,
         merge=settings.merge,
         max_attempts=settings.max_attempts,

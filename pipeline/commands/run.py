@@ -65,6 +65,11 @@ from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE
     help="Most images per work unit: the grain of commit and resume.",
 )  # fmt: skip
 @click.option(
+    "--windows", type=click.FloatRange(0, 1, min_open=True), metavar="SCALE",
+    help="Segment in overlapping windows at SCALE times each photo's own resolution, in place of "
+    "stretching it to the network's input: for aerial photos.",
+)  # fmt: skip
+@click.option(
     "--label-ids", is_flag=True,
     help="Write masks with the label ids of the classes' data set in place of 0, 1, 2, ...",
 )  # fmt: skip
