@@ -23,8 +23,9 @@ from models.upsampling import bands_to_mask
 OVERLAP = 1 / 4
 """Least overlap of neighbouring windows, as a share of the window's side."""
 
-MARGIN = 1 / 4
-"""Of the overlap, the part next to the window's edge that is dropped."""
+MARGIN = 3 / 8
+"""The part of the overlap next to the window's edge that is dropped; as much is next to the other
+window's edge, and the logits fade over what is left."""
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """uint8 RGB `(N, h, w, 3)` to float32 logits `(N, h / stride, w / stride, classes)`."""
@@ -144,7 +145,10 @@ def _predict_windows(
 def _blend(
     windows: Iterator[np.ndarray], rows: _Axis, columns: _Axis, stride: int
 ) -> Iterator[np.ndarray]:
-    """Bands of weighted means; each is valid until the next one is asked for."""
+    """Bands of weighted means, `SHAPE_MULTIPLE` pixels high, so that copies of them are small.
+
+    Each is valid until the next one is asked for.
+    """
     row_weights, column_weights = rows.weights(stride), columns.weights(stride)
     band = np.zeros(0, np.float32)
     for top, below, of_row in zip(
@@ -159,7 +163,8 @@ def _blend(
             weights = of_row[:, None, None] * of_column[None, :, None]
             band[:, start : start + width] += logits * weights
         done = (below - top) // stride
-        yield band[:done]
+        for start in range(0, done, SHAPE_MULTIPLE // stride):
+            yield band[start : start + SHAPE_MULTIPLE // stride]
         band[: len(band) - done] = band[done:]
         band[len(band) - done :] = 0
 

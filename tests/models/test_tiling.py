@@ -113,10 +113,10 @@ def test_a_network_that_sees_the_whole_window_differs_a_little():
 
 
 @pytest.mark.parametrize(
-    ("threshold", "column"), [(0.01, 40), (0.25, 44), (0.5, 48), (0.75, 52), (0.99, 56)]
+    ("threshold", "column"), [(0.01, 44), (0.25, 46), (0.5, 48), (0.75, 50), (0.99, 52)]
 )
 def test_logits_fade_from_window_to_window(threshold, column):
-    """Windows overlap in columns 32 to 63: 8 are dropped on either side, between is the ramp."""
+    """Windows overlap in columns 32 to 63: 12 are dropped on either side, between is the ramp."""
     pixels = np.zeros((64, 96, 3), np.uint8)
     pixels[:, 32:] = 1
 
