@@ -28,16 +28,13 @@ SETUP_FILE = Path(__file__).parents[1] / "setup.py"
 """Beside it is what a source distribution for the workers is made of."""
 
 MACHINE_TYPE = "n1-standard-8"
-"""Of the one family that T4, P4, P100 and V100 attach to, with memory for a model per core."""
+"""Of the one family that T4, P4, P100 and V100 attach to."""
 
 DISK_SIZE_GB = 50
 """Dataflow's own 25 GB are little for an image with TensorFlow and CUDA."""
 
-THREADS = 2
-"""Work units at a time in a process: while one is being committed, the next begins."""
-
-GPU_THREADS = 4
-"""The same where one process has the whole machine."""
+THREADS = 4
+"""Work units at a time in a process: while some are being committed, others go on."""
 
 ONE_PROCESS = "no_use_multiple_sdk_containers"
 ONE_PROCESS_PER_CORE = "use_multiple_sdk_containers"
@@ -138,11 +135,15 @@ def complete(given: Mapping[str, Any], request: "RunRequest") -> dict[str, Any]:
     defaults = {
         "job_name": job_name(request.output),
         "disk_size_gb": DISK_SIZE_GB,
-        "number_of_worker_harness_threads": GPU_THREADS if gpu else THREADS,
+        "number_of_worker_harness_threads": THREADS,
     }
     if not _uses_prime(given):
         defaults["machine_type"] = MACHINE_TYPE
     options = {**defaults, **given}
+    # A process keeps every core busy; Dataflow would start one for each.
+    experiments = _all(options, "experiments")
+    if not {ONE_PROCESS, ONE_PROCESS_PER_CORE} & set(experiments):
+        options["experiments"] = [*experiments, ONE_PROCESS]
     if gpu:
         _add_gpu(options, gpu)
     return options
@@ -229,9 +230,6 @@ def _check(given: Mapping[str, Any], request: "RunRequest") -> None:
 
 def _add_gpu(options: dict[str, Any], gpu: Gpu) -> None:
     """Add what GPUs ask of a whole job."""
-    experiments = _all(options, "experiments")
-    if not {ONE_PROCESS, ONE_PROCESS_PER_CORE} & set(experiments):
-        options["experiments"] = [*experiments, ONE_PROCESS]
     # All workers are machines of this type, and these have their GPUs whatever a step asks for.
     family = _family(options.get("machine_type", ""))
     everywhere = family == _family(gpu.machine_type) != WITHOUT_GPU

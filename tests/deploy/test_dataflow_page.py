@@ -153,7 +153,6 @@ def test_figures_and_defaults_are_those_of_readme_and_program():
     for row in (
         f"| machine | `{dataflow.MACHINE_TYPE}` |",
         f"| work units at a time in a process | {dataflow.THREADS}:",
-        f"next begins | {dataflow.GPU_THREADS} |",
         f"| disk | {dataflow.DISK_SIZE_GB} GB | {dataflow.DISK_SIZE_GB} GB |",
     ):
         assert row in PAGE, row

@@ -46,6 +46,7 @@ OF_BEAM = {"sdk_container_image"}
 WITHOUT = {
     "no_wait": "the launcher gives it itself",
     "dry_run": "there would be no job",
+    "workers": "they share the cores of one machine",
     "max_minutes": "nobody watches over a job that nobody waits for",
     "max_failures": "the same",
 }
@@ -242,7 +243,7 @@ def test_the_launcher_leaves_a_job_for_dataflow_to_run(gpu, storage, tmp_path, m
     assert job["name"] == "citymask-nightly"
     assert images == {"example.pkg.dev/p/citymask:1"}
     assert pool["autoscalingSettings"]["maxNumWorkers"] == 7
-    assert ("no_use_multiple_sdk_containers" in job["environment"]["experiments"]) is bool(gpu)
+    assert "no_use_multiple_sdk_containers" in job["environment"]["experiments"]
     pipeline_files = [path for path in place.parent.rglob("*") if path.suffix in (".gz", ".whl")]
     assert pipeline_files == [], "the workers' image has all that is needed"
 

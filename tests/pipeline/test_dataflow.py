@@ -145,6 +145,7 @@ def test_an_option_of_the_user_wins_over_every_default():
     assert options == given | own
     assert set(dataflow.complete(arguments(), REQUEST)) - set(arguments()) == {
         "job_name", "machine_type", "disk_size_gb", "number_of_worker_harness_threads",
+        "experiments",
     }  # fmt: skip
 
 
@@ -217,8 +218,8 @@ def test_an_accelerator_hint_of_the_user_is_left_alone():
 def test_without_gpu_there_is_no_hint():
     completed = dataflow.complete(arguments(), REQUEST)
     assert dataflow.hints(completed, REQUEST) == {}
-    assert "experiments" not in completed
-    assert completed["number_of_worker_harness_threads"] == 2
+    assert completed["experiments"] == ["no_use_multiple_sdk_containers"]
+    assert completed["number_of_worker_harness_threads"] == 4
 
 
 def test_dataflow_prime_chooses_the_machines():
