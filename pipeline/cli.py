@@ -1,5 +1,6 @@
 """The command line: its commands, and how it ends whatever goes wrong."""
 
+import atexit
 import gc
 import sys
 from importlib import import_module
@@ -9,6 +10,10 @@ import click
 from pipeline import __version__
 from pipeline.errors import EXIT_SIGNAL, EXIT_UNEXPECTED, first_line
 from pipeline.signals import RaiseOnSignal
+
+COLLECT_AFTER = 50_000
+"""New objects after which Python looks for garbage: what is imported and built at the start stays,
+and by Python's own 700 it would be gone through again and again."""
 
 COMMANDS = ("run", "nightly", "compact", "train", "evaluate", "models", "verify")
 
@@ -22,11 +27,7 @@ class CommandsByName(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        gc.disable()  # What is imported stays: the collector would go through it for nothing.
-        module = import_module(f"pipeline.commands.{cmd_name}")
-        gc.freeze()
-        gc.enable()
-        return getattr(module, cmd_name)
+        return getattr(import_module(f"pipeline.commands.{cmd_name}"), cmd_name)
 
 
 @click.group(cls=CommandsByName, context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,6 +38,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; whatever goes wrong ends with one line and the contract's exit code."""
+    gc.set_threshold(COLLECT_AFTER)
+    atexit.register(gc.freeze)  # What is left at the end goes with the process.
     signals = RaiseOnSignal()
     try:
         sys.exit(cli.main(prog_name="citymask", standalone_mode=False))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import apache_beam as beam
-from apache_beam.pvalue import PCollection
+from apache_beam.pvalue import AsList, PCollection
 
 from models.packages import ModelPackage
 from transforms import (
@@ -97,12 +97,11 @@ def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
         job.package, job.options, job.unit_size, job.max_images, job.hints
     )
     replaced = {"superseded": plan[SUPERSEDED], "results": results} | RemoveSuperseded(output)
-    removed = plan[REMOVED] | "Removed" >> beam.combiners.ToList()
-    _ = removed | "WriteRemoved" >> beam.Map(write_removed, output)
+    folder = pipeline | "Output" >> beam.Create([output], reshuffle=False)
+    _ = folder | "WriteRemoved" >> beam.Map(write_removed, AsList(plan[REMOVED]))
 
     done = (
-        pipeline
-        | "Output" >> beam.Create([output], reshuffle=False)
+        folder
         | "AfterCommit" >> beam.WaitOn(results, replaced)
         | "CountCommitted" >> CountCommitted(model, classes, merged)
     )

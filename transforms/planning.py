@@ -330,7 +330,6 @@ class DropDone(beam.PTransform):
         failed = (
             start
             | "FindFailures" >> beam.FlatMap(rows.file_blocks, columns.FAILURES)
-            | "SpreadFailureFiles" >> beam.Reshuffle()
             | "ReadFailures" >> beam.FlatMap(rows.past_failures)
             | "BlockFailures" >> beam.ParDo(BlockByName(shared_name))
         )
@@ -365,7 +364,8 @@ class GroupIntoUnits(beam.PTransform):
     unit_size: int = DEFAULT_UNIT_SIZE
 
     def expand(self, refs: beam.PCollection[ImageRef]) -> beam.PCollection[WorkUnit]:
-        images = beam.pvalue.AsSingleton(refs | "CountImages" >> beam.combiners.Count.Globally())
+        count = refs | "CountImages" >> beam.combiners.Count.Globally().without_defaults()
+        images = beam.pvalue.AsSingleton(count, default_value=0)
         return (
             refs
             | "KeyByBucket"

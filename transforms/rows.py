@@ -271,7 +271,7 @@ def past_failures(files: Iterable[str]) -> Iterator[PastFailure]:
             yield PastFailure(**row)
 
 
-def write_removed(gone: Sequence[CommittedRow], output: str) -> None:
+def write_removed(output: str, gone: Iterable[CommittedRow]) -> None:
     """Write `removed.csv`: the rows whose images are there no more; raises StorageError.
 
     The rows and masks themselves stay.

@@ -12,6 +12,7 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import AsList
 
 from models.classes import ClassTable
 from models.merging import MergedClasses
@@ -182,13 +183,17 @@ class SummarisePixels(beam.PTransform):
     merged: MergedClasses | None = None
 
     def expand(self, counts: beam.PCollection[GroupCounts]) -> beam.PCollection[Summary]:
-        return (
+        groups = (
             counts
             | "KeyByGroup" >> beam.Map(_by_group).with_output_types(tuple[str, GroupCounts])
             | "AddPerGroup" >> beam.CombinePerKey(_add_counts)
             | "Groups" >> beam.Values()
-            | "Collect" >> beam.combiners.ToList()
-            | "Summary" >> beam.Map(_summary, self.classes, self.merged).with_output_types(Summary)
+        )
+        return (
+            counts.pipeline
+            | "Classes" >> beam.Create([self.classes], reshuffle=False)
+            | "Summary"
+            >> beam.Map(_summary, self.merged, AsList(groups)).with_output_types(Summary)
         )
 
 
@@ -285,7 +290,7 @@ def _add_counts(counts: Iterable[GroupCounts]) -> GroupCounts:
 
 
 def _summary(
-    groups: Sequence[GroupCounts], classes: ClassTable, merged: MergedClasses | None
+    classes: ClassTable, merged: MergedClasses | None, groups: Sequence[GroupCounts]
 ) -> Summary:
     archive = sum(groups, GroupCounts(""))
     return Summary(classes, archive, {counts.group: counts for counts in groups}, merged)
