@@ -36,7 +36,7 @@ from models.speed import machine
 THROUGHPUT, STARTUP, GROWTH, STAGES, GPU = PARTS = (
     "throughput", "startup", "growth", "stages", "gpu",
 )  # fmt: skip
-SHORT_IMAGES = 60
+IMAGES, SHORT_IMAGES = 2000, 60
 LEAST_WIDTH = 120
 """Characters of a line where no terminal says how many there are."""
 
@@ -90,7 +90,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, default=ROOT / "demo" / "photos", metavar="DIR")
     parser.add_argument("--size", type=pixels, default="2048x1024", metavar="WxH", help="of photos")
-    parser.add_argument("--images", type=int, help="photos for the fast arms; 1000, or 60 if short")
+    parser.add_argument("--images", type=int, help="photos for the fast arms; 2000, or 60 if short")
     parser.add_argument("--repeats", type=int, help="turns of each arm; 5, or 1 if short")
     parser.add_argument("--growth-images", type=int, default=10_000, metavar="N")
     parser.add_argument("--model", default="default", help="name or path of a model")
@@ -107,7 +107,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="citymask and the bare loop, once")
     arguments = parser.parse_args()
     short = arguments.short
-    arguments.images = arguments.images or (SHORT_IMAGES if short else 1000)
+    arguments.images = arguments.images or (SHORT_IMAGES if short else IMAGES)
     arguments.repeats = arguments.repeats or (1 if short else 5)
     arguments.only = arguments.only or ((THROUGHPUT,) if short else PARTS)
     arguments.arms = arguments.arms or (arms.COMPARED[:2] if short else arms.COMPARED)

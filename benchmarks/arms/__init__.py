@@ -43,9 +43,9 @@ class Arm:
 
 CITYMASK = Arm("citymask", "citymask run")
 BARE_LOOP = Arm("bare_loop", "bare loop")
-STOCK_BEAM = Arm("stock_beam", "Beam, the stock way", share=0.2, peer=True)
+STOCK_BEAM = Arm("stock_beam", "Beam, the stock way", share=0.1, peer=True)
 RAY_DATA = Arm("ray_data", "Ray Data", share=0.2, peer=True, alone=False)
-PYTORCH = Arm("pytorch", "PyTorch loop", share=0.1, peer=True)
+PYTORCH = Arm("pytorch", "PyTorch loop", share=0.05, peer=True)
 STAGES = Arm("stages", "stage after stage", share=0.1)
 RESIDENT = Arm("resident", "the network alone on the GPU")
 
