@@ -9,11 +9,12 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["CITYMASK_CACHE"] = tempfile.mkdtemp(prefix="citymask-cache-")
-atexit.register(shutil.rmtree, os.environ["CITYMASK_CACHE"], ignore_errors=True)
 
 import numpy as np
 import pytest
 from PIL import Image
+
+atexit.register(shutil.rmtree, os.environ["CITYMASK_CACHE"], ignore_errors=True)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -70,7 +70,11 @@ class OpenVinoEngine(BatchedEngine):
                     "INFERENCE_NUM_THREADS": self.streams,
                     "ENABLE_CPU_PINNING": False,  # Codecs want the cores as well.
                 }
-                self._shapes[shape] = _Compiled(self._core.compile_model(model, DEVICE, settings))
+                compiled = _Compiled(self._core.compile_model(model, DEVICE, settings))
+                # Two threads that make the first inference of a process at once wait for each other
+                # for ever, in the set-up of OpenVINO's Python binding: this one makes it alone.
+                compiled.infer(np.zeros((1, *shape), np.uint8))
+                self._shapes[shape] = compiled
             return self._shapes[shape]
 
 

@@ -446,6 +446,25 @@ class TestOpenVino:
         assert np.array_equal(openvino(package).predict(images), expected)
         assert np.array_equal(openvino(self.without_network(package)).predict(images), expected)
 
+    def test_threads_may_begin_all_at_once(self, tiny_model):
+        """In the set-up of the library's binding they would wait for each other for ever."""
+        script = (
+            "import sys, threading, numpy as np\n"
+            "from models.engines import EngineOptions, load_engine\n"
+            "from models.packages import load_package\n"
+            "engine = load_engine(load_package(sys.argv[1]), EngineOptions(threads=8))\n"
+            "images, together = np.zeros((1, 64, 96, 3), np.uint8), threading.Barrier(8)\n"
+            "def predict():\n"
+            "    together.wait()\n"
+            "    engine.predict(images)\n"
+            "sys.setswitchinterval(1e-6)\n"
+            "threads = [threading.Thread(target=predict, daemon=True) for _ in range(8)]\n"
+            "for thread in threads: thread.start()\n"
+            "for thread in threads: thread.join()\n"
+        )
+        for _ in range(8):
+            subprocess.run([sys.executable, "-c", script, str(tiny_model)], check=True, timeout=120)
+
     def test_nothing_is_reported_to_its_makers(self, tiny_model):
         script = (
             "import sys\n"

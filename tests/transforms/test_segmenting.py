@@ -263,11 +263,11 @@ class TestBatches:
     def test_of_one_are_done_side_by_side_in_as_many_threads_as_were_asked_for(
         self, archive, segment
     ):
-        class Engine(BrightnessEngine):
-            threads = set()
+        seen = set()
 
+        class Engine(BrightnessEngine):
             def predict(self, images):
-                self.threads.add(threading.get_ident())
+                seen.add(threading.get_ident())
                 time.sleep(0.01)
                 return super().predict(images)
 
@@ -275,7 +275,7 @@ class TestBatches:
             plain(archive / f"{number}.png", 100)
         engine = Engine(batch_size=1)
         segment(unit_of(archive), engine, threads=3)
-        assert len(engine.threads) == 3
+        assert len(seen) == 3
 
     def test_hold_images_of_one_network_shape(self, archive, segment):
         for number in range(3):
