@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from enum import Enum
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -12,12 +13,27 @@ REQUESTS = 16
 """Requests to storage that are on their way at the same time; they wait more than they work."""
 
 
+class Pause(Enum):
+    """Stands among items for: there are no more for now, but others may come."""
+
+    PAUSE = "pause"
+
+
 def map_ahead(
-    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], depth: int
-) -> Iterator[R]:
-    """Map in the pool and in order, with at most `depth` items on their way."""
+    pool: ThreadPoolExecutor,
+    function: Callable[[T], R],
+    items: Iterable[T | Pause],
+    depth: int,
+) -> Iterator[R | Pause]:
+    """Map in the pool and in order, with at most `depth` items on their way.
+
+    A pause is passed on at once: what is on its way stays there.
+    """
     pending: deque[Future[R]] = deque()
     for item in items:
+        if isinstance(item, Pause):
+            yield item
+            continue
         pending.append(pool.submit(function, item))
         if len(pending) >= depth:
             yield pending.popleft().result()
@@ -28,4 +44,6 @@ def map_ahead(
 def map_requests(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Map what waits for storage, in order and several items at a time."""
     with ThreadPoolExecutor(REQUESTS, "request") as pool:
-        yield from map_ahead(pool, function, items, REQUESTS)
+        for result in map_ahead(pool, function, items, REQUESTS):
+            if not isinstance(result, Pause):
+                yield result

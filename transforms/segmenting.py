@@ -1,15 +1,15 @@
 """Segmenting: from work units to masks and committed rows, everything inside one DoFn.
 
-Reading and writing have many threads, which wait for storage. What works has one thread for each
-core. Where the network takes one photo at a time, as on a CPU, each of these threads takes a photo
-from its bytes to its files: no core waits for another one. Where it takes batches, as on a GPU,
-they decode ahead and encode behind. Pixels never leave the DoFn, and the depths of the queues bound
-the memory.
+Reading and writing have many threads, which wait for storage. What works has a thread for each
+core and two to spare. Where the network takes one photo at a time, as on a CPU, each of these
+threads takes a photo from its bytes to its files: no core waits for another one. Where it takes
+batches, as on a GPU, they decode ahead and encode behind. Pixels never leave the DoFn, and the
+depths of the queues bound the memory.
 """
 
 import math
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +20,9 @@ from itertools import chain
 import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.shared import Shared
+from apache_beam.utils.windowed_value import WindowedValue
 
 from models.engines import AUTOMATIC, Engine, EngineOptions, Mask, MaskEngine, load_engine
 from models.engines.devices import cores
@@ -44,7 +46,7 @@ from transforms import (
     storage,
 )
 from transforms.columns import COMMIT, DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
-from transforms.concurrency import REQUESTS, map_ahead
+from transforms.concurrency import REQUESTS, Pause, map_ahead
 from transforms.records import (
     Confidence,
     Container,
@@ -69,6 +71,13 @@ BYTES_OUT = "bytes_out"
 BATCH_SIZE = "batch_size"
 MICROSECONDS = "_microseconds"
 """Ending of the distributions of time: per image, for infer per batch, for commit per unit."""
+
+SPARE_THREADS = 2
+"""So many more threads work than there are cores: while one waits for the network or for Python's
+lock, another one uses its core."""
+
+AHEAD = 4
+"""Photos that wait for each thread, as bytes, or have their files ready to be written."""
 
 WINDOWED_PHOTOS = 2
 """Photos that are in memory in full at a time, where they are segmented in windows: they may be
@@ -105,8 +114,9 @@ class SegmentOptions:
 
 @dataclass
 class _Item:
-    """An image on its way through the stages, and how it ended."""
+    """An image of a unit on its way through the stages, and how it ended."""
 
+    unit: WorkUnit
     ref: ImageRef
     data: bytes | None = None
     photo: photos.Photo | None = None
@@ -166,7 +176,7 @@ class UnitSegmenter:
             self._shape_for = partial(_scaled, scale=package.windows)
         self._mask_values = np.array(package.mask_values, np.uint8)
         self._reading = ThreadPoolExecutor(REQUESTS, "read")
-        self._threads = options.engine.threads or cores()
+        self._threads = (options.engine.threads or cores()) + SPARE_THREADS
         self._working = ThreadPoolExecutor(self._threads, "work")
         self._inferring = ThreadPoolExecutor(engine.streams, "infer")
         self._writing = ThreadPoolExecutor(REQUESTS, "write")
@@ -181,25 +191,26 @@ class UnitSegmenter:
         Raises:
             StorageError: the rows cannot be written.
         """
-        items = []
-        data = map_ahead(self._reading, self._read, unit.refs, REQUESTS)
+        stream = UnitStream(self, measure)
+        (result,) = chain(stream.add(unit), stream.finish())
+        return result
+
+    def work_on(self, items: Iterable[_Item | Pause]) -> Iterator[_Item | Pause]:
+        """Bring images from their reference to their files, in the order in which they end."""
+        data = map_ahead(self._reading, self._read, items, REQUESTS)
         alone = self._engine.batch_size == 1 or self._package.windows
         encoded = self._each_alone(data) if alone else self._in_batches(data)
-        for item in map_ahead(self._writing, self._write, encoded, REQUESTS):
-            items.append(item)
-            for name, value in item.measured.items():
-                measure(name, value)
-            done = isinstance(item.outcome, Segmented)
-            progress.report(**{DONE if done else FAILED: 1})
-            measure(DONE if done else FAILED, 1)
-        order = {ref: position for position, ref in enumerate(unit.refs)}
-        items.sort(key=lambda item: order[item.ref])
+        return map_ahead(self._writing, self._write, encoded, REQUESTS)
+
+    def commit(self, unit: WorkUnit, items: Iterable[_Item]) -> UnitResult:
+        """Write the rows of a unit whose images have ended; raises StorageError."""
+        outcomes = {item.ref: item.outcome for item in items}
+        ordered = [outcomes[ref] for ref in unit.refs]
         result = UnitResult(
             unit.unit_id,
-            tuple(i.outcome for i in items if isinstance(i.outcome, Segmented)),
-            tuple(i.outcome for i in items if isinstance(i.outcome, Failure)),
+            tuple(outcome for outcome in ordered if isinstance(outcome, Segmented)),
+            tuple(outcome for outcome in ordered if isinstance(outcome, Failure)),
         )
-        start = time.perf_counter()
         rows.commit(
             self._options.output,
             result,
@@ -208,13 +219,11 @@ class UnitSegmenter:
             self._options.run_id,
             self._options.merged,
         )
-        measure(COMMIT + MICROSECONDS, (time.perf_counter() - start) * 1e6)
         return result
 
-    def _read(self, ref: ImageRef) -> _Item:
-        item = _Item(ref)
+    def _read(self, item: _Item) -> _Item:
         with item.isolated(), item.stage(READ):
-            item.data = read_image(ref, ref.version)
+            item.data = read_image(item.ref, item.ref.version)
             item.measured[BYTES_IN] = len(item.data)
         return item
 
@@ -230,29 +239,40 @@ class UnitSegmenter:
                 item.data = None
         return item
 
-    def _each_alone(self, items: Iterable[_Item]) -> Iterator[_Item]:
+    def _each_alone(self, items: Iterable[_Item | Pause]) -> Iterator[_Item | Pause]:
         """Take each image through all that works in one thread."""
 
         def work(item: _Item) -> _Item:
             (item,) = self._predict([self._decode(item)])
             return self._encode(item)
 
-        depth = WINDOWED_PHOTOS if self._package.windows else 2 * self._threads
+        depth = WINDOWED_PHOTOS if self._package.windows else AHEAD * self._threads
         return map_ahead(self._working, work, items, depth)
 
-    def _in_batches(self, items: Iterable[_Item]) -> Iterator[_Item]:
+    def _in_batches(self, items: Iterable[_Item | Pause]) -> Iterator[_Item | Pause]:
         """Decode ahead of the network and encode behind it."""
         depth = 2 * self._engine.batch_size
         decoded = map_ahead(self._working, self._decode, items, depth)
         batches = map_ahead(
             self._inferring, self._predict, self._gather(decoded), self._engine.streams
         )
-        return map_ahead(self._working, self._encode, chain.from_iterable(batches), depth)
+        return map_ahead(self._working, self._encode, _each_of(batches), depth)
 
-    def _gather(self, items: Iterable[_Item]) -> Iterator[list[_Item]]:
-        """Batches of images of equal network shape; an image that has failed is one by itself."""
+    def _gather(self, items: Iterable[_Item | Pause]) -> Iterator[Sequence[_Item] | Pause]:
+        """Batches of images of equal network shape; an image that has failed is one by itself.
+
+        An image waits for others of its shape until the unit after its own has come by.
+        """
         waiting: dict[tuple[int, ...], list[_Item]] = defaultdict(list)
+        newest = None
         for item in items:
+            if isinstance(item, Pause):
+                for shape, batch in list(waiting.items()):
+                    if batch[0].unit is not newest:
+                        yield waiting.pop(shape)
+                yield item
+                continue
+            newest = item.unit
             if item.photo is None:
                 yield [item]
                 continue
@@ -358,6 +378,70 @@ class UnitSegmenter:
         return item
 
 
+class UnitStream:
+    """Units one after the other through the threads of a segmenter, which never run dry between.
+
+    Args:
+        segmenter: what segments them.
+        measure: called in the caller's thread with the name and value of each measurement.
+    """
+
+    def __init__(self, segmenter: UnitSegmenter, measure: Measure):
+        self._segmenter = segmenter
+        self._measure = measure
+        self._queue: deque[_Item] = deque()
+        self._closed = False
+        self._ended: dict[str, list[_Item]] = defaultdict(list)
+        self._items = segmenter.work_on(self._feed())
+
+    def add(self, unit: WorkUnit) -> Iterator[UnitResult]:
+        """Give it a unit; the results of those that have ended meanwhile, mostly earlier ones.
+
+        Raises:
+            StorageError: the rows of a unit cannot be written.
+        """
+        self._queue.extend(_Item(unit, ref) for ref in unit.refs)
+        return self._results()
+
+    def finish(self) -> Iterator[UnitResult]:
+        """The results of all units that are left; raises what `add` raises."""
+        self._closed = True
+        return self._results()
+
+    def _feed(self) -> Iterator[_Item | Pause]:
+        while True:
+            while self._queue:
+                yield self._queue.popleft()
+            if self._closed:
+                return
+            yield Pause.PAUSE
+
+    def _results(self) -> Iterator[UnitResult]:
+        for item in self._items:
+            if isinstance(item, Pause):
+                return
+            for name, value in item.measured.items():
+                self._measure(name, value)
+            done = isinstance(item.outcome, Segmented)
+            progress.report(**{DONE if done else FAILED: 1})
+            self._measure(DONE if done else FAILED, 1)
+            of_unit = self._ended[item.unit.unit_id]
+            of_unit.append(item)
+            if len(of_unit) == len(item.unit.refs):
+                start = time.perf_counter()
+                result = self._segmenter.commit(item.unit, self._ended.pop(item.unit.unit_id))
+                self._measure(COMMIT + MICROSECONDS, (time.perf_counter() - start) * 1e6)
+                yield result
+
+
+def _each_of(batches: Iterable[Sequence[_Item] | Pause]) -> Iterator[_Item | Pause]:
+    for batch in batches:
+        if isinstance(batch, Pause):
+            yield batch
+        else:
+            yield from batch
+
+
 def _scaled(width: int, height: int, scale: float) -> tuple[int, int]:
     """The shape `(height, width)` of a photo at `scale` times its resolution."""
     return max(1, round(height * scale)), max(1, round(width * scale))
@@ -428,7 +512,11 @@ class SegmentArchive(beam.PTransform):
 
 
 class SegmentUnit(beam.DoFn):
-    """Segments one work unit at a time; model and threads are shared by the whole process."""
+    """Segments work units; model and threads are shared by the whole process.
+
+    While the last photos of a unit are on their way, the next unit begins: the result of a unit
+    mostly comes with a later one, at the latest with the end of the bundle.
+    """
 
     def __init__(self, package: ModelPackage, options: SegmentOptions):
         self._package = package
@@ -437,6 +525,9 @@ class SegmentUnit(beam.DoFn):
         self._segmenter: UnitSegmenter | None = None
         self._looked = -math.inf
 
+    def start_bundle(self) -> None:
+        self._stream: UnitStream | None = None
+
     def process(self, unit: WorkUnit) -> Iterator[UnitResult]:
         if self._must_stop():
             _measure(LEFT, len(unit.refs))
@@ -444,12 +535,22 @@ class SegmentUnit(beam.DoFn):
             return
         if self._segmenter is None:  # Not in setup: a run without work loads no model.
             self._segmenter = self._shared.acquire(self._load)
-        result = self._segmenter.segment(unit, _measure)
+        if self._stream is None:
+            self._stream = UnitStream(self._segmenter, _measure)
+        yield from self._counted(self._stream.add(unit))
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        if self._stream:
+            for result in self._counted(self._stream.finish()):
+                yield GlobalWindows.windowed_value(result)
+
+    def _counted(self, results: Iterable[UnitResult]) -> Iterator[UnitResult]:
+        for result in results:
+            for number, name in enumerate(self._package.classes.names):
+                pixels = sum(item.pixels[number] for item in result.segmented)
+                Metrics.counter(PIXELS, name).inc(pixels)
+            yield result
         requests.report()
-        for number, name in enumerate(self._package.classes.names):
-            pixels = sum(item.pixels[number] for item in result.segmented)
-            Metrics.counter(PIXELS, name).inc(pixels)
-        yield result
 
     def _must_stop(self) -> bool:
         """Whether the run was asked to stop, or has died and another one has its output folder.

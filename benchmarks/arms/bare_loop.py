@@ -22,6 +22,7 @@ from models.packages import ModelPackage, load_package
 from models.upsampling import logits_to_mask
 from transforms.masks import encode_mask
 from transforms.photos import DEFAULT_MAX_PIXELS, Photo, decode_photo
+from transforms.segmenting import SPARE_THREADS
 
 
 def run(archive: Path, output: Path, model: str) -> None:
@@ -48,7 +49,7 @@ class Loop:
     folder: Path
 
     def one_by_one(self, paths: Iterable[Path]) -> None:
-        with ThreadPoolExecutor(cores()) as pool:
+        with ThreadPoolExecutor(cores() + SPARE_THREADS) as pool:
             for _ in pool.map(self._segment, paths):
                 pass
 
