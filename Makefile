@@ -11,7 +11,7 @@ AIRFLOW_VENV ?= .venv-airflow
 PEERS_VENV ?= .venv-peers
 PEERS := benchmarks/peers-requirements.txt
 
-.PHONY: demo test test-airflow lint bench clean
+.PHONY: demo test test-airflow lint bench bench-short clean
 
 demo: $(VENV)/installed
 	$(BIN)/citymask run demo/photos --output demo-output --overlay
@@ -35,6 +35,9 @@ lint: $(VENV)/installed-for-tests
 bench: $(VENV)/installed-for-tests $(PEERS_VENV)/tried
 	$(BIN)/python benchmarks/throughput.py --peers $(PEERS_VENV)/bin/python \
 		--output bench-output $(BENCH_OPTIONS)
+
+bench-short: $(VENV)/installed-for-tests
+	$(BIN)/python benchmarks/throughput.py --short
 
 clean:
 	rm -rf $(VENV) $(AIRFLOW_VENV) $(PEERS_VENV) demo-output bench-output build *.egg-info
