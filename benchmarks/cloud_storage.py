@@ -44,6 +44,9 @@ def main() -> None:
         archive = make_archive(arguments.photos, arguments.images, Path(folder, "photos"))
         for path in archive.iterdir():
             server.put(BUCKET, f"photos/{path.name}", path.read_bytes(), "image/jpeg")
+        # Once before: what is compiled and converted is kept for all later runs.
+        few = make_archive(arguments.photos, 1, Path(folder, "few"))
+        measure(str(few), f"{folder}/before", server.url)
         for repeat in range(arguments.repeats):
             for arm in (LOCAL, AT_ONCE, LATE):
                 delay = arguments.delay_ms / 1000 if arm == LATE else 0.0

@@ -26,7 +26,7 @@ from transforms import SegmentArchive, SegmentOptions
 from transforms.listing import list_input, list_members
 from transforms.photos import Photo
 from transforms.records import Capture, ImageRef, Segmented, UnitResult, WorkUnit
-from transforms.segmenting import SPARE_THREADS, UnitSegmenter
+from transforms.segmenting import SPARE_THREADS, UnitSegmenter, UnitStream
 from transforms.storage import StorageError
 
 CLASSES = ClassTable.of(
@@ -311,6 +311,78 @@ class TestBatches:
         engine = Engine(batch_size=2)
         assert len(segment(unit_of(archive), engine).failures) == 16
         assert max(engine.photos) <= 2 + 2 * 2
+
+
+class TestStream:
+    """Units follow each other without a pause, and each is committed once its images have ended."""
+
+    @pytest.fixture
+    def units(self, archive) -> list[WorkUnit]:
+        for number in range(30):
+            plain(archive / f"{number:02}.png", 8 * number)
+        refs = unit_of(archive).refs
+        return [WorkUnit(f"unit{n}", refs[10 * n : 10 * n + 10]) for n in range(3)]
+
+    @pytest.fixture
+    def stream(self, package, output):
+        """A function that opens a stream through an engine with batches of a size."""
+
+        def open_stream(batch_size: int, engine=BrightnessEngine) -> UnitStream:
+            options = SegmentOptions(str(output), "run1", engine=EngineOptions(threads=1))
+            segmenter = UnitSegmenter(package, engine(batch_size), options)
+            return UnitStream(segmenter, lambda name, value: None)
+
+        return open_stream
+
+    @pytest.mark.parametrize("batch_size", [1, 4, 64])
+    def test_every_unit_ends_with_its_own_images_whatever_the_batches(
+        self, stream, units, output, batch_size
+    ):
+        opened = stream(batch_size)
+        results = [result for unit in units for result in opened.add(unit)]
+        results += opened.finish()
+        assert [result.unit_id for result in results] == ["unit0", "unit1", "unit2"]
+        for unit, result in zip(units, results, strict=True):
+            assert tuple(item.ref for item in result.segmented) == unit.refs
+            table = pq.read_table(output / "statistics" / f"{unit.unit_id}.parquet")
+            assert table["image"].to_pylist() == [ref.image for ref in unit.refs]
+
+    def test_the_next_unit_begins_before_the_last_one_has_ended(self, stream, units):
+        opened = stream(1)
+        assert list(opened.add(units[0])) == []
+        assert len(list(opened.finish())) == 1
+
+    def test_an_image_whose_shape_is_rare_does_not_keep_its_unit_waiting(self, archive, stream):
+        plain(archive / "000.png", 100, size=(64, 96))
+        for number in range(1, 120):
+            plain(archive / f"{number:03}.png", 100)
+        refs = unit_of(archive).refs
+        opened = stream(4)
+        ended = [
+            result.unit_id
+            for n in range(3)
+            for result in opened.add(WorkUnit(f"unit{n}", refs[40 * n : 40 * n + 40]))
+        ]
+        assert ended[0] == "unit0"
+        assert [result.unit_id for result in opened.finish()] == ["unit0", "unit1", "unit2"][
+            len(ended) :
+        ]
+
+    def test_batches_mix_the_images_of_two_units(self, package, output, units):
+        engine = BrightnessEngine(batch_size=4)
+        segmenter = UnitSegmenter(package, engine, SegmentOptions(str(output), "run1"))
+        opened = UnitStream(segmenter, lambda name, value: None)
+        for unit in units:
+            list(opened.add(unit))
+        list(opened.finish())
+        assert [shape[0] for shape in engine.shapes] == [4, 4, 4, 4, 4, 4, 4, 2]
+
+    def test_rows_that_cannot_be_written_are_an_error_and_not_a_result(self, stream, units, output):
+        output.mkdir()
+        (output / "statistics").write_text("a file in its place")
+        opened = stream(1)
+        with pytest.raises(StorageError):
+            list(opened.add(units[0])) + list(opened.finish())
 
 
 class TestEngineThatMakesMasks:
