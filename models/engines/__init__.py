@@ -96,8 +96,12 @@ def load_engine(package: "ModelPackage", options: EngineOptions = AUTOMATIC) -> 
     if name is EngineName.JAX:
         _choose_jax()
         return _on_keras(package, options)
-    if name is EngineName.OPENVINO and options.gpu is not GpuPolicy.IF_PRESENT:
-        devices.do_without_gpu(options.gpu is GpuPolicy.REQUIRED, "OpenVINO runs on CPUs here")
+    if name is EngineName.OPENVINO:
+        if options.gpu is GpuPolicy.REQUIRED:
+            raise EngineError(
+                "a GPU is required, and OpenVINO runs on CPUs here: take the engine auto, "
+                "tensorflow or jax"
+            )
     elif gpu := _on_gpu(package, options):
         return gpu
     if name is not EngineName.TENSORFLOW:
