@@ -55,6 +55,8 @@ def resize_pixels(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     Returns:
         uint8 `(height, width, 3)`.
     """
+    if pixels.shape[:2] == tuple(shape):
+        return pixels
     if cykooz_resizer is None:
         return resize(Image.fromarray(pixels), shape)
     height, width = shape

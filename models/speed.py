@@ -22,7 +22,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 def images_per_second(engine: Engine, height: int, width: int) -> float:
     """Photos of `height` x `width` pixels that `engine` segments in a second.
 
-    The median of `REPEATS` rounds of full batches, one in each stream; reading and writing are not
+    The median of `REPEATS` rounds of full batches, some in each stream; reading and writing are not
     in it.
     """
     images = np.zeros((engine.batch_size, height, width, 3), np.uint8)

@@ -18,6 +18,14 @@ from collections.abc import Iterable
 import numpy as np
 
 
+def load_loops() -> None:
+    """Load the compiled loops before they are needed.
+
+    Raises RuntimeError where Numba finds no folder to keep them in.
+    """
+    import models.interpolation  # noqa: F401
+
+
 def logits_to_mask(logits: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Class ids and class counts at `height` x `width` pixels.
 

@@ -123,6 +123,10 @@ def check(request: RunRequest) -> tuple[ModelPackage, MergedClasses | None]:
     """
     if not storage.writable(request.output):
         raise ConfigurationError(f"{request.output}: OUT is a local folder or gs://BUCKET/NAME")
+    if request.engine is EngineName.OPENVINO and (request.gpu or request.require_gpu):
+        raise ConfigurationError(
+            "--engine openvino: it runs on CPUs; leave out --gpu and --require-gpu, or the engine"
+        )
     if request.windows and request.confidence:
         raise ConfigurationError("--confidence and --windows exclude each other: leave one out")
     package = replace(

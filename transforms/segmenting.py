@@ -24,13 +24,21 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.shared import Shared
 from apache_beam.utils.windowed_value import WindowedValue
 
-from models.engines import AUTOMATIC, Engine, EngineOptions, Mask, MaskEngine, load_engine
+from models.engines import (
+    AUTOMATIC,
+    Engine,
+    EngineError,
+    EngineOptions,
+    Mask,
+    MaskEngine,
+    load_engine,
+)
 from models.engines.devices import cores
 from models.inputs import network_shape
 from models.merging import MergedClasses
 from models.packages import ModelPackage
 from models.tiling import segment_windows
-from models.upsampling import logits_to_confidence, logits_to_mask
+from models.upsampling import load_loops, logits_to_confidence, logits_to_mask
 from transforms import (
     locking,
     masks,
@@ -176,7 +184,11 @@ class UnitSegmenter:
             self._shape_for = partial(_scaled, scale=package.windows)
         self._mask_values = np.array(package.mask_values, np.uint8)
         self._reading = ThreadPoolExecutor(REQUESTS, "read")
-        self._threads = (options.engine.threads or cores()) + SPARE_THREADS
+        threads = options.engine.threads or cores()
+        self._alone = bool(package.windows) or (
+            engine.batch_size == 1 and engine.streams >= threads
+        )
+        self._threads = WINDOWED_PHOTOS if package.windows else threads + SPARE_THREADS
         self._working = ThreadPoolExecutor(self._threads, "work")
         self._inferring = ThreadPoolExecutor(engine.streams, "infer")
         self._writing = ThreadPoolExecutor(REQUESTS, "write")
@@ -198,8 +210,7 @@ class UnitSegmenter:
     def work_on(self, items: Iterable[_Item | Pause]) -> Iterator[_Item | Pause]:
         """Bring images from their reference to their files, in the order in which they end."""
         data = map_ahead(self._reading, self._read, items, REQUESTS)
-        alone = self._engine.batch_size == 1 or self._package.windows
-        encoded = self._each_alone(data) if alone else self._in_batches(data)
+        encoded = self._each_alone(data) if self._alone else self._in_batches(data)
         return map_ahead(self._writing, self._write, encoded, REQUESTS)
 
     def commit(self, unit: WorkUnit, items: Iterable[_Item]) -> UnitResult:
@@ -246,8 +257,7 @@ class UnitSegmenter:
             (item,) = self._predict([self._decode(item)])
             return self._encode(item)
 
-        depth = WINDOWED_PHOTOS if self._package.windows else AHEAD * self._threads
-        return map_ahead(self._working, work, items, depth)
+        return map_ahead(self._working, work, items, AHEAD * self._threads)
 
     def _in_batches(self, items: Iterable[_Item | Pause]) -> Iterator[_Item | Pause]:
         """Decode ahead of the network and encode behind it."""
@@ -566,6 +576,13 @@ class SegmentUnit(beam.DoFn):
         return taken_over or stopping.reason(self._options.output) is not None
 
     def _load(self) -> UnitSegmenter:
+        try:
+            load_loops()
+        except RuntimeError as error:
+            raise EngineError(
+                f"what Numba compiles cannot be kept ({error}): set NUMBA_CACHE_DIR to a folder "
+                "that can be written"
+            ) from error
         with model_files.at_hand(self._package, self._options.output) as package:
             engine = load_engine(package, self._options.engine)
             return UnitSegmenter(package, engine, self._options)

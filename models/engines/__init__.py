@@ -96,6 +96,11 @@ def load_engine(package: "ModelPackage", options: EngineOptions = AUTOMATIC) -> 
     if name is EngineName.JAX:
         _choose_jax()
         return _on_keras(package, options)
+    if name is EngineName.TENSORFLOW and devices.keras_backend() != devices.TENSORFLOW:
+        raise EngineError(
+            f"Keras runs on {devices.keras_backend()} in this process: set "
+            f"KERAS_BACKEND={devices.TENSORFLOW}, or take another engine"
+        )
     if name is EngineName.OPENVINO:
         if options.gpu is GpuPolicy.REQUIRED:
             raise EngineError(
@@ -127,6 +132,8 @@ def _on_gpu(package: "ModelPackage", options: EngineOptions) -> "GpuEngine | Non
 
     from models.engines.gpu import GpuEngine
 
+    if options.precision is Precision.F32:
+        tf.config.experimental.enable_tensor_float_32_execution(False)
     precision = devices.dtype_policy(options.precision, device)
     try:
         engine = GpuEngine(package, device, precision, batch_size=options.batch_size)

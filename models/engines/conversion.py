@@ -53,11 +53,11 @@ def openvino_model(package: ModelPackage) -> "openvino.Model":
     import openvino
 
     file = cache_folder() / f"{_key(package)}.xml"
-    if file.exists():
-        try:
+    try:
+        if file.exists():
             return openvino.Core().read_model(file)
-        except RuntimeError as error:
-            logger.info("%s cannot be read and is made anew: %s", file, error)
+    except (OSError, RuntimeError) as error:
+        logger.info("%s cannot be read and is made anew: %s", file, error)
     model = _convert(package)
     try:
         _save(model, file)
@@ -76,7 +76,8 @@ def _key(package: ModelPackage) -> str:
     import openvino
 
     digest = hashlib.sha256(f"{package.fingerprint} {openvino.__version__}".encode())
-    sources = [Path(__file__), *sorted(Path(networks.__file__).parent.glob("*.py"))]
+    here = Path(__file__)
+    sources = [here, here.with_name("cpu.py"), *sorted(Path(networks.__file__).parent.glob("*.py"))]
     for source in sources:
         digest.update(source.read_bytes())
     return digest.hexdigest()[:32]

@@ -11,6 +11,7 @@ from models.engines import devices
 from models.engines.batches import CPU_BATCH_SIZE, BatchedEngine
 from models.engines.conversion import import_openvino, openvino_model
 from models.engines.options import AUTOMATIC, EngineError, EngineOptions, Precision
+from models.inputs import network_shape
 from models.packages import ModelPackage
 
 logger = logging.getLogger("citymask")
@@ -18,6 +19,10 @@ logger = logging.getLogger("citymask")
 DEVICE = "CPU"
 BFLOAT16 = "BF16"
 """The capability of processors that multiply in bfloat16."""
+
+_FIRST_INFERENCE = threading.Lock()
+"""Two threads that make the first inference of a process at once wait for each other for ever, in
+the set-up of OpenVINO's Python binding: each engine makes one before it is given to threads."""
 
 
 class OpenVinoEngine(BatchedEngine):
@@ -30,8 +35,8 @@ class OpenVinoEngine(BatchedEngine):
         options: precision, batch size and threads.
 
     Raises:
-        EngineError: OpenVINO is not installed, does not know an operation of the network, or the
-            processor has no bfloat16 and it is asked for.
+        EngineError: OpenVINO is not installed or does not run here, it does not know an operation
+            of the network, or the processor has no bfloat16 and it is asked for.
         PackageError: the weights do not fit the package's description.
     """
 
@@ -45,12 +50,20 @@ class OpenVinoEngine(BatchedEngine):
                 "engine"
             ) from error
         super().__init__(options.batch_size or CPU_BATCH_SIZE, options.threads or devices.cores())
-        self._core = openvino.Core()
-        self._precision = _precision(self._core, options.precision)
-        self._model = openvino_model(package)
         self._shapes: dict[tuple[int, ...], _Compiled] = {}
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(self.streams, "openvino")
+        try:
+            self._core = openvino.Core()
+            self._precision = _precision(self._core, options.precision)
+            self._model = openvino_model(package)
+            with _FIRST_INFERENCE:
+                self._predict(np.zeros((1, *_nominal_shape(package), 3), np.uint8))
+        except EngineError:
+            raise
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise EngineError(f"OpenVINO does not run here: {reason}") from error
         logger.debug("OpenVINO: %s, %d photos side by side", self._precision, self.streams)
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
@@ -70,11 +83,7 @@ class OpenVinoEngine(BatchedEngine):
                     "INFERENCE_NUM_THREADS": self.streams,
                     "ENABLE_CPU_PINNING": False,  # Codecs want the cores as well.
                 }
-                compiled = _Compiled(self._core.compile_model(model, DEVICE, settings))
-                # Two threads that make the first inference of a process at once wait for each other
-                # for ever, in the set-up of OpenVINO's Python binding: this one makes it alone.
-                compiled.infer(np.zeros((1, *shape), np.uint8))
-                self._shapes[shape] = compiled
+                self._shapes[shape] = _Compiled(self._core.compile_model(model, DEVICE, settings))
             return self._shapes[shape]
 
 
@@ -95,6 +104,11 @@ class _Compiled:
         logits = request.get_output_tensor().data.copy()
         self._free.put(request)
         return logits
+
+
+def _nominal_shape(package: ModelPackage) -> tuple[int, int]:
+    width, height = package.input_width, package.input_height
+    return network_shape(width, height, width, height)
 
 
 def _precision(core, precision: Precision) -> str:

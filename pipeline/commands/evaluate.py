@@ -7,7 +7,14 @@ from typing import Any
 import click
 
 from models.classes import ClassTable
-from models.engines import EngineError, EngineName, EngineOptions, Precision, import_tensorflow
+from models.engines import (
+    AUTOMATIC,
+    EngineError,
+    EngineName,
+    EngineOptions,
+    Precision,
+    import_tensorflow,
+)
 from models.packages import ModelPackage, load_package
 from pipeline import console
 from pipeline.beam_options import pipeline_options
@@ -60,6 +67,8 @@ def evaluate(
     """
     if masks and model:
         raise Refused("--masks and --model exclude each other: give the one to be measured")
+    if masks and EngineOptions(engine, precision) != AUTOMATIC:
+        raise Refused("--engine and --precision go with a model; --masks needs none")
     if beam_arguments and not masks:
         raise Refused(f"Beam's options ({', '.join(beam_arguments)}) go with --masks only")
     console.set_up_logging(console.NORMAL)

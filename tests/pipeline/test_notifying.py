@@ -91,7 +91,8 @@ def failure(settings: Notify) -> str:
     return str(caught.value)
 
 
-def test_a_command_gets_the_record_and_three_variables(tmp_path):
+def test_a_command_gets_the_record_and_three_variables(tmp_path, monkeypatch):
+    monkeypatch.delenv("CITYMASK_CACHE")  # Set for all tests.
     record = {**RECORD, "options": {"output": "/srv/out"}}
     settings = program(KEEP, tmp_path / "kept.json", "$HOME; `id` *")
     notify(settings, record, 3)

@@ -274,6 +274,7 @@ class TestBatches:
         for number in range(12):
             plain(archive / f"{number}.png", 100)
         engine = Engine(batch_size=1)
+        engine.streams = 3
         segment(unit_of(archive), engine, threads=3)
         assert len(seen) == 3 + SPARE_THREADS
 
