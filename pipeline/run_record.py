@@ -72,7 +72,7 @@ def make_record(
     prefix = "passed_over: "
     return {
         "run_id": job.options.run_id,
-        "started_at": started.isoformat(),
+        "started_at": started.isoformat(timespec="milliseconds"),
         "seconds": round(seconds, 3),
         "interrupted": stopping.reason(job.options.output)
         or (stopping.MAX_IMAGES if images["left"] else None),
@@ -144,8 +144,8 @@ def write_record(record: dict[str, Any]) -> None:
 
 
 def utc_now() -> datetime:
-    """The time now, in UTC, to the second."""
-    return datetime.now(timezone.utc).replace(microsecond=0)
+    """The time now, in UTC."""
+    return datetime.now(timezone.utc)
 
 
 def count_images(result: PipelineResult) -> dict[str, int]:

@@ -91,6 +91,9 @@ WINDOWED_PHOTOS = 2
 """Photos that are in memory in full at a time, where they are segmented in windows: they may be
 large, and the windows of one keep the machine busy while the other is decoded."""
 
+MOST_UNITS = 2
+"""So many units have begun at a time, and are finished when a run is asked to stop."""
+
 LOOK_SECONDS = 5.0
 """Between two looks into a remote output folder, whether the run must stop."""
 
@@ -394,6 +397,9 @@ class UnitStream:
     Args:
         segmenter: what segments them.
         measure: called in the caller's thread with the name and value of each measurement.
+
+    Attributes:
+        open_units: units that were added and have not ended.
     """
 
     def __init__(self, segmenter: UnitSegmenter, measure: Measure):
@@ -401,6 +407,7 @@ class UnitStream:
         self._measure = measure
         self._queue: deque[_Item] = deque()
         self._closed = False
+        self.open_units = 0
         self._ended: dict[str, list[_Item]] = defaultdict(list)
         self._items = segmenter.work_on(self._feed())
 
@@ -410,6 +417,7 @@ class UnitStream:
         Raises:
             StorageError: the rows of a unit cannot be written.
         """
+        self.open_units += 1
         self._queue.extend(_Item(unit, ref) for ref in unit.refs)
         return self._results()
 
@@ -441,6 +449,7 @@ class UnitStream:
                 start = time.perf_counter()
                 result = self._segmenter.commit(item.unit, self._ended.pop(item.unit.unit_id))
                 self._measure(COMMIT + MICROSECONDS, (time.perf_counter() - start) * 1e6)
+                self.open_units -= 1
                 yield result
 
 
@@ -533,12 +542,16 @@ class SegmentUnit(beam.DoFn):
         self._options = options
         self._shared = Shared()
         self._segmenter: UnitSegmenter | None = None
+        self._stream: UnitStream | None = None
         self._looked = -math.inf
 
     def start_bundle(self) -> None:
-        self._stream: UnitStream | None = None
+        self._stream = None  # One of a bundle that failed is not gone on with.
 
     def process(self, unit: WorkUnit) -> Iterator[UnitResult]:
+        if self._stream and self._stream.open_units == MOST_UNITS:
+            yield from self._counted(self._stream.finish())
+            self._stream = None
         if self._must_stop():
             _measure(LEFT, len(unit.refs))
             yield UnitResult(unit.unit_id, (), (), left=unit.refs)

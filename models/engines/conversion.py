@@ -94,7 +94,9 @@ def _convert(package: ModelPackage) -> "openvino.Model":
             f"Keras runs on {devices.keras_backend()}, and OpenVINO's models are made out of "
             f"TensorFlow's: set KERAS_BACKEND={devices.TENSORFLOW}"
         )
-    graph = freeze(package.build_network(), package, OPEN_SHAPE)
+    with devices.keras_precision(devices.FLOAT32):
+        network = package.build_network()
+    graph = freeze(network, package, OPEN_SHAPE)
     try:
         with _logging_kept():
             return openvino.convert_model(graph.graph)
