@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -153,7 +154,8 @@ def _on_keras(package: "ModelPackage", options: EngineOptions) -> Engine:
 
 def _choose_jax() -> None:
     """Have Keras run on JAX in this process."""
-    os.environ.setdefault("KERAS_BACKEND", EngineName.JAX.value)
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = EngineName.JAX.value
     if devices.keras_backend() != EngineName.JAX.value:
         raise EngineError(
             f"Keras already runs on {devices.keras_backend()} in this process: set "
