@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.classes import IGNORE, ClassTable, SegmentationClass
+from models.inputs import network_shape
 from models.networks import ARCHITECTURES, build_network
 
 if TYPE_CHECKING:
@@ -79,6 +80,12 @@ class ModelPackage:
         windows = "" if self.windows is None else f"{WINDOWS}{self.windows:g}"
         label_ids = LABEL_IDS if self.label_ids else ""
         return f"{self.name}@{self.fingerprint[:12]}{windows}{label_ids}"
+
+    @property
+    def nominal_shape(self) -> tuple[int, int]:
+        """The network input shape `(height, width)` for a photo of the nominal size."""
+        width, height = self.input_width, self.input_height
+        return network_shape(width, height, width, height)
 
     @property
     def weights_bytes(self) -> int:

@@ -182,7 +182,6 @@ class UnitSegmenter:
         self._shape_for = partial(
             network_shape, input_width=package.input_width, input_height=package.input_height
         )
-        self._window = self._shape_for(package.input_width, package.input_height)
         if package.windows:
             self._shape_for = partial(_scaled, scale=package.windows)
         self._mask_values = np.array(package.mask_values, np.uint8)
@@ -344,7 +343,7 @@ class UnitSegmenter:
             item.mask = segment_windows(
                 photo.pixels,
                 self._engine.predict,
-                self._window,
+                self._package.nominal_shape,
                 photo.height,
                 photo.width,
                 max(self._engine.batch_size, self._engine.streams),

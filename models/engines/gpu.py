@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.engines import batches, devices, tiles
-from models.inputs import network_shape
 from models.packages import ModelPackage
 
 if TYPE_CHECKING:
@@ -56,9 +55,7 @@ class GpuEngine(batches.BatchedEngine):
         self._network = _Network(package, device, precision, jit_compile)
         self._overflowed = False
         self._lock = threading.Lock()
-        self._nominal = network_shape(
-            package.input_width, package.input_height, package.input_width, package.input_height
-        )
+        self._nominal = package.nominal_shape
         if batch_size is None:
             needed = self._network.activation_bytes(*self._nominal)
             batch_size = batches.fitting(needed, devices.device_memory(device))

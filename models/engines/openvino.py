@@ -11,7 +11,6 @@ from models.engines import devices
 from models.engines.batches import CPU_BATCH_SIZE, BatchedEngine
 from models.engines.conversion import import_openvino, openvino_model
 from models.engines.options import AUTOMATIC, EngineError, EngineOptions, Precision
-from models.inputs import network_shape
 from models.packages import ModelPackage
 
 logger = logging.getLogger("citymask")
@@ -58,7 +57,7 @@ class OpenVinoEngine(BatchedEngine):
             self._precision = _precision(self._core, options.precision)
             self._model = openvino_model(package)
             with _FIRST_INFERENCE:
-                self._predict(np.zeros((1, *_nominal_shape(package), 3), np.uint8))
+                self._predict(np.zeros((1, *package.nominal_shape, 3), np.uint8))
         except EngineError:
             raise
         except RuntimeError as error:
@@ -104,11 +103,6 @@ class _Compiled:
         logits = request.get_output_tensor().data.copy()
         self._free.put(request)
         return logits
-
-
-def _nominal_shape(package: ModelPackage) -> tuple[int, int]:
-    width, height = package.input_width, package.input_height
-    return network_shape(width, height, width, height)
 
 
 def _precision(core, precision: Precision) -> str:
