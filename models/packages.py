@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import operator
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,20 +158,27 @@ def load_package(name_or_path: str | Path) -> ModelPackage:
             input_width=_pixels("input_width", description["input_width"]),
             mean=_per_channel("mean", description["mean"]),
             std=_per_channel("std", [_positive("std", v) for v in description["std"]]),
-            classes=ClassTable(
-                tuple(
-                    SegmentationClass(
-                        str(c["name"]), _color(c["color"]), _label_id(c.get("label_id"))
-                    )
-                    for c in description["classes"]
-                )
-            ),
+            classes=classes_of(description),
             training=dict(description["training"]),
             metrics=dict(description["metrics"]),
             fingerprint=fingerprint,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise PackageError(f"{path / DESCRIPTION_FILE}: {error}") from error
+
+
+def classes_of(description: Mapping[str, Any]) -> ClassTable:
+    """The classes that a package's description names.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are not what a description holds.
+    """
+    return ClassTable(
+        tuple(
+            SegmentationClass(str(c["name"]), _color(c["color"]), _label_id(c.get("label_id")))
+            for c in description["classes"]
+        )
+    )
 
 
 def write_package(

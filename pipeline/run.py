@@ -20,6 +20,7 @@ from pipeline.graph import Job, build_graph
 from transforms import (
     DateRange,
     SegmentOptions,
+    archives,
     columns,
     findings,
     listing,
@@ -108,6 +109,7 @@ def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]
             storage.remove_unfinished(output)
             stopping.withdraw(output)
             findings.repair_files(output)
+            archives.write_card(output, package)
         except storage.StorageError as error:
             raise ConfigurationError(str(error)) from error
         yield make_job(request, package, merged, run_id)
