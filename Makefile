@@ -20,7 +20,7 @@ demo: $(VENV)/installed
 	@echo "summary:            demo-output/summary.json and summary.csv"
 
 test: $(VENV)/installed-for-tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-airflow: $(AIRFLOW_VENV)/installed
 	$(AIRFLOW_VENV)/bin/python -m pytest --noconftest -p no:cacheprovider \

@@ -55,6 +55,7 @@ setup(
             "kubernetes-validate>=1.31",
             "opencv-python-headless>=4.10",
             "pandas>=2.2",
+            "pytest-xdist>=3.6,<4",
             "python-crontab>=3.2,<4",
             "scikit-learn>=1.5",
             "uv>=0.9,<1",
