@@ -4,12 +4,16 @@ Beam's parser takes what it knows.
 """
 
 import argparse
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import apache_beam as beam
 import click
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipeline.errors import ConfigurationError
 
@@ -21,6 +25,10 @@ IN_PROCESS_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 LOCAL_RUNNER = "DirectRunner"
 LOCAL_WORKERS = {"direct_num_workers", "direct_running_mode"}
 """Beam's options on how the local runner shares the work."""
+
+IN_PROCESSES = "multi_processing"
+WORKER = f"exec {shlex.quote(sys.executable)} -m pipeline.worker"
+"""The shell's command for one of several processes of the local runner."""
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
@@ -60,7 +68,7 @@ def with_workers(given: Mapping[str, Any], workers: int) -> dict[str, Any]:
         raise ConfigurationError(
             f"--workers: only on this machine; {given['runner']} has options of its own for this"
         )
-    return {**given, "direct_num_workers": workers, "direct_running_mode": "multi_processing"}
+    return {**given, "direct_num_workers": workers, "direct_running_mode": IN_PROCESSES}
 
 
 def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
@@ -69,8 +77,16 @@ def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
     Raises:
         ConfigurationError: Beam does not know the runner or misses an option for it.
     """
+    runner = None
+    direct = options.view_as(DirectOptions)
+    if options.get_all_options().get("runner") == IN_PROCESS_RUNNER and (
+        direct.direct_running_mode == IN_PROCESSES
+    ):
+        # Beam would start its own workers, which a Ctrl-C ends at once.
+        direct.direct_running_mode = "in_memory"
+        runner = FnApiRunner(SubprocessSDKEnvironment.from_command_string(WORKER))
     try:
-        return beam.Pipeline(options=options)
+        return beam.Pipeline(runner, options)
     except ValueError as error:
         raise ConfigurationError(f"Beam: {' '.join(str(error).split())}") from error
 

@@ -1,6 +1,11 @@
 """Engines, workers and windows from the command line: the same results, another way to them."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -60,6 +65,27 @@ class TestWorkers:
         record = run(output, "--workers", 2, "--unit-size", 2).runs[0]
         assert record["images"]["done"] == 7
         assert record["stages"]["decode"]["count"] == 7
+
+    def test_ctrl_c_reaches_all_processes_and_ends_the_run_in_order(
+        self, make_photo, tiny_model, output, tmp_path
+    ):
+        for number in range(600):
+            make_photo(tmp_path / "many" / f"{number}.jpg", seed=number)
+        line = ["run", tmp_path / "many", "-o", output.path, "--model", tiny_model]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", *line, "--workers", "2", "--unit-size", "2"],
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        while not list(output.path.glob("statistics/*.parquet")) and process.poll() is None:
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 128 + signal.SIGINT, said
+        left = output.summary["interrupted"]["left"]
+        assert 0 < len(output.rows) == 600 - left
+        assert f"{left} images are left for the next run" in said
 
     @pytest.mark.parametrize(
         ("options", "said"),

@@ -1,0 +1,14 @@
+"""A process that works for the local runner, in a session of its own.
+
+Ctrl-C in a terminal goes to all processes of a session. It is for the program alone: that asks its
+workers to finish what has begun.
+"""
+
+import os
+import sys
+
+from apache_beam.runners.worker import sdk_worker_main
+
+if __name__ == "__main__":
+    os.setsid()
+    sdk_worker_main.main(sys.argv)
