@@ -15,7 +15,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["pipeline*", "transforms*", "models*"]),
-    package_data={"models": ["weights/*/*", "class_sets/*.csv", "indicators.yaml"]},
+    package_data={
+        "models": ["weights/*/*", "class_sets/*.csv", "indicators.yaml"],
+        "pipeline": ["report_page/**"],
+    },
     install_requires=[
         "apache-beam[gcp]>=2.70,<2.80",
         "tensorflow>=2.19,<2.23",

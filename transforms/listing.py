@@ -127,6 +127,11 @@ def first_image(spec: str, excluded: str = "") -> ImageRef | None:
     return None
 
 
+def is_shard(path: str) -> bool:
+    """Whether the name is that of a tar or TFRecord shard."""
+    return _is_tar(path) or _is_tfrecord(path)
+
+
 @dataclass
 class ListImages(beam.PTransform):
     """Lists the images of INPUTs: PCollection[str] -> PCollection[ImageRef].
@@ -271,7 +276,7 @@ def _classify(file: storage.FoundFile, relative_path: str) -> Listed:
         damage = "this folder cannot be listed; check its permissions"
         return _image_ref(relative_path, file.path, file.version, damage=damage)
     reason = _reason_to_pass_over(relative_path)
-    if reason == NOT_AN_IMAGE and (_is_tar(relative_path) or _is_tfrecord(relative_path)):
+    if reason == NOT_AN_IMAGE and is_shard(relative_path):
         reason = None
     if reason:
         return PassedOver(names.printable(file.path), reason)

@@ -1,0 +1,45 @@
+"""`citymask report`: a page about the results in an output folder."""
+
+from typing import Any
+
+import click
+
+from pipeline import console
+from pipeline.beam_options import pipeline_options
+from pipeline.commands.common import BeamCommand, foreseen_errors
+from pipeline.reports import DEFAULT_GALLERY, ReportRequest, prepare, write_report
+from pipeline.run import locked
+from transforms import storage
+
+
+@click.command(cls=BeamCommand)
+@click.argument("output", metavar="OUT")
+@click.option("--model", metavar="M", help="Whose results. Default: those of the latest model.")
+@click.option(
+    "--gallery", type=click.IntRange(0), default=DEFAULT_GALLERY, show_default=True, metavar="N",
+    help="Show at most N photos.",
+)  # fmt: skip
+@click.option(
+    "--tiles", metavar="URL",
+    help="Background of the map, such as https://HOST/{z}/{x}/{y}.png. Default: none.",
+)  # fmt: skip
+@click.option(
+    "--attribution", metavar="TEXT",
+    help="Whom the licence of the tiles asks to name. Default: their host.",
+)  # fmt: skip
+@click.option("--indicators", metavar="FILE.yaml", help="Indicators in place of the usual ones.")
+@click.pass_obj
+def report(beam_arguments: dict[str, Any], output: str, **settings: Any) -> None:
+    """Write a page about the results in OUT, the output folder of earlier runs, to OUT/report/.
+
+    It has a map, a gallery, all shares and indicators, failures and runs, and needs no server: open
+    OUT/report/index.html, or put the folder into a bucket. An older report is replaced. All options
+    of Apache Beam's runners are accepted as well.
+    """
+    console.set_up_logging(console.NORMAL)
+    request = ReportRequest(storage.absolute(output), **settings)
+    with foreseen_errors():
+        job = prepare(request)
+        with locked(request.output, "report"):
+            page = write_report(job, pipeline_options(beam_arguments))
+    click.echo(page)

@@ -1,0 +1,1 @@
+"""Reporting: what the page of an output folder shows, a module for each of its ideas."""

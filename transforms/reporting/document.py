@@ -1,0 +1,264 @@
+"""The document: all that was counted, in the form of the contract."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from transforms import aggregating, columns
+from transforms.archives import Archive
+from transforms.reporting import contract, mapping, totals
+from transforms.reporting.failing import failure_kinds
+from transforms.reporting.measuring import Measures
+from transforms.reporting.pictures import Wanted
+from transforms.reporting.selection import Chosen
+from transforms.reporting.surveying import Survey
+from transforms.reporting.totals import Totals
+
+MOST_GROUPS = 1_000
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """What the rows of an archive came to.
+
+    Attributes:
+        survey: where the photos are.
+        totals: counts over all of them.
+        archive: sums over all of them (`transforms.aggregating`); None where there is none.
+        groups: sums per group, or None.
+        cells: sums per H3 cell, or None.
+        points: the photos with a position where they are shown each, or None.
+        failures: those of images that have not been done since.
+        chosen: the gallery, or None.
+    """
+
+    survey: Survey
+    totals: Totals
+    archive: pa.Table | None
+    groups: pa.Table | None
+    cells: pa.Table | None
+    points: pa.Table | None
+    failures: pa.Table
+    chosen: Chosen | None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a report says besides its rows.
+
+    Attributes:
+        created_at: when it was begun.
+        version: of citymask.
+        skipped: images that the newest run passed over, since they were done.
+        nights: the runs, oldest first.
+        settings: of the newest run.
+        tiles: the background of the map.
+    """
+
+    created_at: datetime
+    version: str
+    skipped: int
+    nights: tuple[contract.Night, ...]
+    settings: contract.Settings | None
+    tiles: contract.Tiles | None
+
+
+def wanted_pictures(chosen: Chosen) -> list[Wanted]:
+    """The gallery's photos, of which pictures are to be made."""
+    names = (columns.URI, columns.VERSION, columns.MASK, columns.WIDTH, columns.HEIGHT)
+    rows = zip(*(chosen.photos[name].to_pylist() for name in names), strict=True)
+    return [Wanted(_id(position), *row) for position, row in enumerate(rows)]
+
+
+def build(
+    archive: Archive,
+    measures: Measures,
+    gathered: Gathered,
+    frame: Frame,
+    pictures: Mapping[str, bool],
+) -> contract.Report:
+    """The document.
+
+    Args:
+        archive: what it is of.
+        measures: what each photo has a value of.
+        gathered: what the rows came to.
+        frame: what stands around it.
+        pictures: by id of the gallery photos, whether there is a picture of it.
+    """
+    survey, counted = gathered.survey, gathered.totals
+    return contract.Report(
+        format=contract.FORMAT,
+        created_at=frame.created_at.isoformat(timespec="seconds"),
+        citymask=frame.version,
+        output=archive.output.rstrip("/").rpartition("/")[2],
+        model=_model(archive),
+        classes=[
+            contract.Class(key=each.key, name=each.name, colour=each.color)
+            for each in archive.classes.classes
+        ],
+        measures=measures.described(),
+        indicators_version=measures.indicators.version,
+        images=contract.Images(
+            done=survey.images,
+            failed=len(gathered.failures),
+            skipped=frame.skipped,
+            positioned=survey.positioned,
+        ),
+        totals=contract.Totals(
+            pixels=counted.pixels.tolist(),
+            images=counted.images.tolist(),
+            values=_means(gathered.archive, measures)[0]
+            if gathered.archive is not None
+            else [None] * len(measures),
+        ),
+        distributions=totals.distributions(counted, measures),
+        groups=_groups(gathered.groups, measures),
+        extremes=_extremes(gathered.chosen, measures),
+        map=_map(gathered, measures, frame.tiles),
+        gallery=_gallery(gathered.chosen, measures, pictures),
+        nights=list(frame.nights),
+        failures=failure_kinds(gathered.failures),
+        settings=frame.settings,
+    )
+
+
+def plain(value: Any) -> Any:
+    """A JSON value without NaN and infinity, which JSON has not: null in their place."""
+    return json.loads(json.dumps(value), parse_constant=lambda _: None)
+
+
+def _model(archive: Archive) -> contract.Model:
+    card = plain(archive.card)
+    width, height = card.get("input_width"), card.get("input_height")
+    return contract.Model(
+        id=archive.model,
+        name=str(card.get("name", "")),
+        architecture=str(card.get("architecture", "")),
+        input=(width, height) if width and height else None,
+        training=card.get("training") or {},
+        metrics=card.get("metrics") or {},
+    )
+
+
+def _groups(sums: pa.Table | None, measures: Measures) -> contract.Groups:
+    if sums is None:
+        return contract.Groups(rows=[], left_out=0)
+    order = [(aggregating.IMAGES, "descending"), (aggregating.KEY, "ascending")]
+    largest = sums.sort_by(order)[:MOST_GROUPS]
+    means = aggregating.means(largest).sort_by(order)
+    rows = zip(
+        means[aggregating.KEY].to_pylist(),
+        means[aggregating.IMAGES].to_pylist(),
+        mapping.rounded(means, measures),
+        strict=True,
+    )
+    return contract.Groups(
+        rows=[contract.Group(name=n, images=images, values=v) for n, images, v in rows],
+        left_out=len(sums) - len(largest),
+    )
+
+
+def _means(sums: pa.Table, measures: Measures) -> list[contract.Values]:
+    return mapping.rounded(aggregating.means(sums), measures)
+
+
+def _extremes(chosen: Chosen | None, measures: Measures) -> list[contract.Extremes]:
+    if chosen is None:
+        return [contract.Extremes(most=[], least=[])] * len(measures)
+    return [
+        contract.Extremes(most=list(map(_id, most)), least=list(map(_id, least)))
+        for most, least in zip(chosen.most, chosen.least, strict=True)
+    ]
+
+
+def _map(
+    gathered: Gathered, measures: Measures, tiles: contract.Tiles | None
+) -> contract.Map | None:
+    survey = gathered.survey
+    if survey.bounds is None:
+        return None
+    if gathered.points is not None:
+        features = mapping.point_features(
+            gathered.points, measures, _gallery_ids(gathered.chosen, None)
+        )
+    else:
+        assert gathered.cells is not None, "photos with a position stand in cells"
+        features = mapping.hexagon_features(
+            aggregating.means(gathered.cells),
+            measures,
+            _gallery_ids(gathered.chosen, survey.resolution),
+        )
+    south, west, north, east = survey.bounds
+    return contract.Map(
+        kind=contract.POINTS if gathered.points is not None else contract.HEXAGONS,
+        resolution=None if gathered.points is not None else survey.resolution,
+        bounds=(*mapping.position(south, west), *mapping.position(north, east)),
+        tiles=tiles,
+        features=features,
+    )
+
+
+def _gallery_ids(chosen: Chosen | None, resolution: int | None) -> dict[str, str]:
+    """The id of a gallery photo by its name or, with a resolution, by the cell it stands in."""
+    if chosen is None:
+        return {}
+    keys = (
+        chosen.photos[columns.IMAGE].to_pylist()
+        if resolution is None
+        else aggregating.cell_keys(chosen.photos, resolution).to_pylist()
+    )
+    ids = {key: _id(position) for position, key in reversed(list(enumerate(keys)))}
+    ids.pop(None, None)
+    return ids
+
+
+def _gallery(
+    chosen: Chosen | None, measures: Measures, pictures: Mapping[str, bool]
+) -> list[contract.Photo]:
+    if chosen is None:
+        return []
+    values = mapping.rounded(chosen.photos, measures)
+    rows = zip(chosen.photos.to_pylist(), values, chosen.reasons, strict=True)
+    return [
+        contract.Photo(
+            id=_id(position),
+            image=row[columns.IMAGE],
+            group=row[columns.GROUP],
+            width=row[columns.WIDTH],
+            height=row[columns.HEIGHT],
+            position=_position(row),
+            captured_at=_time(row[columns.CAPTURED_AT]),
+            heading=_rounded(row[columns.HEADING]),
+            projection=row[columns.PROJECTION],
+            confidence=_rounded(row[columns.CONFIDENCE]),
+            values=of_row,
+            reasons=list(reasons),
+            photo=pictures[_id(position)],
+        )
+        for position, (row, of_row, reasons) in enumerate(rows)
+    ]
+
+
+def _id(position: int) -> str:
+    """The id of the gallery's photo at a position."""
+    return str(position + 1)
+
+
+def _position(row: Mapping[str, Any]) -> contract.Position | None:
+    latitude, longitude = row[columns.LATITUDE], row[columns.LONGITUDE]
+    if latitude is None or longitude is None:
+        return None
+    return mapping.position(latitude, longitude)
+
+
+def _time(value: datetime | None) -> str | None:
+    return None if value is None else value.isoformat()
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, contract.DIGITS)

@@ -1,0 +1,42 @@
+"""Locating: from the `uri` of a row back to the photo, also inside a shard."""
+
+from collections.abc import Iterable, Iterator
+
+from transforms import listing, storage
+from transforms.listing import ListedFile
+from transforms.records import ImageRef
+
+_MEMBER = "#"
+"""Between a shard and the name of its member."""
+
+
+def container_of(uri: str) -> str:
+    """The file that holds the photo of a row: the photo's own, or its shard.
+
+    A `#` may be part of any name; the file that is there decides.
+    """
+    if _MEMBER not in uri or storage.find(uri).size >= 0:
+        return uri
+    position = uri.find(_MEMBER)
+    while position >= 0:
+        if listing.is_shard(uri[:position]) and storage.find(uri[:position]).size >= 0:
+            return uri[:position]
+        position = uri.find(_MEMBER, position + 1)
+    return uri
+
+
+def locate(container: str, uris: Iterable[str]) -> Iterator[ImageRef]:
+    """Where photos are in the file that holds them; those that are not there are left out.
+
+    Args:
+        container: as `container_of` gave it.
+        uris: of its photos.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    wanted = set(uris)
+    listed = ListedFile(storage.find(container), container)
+    for item in listing.list_members(listed):
+        if isinstance(item, ImageRef) and item.uri in wanted:
+            yield item

@@ -1,0 +1,143 @@
+"""Pictures: what the page shows of a photo: itself, blended with its mask, and the mask alone."""
+
+import base64
+import logging
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from models.classes import IGNORE
+from models.inputs import resize_pixels
+from transforms import masks, photos, storage
+from transforms.archives import Archive
+from transforms.records import ImageRef
+from transforms.reporting import contract
+from transforms.segmenting import read_image
+from transforms.shards import ShardError
+
+logger = logging.getLogger("citymask")
+
+QUALITY = 80
+
+Size = tuple[int, int]
+"""Width and height, pixels."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A photo of the gallery.
+
+    Attributes:
+        id: names its pictures.
+        uri, version, mask, width, height: as in its row.
+        ref: where the photo is; None where that is not known.
+    """
+
+    id: str
+    uri: str
+    version: str
+    mask: str
+    width: int
+    height: int
+    ref: ImageRef | None = None
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The files of a photo of the gallery.
+
+    Attributes:
+        id: of the photo.
+        photo: whether the photo itself is among them.
+        files: content by path below the output folder.
+    """
+
+    id: str
+    photo: bool
+    files: dict[str, bytes]
+
+
+def make_pictures(wanted: Wanted, archive: Archive) -> Pictures:
+    """Make the pictures of a photo. One that is gone or has changed costs its own picture only.
+
+    Args:
+        wanted: the photo.
+        archive: what its mask belongs to.
+    """
+    base = f"{contract.PHOTOS}/{wanted.id}"
+    width, height = fit((wanted.width, wanted.height), contract.PHOTO_SIDE)
+    mask = _read_mask(wanted, archive, (width, height))
+    pixels = _read_photo(wanted, (width, height))
+    files = {base + contract.MASK_ENDING: _script(wanted.id, mask)}
+    if pixels is not None:
+        files[base + contract.PHOTO_ENDING] = _jpeg(pixels)
+    files[base + contract.OVERLAY_ENDING] = _overlay(pixels, mask, archive)
+    return Pictures(wanted.id, pixels is not None, files)
+
+
+def fit(size: Size, side: int) -> Size:
+    """A size scaled down so that its longer side is at most `side`; none is scaled up."""
+    scale = min(1.0, side / max(size))
+    width, height = (max(1, round(length * scale)) for length in size)
+    return width, height
+
+
+def _read_photo(wanted: Wanted, size: Size) -> np.ndarray | None:
+    """The photo as uint8 RGB of a size; None where it is gone or not what its row says."""
+    if wanted.ref is None:
+        return None
+    shape = size[::-1]
+    try:
+        data = read_image(wanted.ref, wanted.version)
+        photo = photos.decode_photo(data, lambda *_: shape, wanted.width * wanted.height)
+    except (storage.StorageError, ShardError, photos.DecodeError) as error:
+        logger.info("%s: no picture in the report: %s", wanted.uri, error)
+        return None
+    if (photo.width, photo.height) != (wanted.width, wanted.height):
+        return None
+    return photo.pixels
+
+
+def _read_mask(wanted: Wanted, archive: Archive, size: Size) -> np.ndarray:
+    """The mask at a size, by nearest neighbour: uint8 class positions; `IGNORE` if it is gone."""
+    try:
+        with Image.open(BytesIO(storage.read(f"{archive.output}/{wanted.mask}"))) as image:
+            if image.size != (wanted.width, wanted.height) or image.mode not in ("P", "L"):
+                raise ValueError(f"{image.mode} {image.size}")
+            values = np.asarray(image.resize(size, Image.Resampling.NEAREST))
+    except (storage.StorageError, OSError, SyntaxError, ValueError) as error:
+        logger.warning(
+            "%s: no mask in the report (%s); `citymask verify` looks closer", wanted.mask, error
+        )
+        return np.full(size[::-1], IGNORE, np.uint8)
+    positions = np.full(256, IGNORE, np.uint8)
+    positions[list(archive.mask_values)] = np.arange(len(archive.classes))
+    return positions[values]
+
+
+def _script(identity: str, mask: np.ndarray) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG")
+    text = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return contract.mask_script(identity, f"data:image/png;base64,{text}")
+
+
+def _overlay(pixels: np.ndarray | None, mask: np.ndarray, archive: Archive) -> bytes:
+    """The photo blended with its mask, small; the colours of the mask where there is no photo."""
+    width, height = fit(mask.shape[::-1], contract.OVERLAY_SIDE)
+    small = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+    palette = archive.classes.palette()
+    if pixels is None:
+        colours = np.frombuffer(palette, np.uint8).reshape(256, 3)
+        return _jpeg(colours[small])
+    photo = Image.fromarray(resize_pixels(pixels, (height, width)))
+    return masks.encode_overlay(photo, small, palette)
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    return simplejpeg.encode_jpeg(
+        np.ascontiguousarray(pixels), quality=QUALITY, colorsubsampling="420"
+    )

@@ -1,0 +1,108 @@
+"""Surveying: where the photos of an archive are, looked at once before anything is counted.
+
+It settles how coarse the map has to be.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import reduce
+
+import h3.api.numpy_int as h3
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms import columns
+
+FINEST = 12
+"""H3 resolution: its hexagons measure some twenty metres, less says nothing of a street. See
+https://h3geo.org/docs/core-library/restable"""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Some photos; surveys of parts of an archive add up to that of the whole.
+
+    Attributes:
+        images: how many they are.
+        positioned: those with a position.
+        bounds: south, west, north and east of them, degrees; None without any.
+        cells: H3 cells that hold them, sorted uint64.
+        resolution: of the cells: the finest with at most `limit` of them.
+        limit: most cells.
+    """
+
+    limit: int
+    images: int = 0
+    positioned: int = 0
+    bounds: tuple[float, float, float, float] | None = None
+    cells: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
+    resolution: int = FINEST
+
+    def __add__(self, other: "Survey") -> "Survey":
+        resolution = min(self.resolution, other.resolution)
+        cells = np.union1d(_parents(self.cells, resolution), _parents(other.cells, resolution))
+        cells, resolution = _coarsened(cells, resolution, self.limit)
+        return Survey(
+            self.limit,
+            self.images + other.images,
+            self.positioned + other.positioned,
+            _around(self.bounds, other.bounds),
+            cells,
+            resolution,
+        )
+
+    def resolution_for(self, limit: int) -> int:
+        """The finest resolution, up to its own, with at most `limit` cells."""
+        return _coarsened(self.cells, self.resolution, limit)[1]
+
+
+def survey_of(table: pa.Table, limit: int) -> Survey:
+    """The survey of statistics rows; a photo has a position where both of its numbers are known."""
+    known = pc.and_(pc.is_valid(table[columns.LATITUDE]), pc.is_valid(table[columns.LONGITUDE]))
+    placed = table.filter(known)
+    if not len(placed):
+        return Survey(limit, len(table))
+    latitudes = placed[columns.LATITUDE].to_numpy()
+    longitudes = placed[columns.LONGITUDE].to_numpy()
+    cells, resolution = _coarsened(np.unique(cells_of(placed, FINEST)), FINEST, limit)
+    bounds = (
+        float(latitudes.min()),
+        float(longitudes.min()),
+        float(latitudes.max()),
+        float(longitudes.max()),
+    )
+    return Survey(limit, len(table), len(placed), bounds, cells, resolution)
+
+
+def add_surveys(surveys: Iterable[Survey], limit: int) -> Survey:
+    """The survey of all photos that some surveys are of."""
+    return reduce(Survey.__add__, surveys, Survey(limit))
+
+
+def cells_of(placed: pa.Table, resolution: int) -> np.ndarray:
+    """The H3 cell of each of some rows with positions, uint64 `(N,)`."""
+    positions = zip(
+        placed[columns.LATITUDE].to_pylist(), placed[columns.LONGITUDE].to_pylist(), strict=True
+    )
+    cells = (h3.latlng_to_cell(*position, resolution) for position in positions)
+    return np.fromiter(cells, np.uint64, len(placed))
+
+
+def _coarsened(cells: np.ndarray, resolution: int, limit: int) -> tuple[np.ndarray, int]:
+    while len(cells) > limit and resolution > 0:
+        resolution -= 1
+        cells = _parents(cells, resolution)
+    return cells, resolution
+
+
+def _parents(cells: np.ndarray, resolution: int) -> np.ndarray:
+    """The cells of a resolution that hold some finer ones, sorted."""
+    parents = (h3.cell_to_parent(int(cell), resolution) for cell in cells)
+    return np.unique(np.fromiter(parents, np.uint64, len(cells)))
+
+
+def _around(a: tuple | None, b: tuple | None) -> tuple[float, float, float, float] | None:
+    if a is None or b is None:
+        return a or b
+    return (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))

@@ -1,0 +1,81 @@
+"""Totals: pixels, photos and the distribution of each measure over a whole archive."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+import pyarrow as pa
+
+from transforms.reporting import contract
+from transforms.reporting.measuring import Measures
+
+SHARE_EDGES = np.arange(51) / 50
+"""Of shares, 0 to 1: bins of two percentage points."""
+
+RATIO_EDGES = np.concatenate(([0], 2.0 ** np.arange(-3, 47)))
+"""Of ratios without an upper end: each bin is as wide as all before it."""
+
+BINS = len(SHARE_EDGES) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Totals:
+    """Counts over some photos; those of parts of an archive add up to those of the whole.
+
+    Attributes:
+        pixels: int64 `(C,)`, per class.
+        images: int64 `(C,)`, photos that show the class.
+        counts: int64 `(M, BINS)`, photos by the value of each measure; where it is not defined,
+            they are in no bin.
+    """
+
+    pixels: np.ndarray
+    images: np.ndarray
+    counts: np.ndarray
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(
+            self.pixels + other.pixels, self.images + other.images, self.counts + other.counts
+        )
+
+
+def totals_of(derived: pa.Table, measures: Measures) -> Totals:
+    """The totals of derived rows."""
+    pixels = np.stack([derived[name].to_numpy() for name in measures.pixels], axis=1)
+    values = measures.values(derived)
+    counts = [
+        np.histogram(_within(values[:, m], edges), edges)[0]
+        for m, edges in enumerate(_all_edges(measures))
+    ]
+    return Totals(pixels.sum(axis=0), (pixels > 0).sum(axis=0), np.stack(counts))
+
+
+def add_totals(totals: Iterable[Totals], measures: Measures) -> Totals:
+    """The totals of all photos that some totals are of."""
+    classes = np.zeros(len(measures.classes), np.int64)
+    return reduce(
+        Totals.__add__,
+        totals,
+        Totals(classes, classes, np.zeros((len(measures), BINS), np.int64)),
+    )
+
+
+def distributions(totals: Totals, measures: Measures) -> list[contract.Distribution]:
+    """The distribution of each measure; that of a ratio ends with the last bin that has photos."""
+    found = []
+    for edges, counts in zip(_all_edges(measures), totals.counts, strict=True):
+        last = BINS if edges is SHARE_EDGES else max([1, *(np.flatnonzero(counts) + 1)])
+        found.append(
+            contract.Distribution(edges=edges[: last + 1].tolist(), counts=counts[:last].tolist())
+        )
+    return found
+
+
+def _all_edges(measures: Measures) -> list[np.ndarray]:
+    return [SHARE_EDGES if m.share else RATIO_EDGES for m in measures.described()]
+
+
+def _within(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """The values that are defined; the last bit of a sum must not put them outside."""
+    return values[~np.isnan(values)].clip(edges[0], edges[-1])
