@@ -17,7 +17,7 @@ setup(
     packages=find_packages(include=["pipeline*", "transforms*", "models*"]),
     package_data={
         "models": ["weights/*/*", "class_sets/*.csv", "indicators.yaml"],
-        "pipeline": ["report_page/**"],
+        "pipeline": ["report_page/**/*"],
     },
     install_requires=[
         "apache-beam[gcp]>=2.70,<2.80",
@@ -47,6 +47,7 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.19,<2.23; sys_platform == 'linux'"],
         "test": [
             "pytest>=8,<10",
+            "axe-playwright-python>=0.1.8,<0.2",
             "cityscapesScripts>=2.3,<3",
             "dockerfile-parse>=2,<3",
             "duckdb>=1.1",
@@ -59,6 +60,7 @@ setup(
             "kubernetes-validate>=1.31",
             "opencv-python-headless>=4.10",
             "pandas>=2.2",
+            "playwright>=1.60,<2",
             "pytest-xdist>=3.6,<4",
             "python-crontab>=3.2,<4",
             "scikit-learn>=1.5",

@@ -1,0 +1,239 @@
+"use strict";
+/**
+ * What the sections share: the report's data, numbers as text, elements, tables and charts.
+ *
+ * Everything in the data may come from strangers (names of files, messages of errors). It reaches
+ * the page as text nodes and attributes only, never as HTML.
+ *
+ * @typedef {{key: string, name: string, kind: "class"|"indicator", share: boolean,
+ *            colour: number[]|null, description: string, source: string}} Measure
+ * @typedef {{id: string, image: string, group: string, width: number, height: number,
+ *            position: number[]|null, captured_at: string|null, heading: number|null,
+ *            projection: string|null, confidence: number|null, values: (number|null)[],
+ *            reasons: string[], photo: boolean}} Photo
+ * @typedef {{title: string, text: function(Object): (string|Node),
+ *            sort?: function(Object): (string|number|null)}} Column  sort: only columns with it can
+ *            be sorted; a column is set as numbers where it gives numbers
+ */
+globalThis.citymaskPage = (() => {
+  const FORMAT = 1;
+  const report = globalThis.citymaskReport;
+  const find = (id) => document.getElementById(id);
+  if (report?.format !== FORMAT) {
+    find("missing").hidden = false;
+    for (const section of document.querySelectorAll("section")) section.hidden = true;
+    throw new Error("data.js is missing or of another format");
+  }
+
+  const whole = new Intl.NumberFormat();
+  const decimal = new Intl.NumberFormat(undefined, { maximumFractionDigits: 2 });
+  const percentage = new Intl.NumberFormat(undefined, {
+    style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1,
+  });
+  const dateTime = new Intl.DateTimeFormat(undefined, {
+    year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit",
+    timeZoneName: "short",
+  });
+  const SMALLEST_SHARE = 0.001;
+  const NONE = "–";
+  const FONT_SIZE = 13;
+
+  /** A share as "12.3 %". */
+  function percent(share) {
+    if (share === null || share === undefined) return NONE;
+    if (share > 0 && share < SMALLEST_SHARE) return `< ${percentage.format(SMALLEST_SHARE)}`;
+    return percentage.format(share);
+  }
+
+  const count = (n) => (n === null || n === undefined ? NONE : whole.format(n));
+  const ratio = (x) => (x === null || x === undefined ? NONE : decimal.format(x));
+  const time = (iso) => (iso ? dateTime.format(new Date(iso)) : NONE);
+  const plural = (n, one, many) => `${count(n)} ${n === 1 ? one : many}`;
+
+  /** A value of a measure as text. */
+  const value = (measure, x) => (report.measures[measure].share ? percent(x) : ratio(x));
+
+  const css = (colour) => `rgb(${colour.join(" ")})`;
+
+  /**
+   * A new element.
+   * @param {string} tag
+   * @param {Object<string, *>} properties  its DOM properties; with a hyphen, attributes
+   * @param {...(string|Node)} children  strings become text
+   */
+  function element(tag, properties = {}, ...children) {
+    const node = document.createElement(tag);
+    for (const [name, content] of Object.entries(properties)) {
+      if (name.includes("-") || name === "role") node.setAttribute(name, content);
+      else node[name] = content;
+    }
+    node.append(...children);
+    return node;
+  }
+
+  /** A small square in a class's colour. */
+  function swatch(colour) {
+    const node = element("span", { className: "swatch", "aria-hidden": "true" });
+    if (colour) node.style.background = css(colour);
+    return node;
+  }
+
+  /**
+   * A sortable table with caption, in a region that scrolls.
+   * @param {string} caption
+   * @param {Column[]} columns  the first one names the row
+   * @param {Object[]} rows
+   */
+  function table(caption, columns, rows) {
+    const numeric = columns.map((column) =>
+      Boolean(column.sort) && rows.some((row) => typeof column.sort(row) === "number"));
+    const head = columns.map((column, c) => element(
+      "th", { scope: "col", className: (numeric[c] ? "number" : "") + (column.sort ? "" : " no-sort") },
+      column.sort ? element("button", { type: "button" }, column.title) : column.title));
+    const body = rows.map((row) => element("tr", {}, ...columns.map((column, c) => {
+      const cell = element(c ? "td" : "th", { className: numeric[c] ? "number" : "" }, column.text(row));
+      if (!c) cell.scope = "row";
+      if (column.sort) cell.dataset.sort = column.sort(row) ?? "";
+      return cell;
+    })));
+    return element(
+      "div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": caption },
+      element("table", { className: "sortable n-last" }, element("caption", {}, caption),
+        element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body)));
+  }
+
+  /** A list of terms and what they are. */
+  function definitions(entries, list = element("dl")) {
+    list.replaceChildren(...entries.flatMap(([term, text]) => [
+      element("dt", {}, term), element("dd", {}, text)]));
+    return list;
+  }
+
+  /** Offer all measures, or those of some kind, in a <select>; its value is a measure's position. */
+  function offerMeasures(select, chosen) {
+    for (const [kind, label] of [["indicator", "Indicators"], ["class", "Classes"]]) {
+      const options = report.measures.flatMap((measure, position) => measure.kind === kind
+        ? [element("option", { value: position }, measure.name)] : []);
+      if (options.length) select.append(element("optgroup", { label }, ...options));
+    }
+    select.value = chosen;
+  }
+
+  /** What a measure means, in a sentence, and where it comes from. */
+  function about(position) {
+    const { name, kind, description, source } = report.measures[position];
+    const meaning = description || (kind === "class"
+      ? `Share of the photo that is ${name}.` : "");
+    return source ? `${meaning} Source: ${source}` : meaning;
+  }
+
+  /** The measure to begin with: the first indicator, else the class with most pixels. */
+  function firstMeasure() {
+    const indicator = report.measures.findIndex((measure) => measure.kind === "indicator");
+    return indicator >= 0 ? indicator : Math.max(classesByShare()[0], 0);
+  }
+
+  /** Positions of the classes, largest mean share first. */
+  function classesByShare() {
+    const shares = report.totals.values;
+    return report.classes.map((_, c) => c).sort((a, b) => (shares[b] ?? 0) - (shares[a] ?? 0));
+  }
+
+  /** The photo blended with its mask, small; words where there is none. */
+  function thumbnail(photo) {
+    if (!photo.photo) return element("span", { className: "thumbnail gone" }, "photo is gone");
+    return element("img", {
+      className: "thumbnail", loading: "lazy", alt: "", width: 240,
+      height: Math.round(240 * photo.height / photo.width) || 160,
+      src: `photos/${photo.id}.overlay.jpg`,
+    });
+  }
+
+  /** A photo in a list: a button that opens the viewer. */
+  function card(photo, measure, also = []) {
+    const lines = [`${report.measures[measure].name}: ${value(measure, photo.values[measure])}`, ...also];
+    const button = element(
+      "button", { type: "button" }, thumbnail(photo),
+      element("span", { className: "name" }, photo.image),
+      ...lines.map((line) => element("span", { className: "detail" }, line)));
+    button.addEventListener("click", () => citymaskPage.openPhoto(photo.id));
+    return element("li", {}, button);
+  }
+
+  const charts = [];
+  const paper = { text: "#1d2733", muted: "#55606e", line: "#d5dae0", accent: "#1f6f8b", alarm: "#b3261e" };
+
+  function screenTheme() {
+    const style = getComputedStyle(document.documentElement);
+    return Object.fromEntries(
+      Object.keys(paper).map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+  }
+
+  function redraw(theme) {
+    for (const { chart, option } of charts) chart.setOption(option(theme), { notMerge: true });
+  }
+
+  /**
+   * A chart that follows its box's width, the colour scheme and the printer.
+   * @param {HTMLElement} box
+   * @param {string} description  the chart in words, for those who do not see it
+   * @param {function(Object): Object} option  from the colours of the page to ECharts' option
+   */
+  function draw(box, description, option) {
+    let entry = charts.find((known) => known.box === box);
+    if (!entry) {
+      const chart = echarts.init(box);
+      new ResizeObserver(() => chart.resize()).observe(box);
+      entry = { box, chart };
+      charts.push(entry);
+    }
+    entry.option = (theme) => ({
+      animation: false,
+      textStyle: { fontFamily: getComputedStyle(box).fontFamily, fontSize: FONT_SIZE, color: theme.text },
+      aria: { enabled: true, label: { description }, decal: { show: true } },
+      ...option(theme),
+    });
+    entry.chart.resize();
+    entry.chart.setOption(entry.option(screenTheme()), { notMerge: true });
+    box.setAttribute("role", "img");
+    return entry.chart;
+  }
+
+  /** A tooltip drawn as text on the canvas. */
+  const tooltip = (formatter, more = {}) => ({
+    renderMode: "richText", confine: true, formatter, ...more,
+  });
+
+  /** An axis in the page's colours. */
+  const axis = (theme, more = {}) => ({
+    axisLine: { lineStyle: { color: theme.line } },
+    axisTick: { show: false },
+    splitLine: { lineStyle: { color: theme.line } },
+    nameTextStyle: { color: theme.muted, fontSize: FONT_SIZE },
+    ...more,
+    axisLabel: { color: theme.muted, fontSize: FONT_SIZE, ...more.axisLabel },
+  });
+
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw(screenTheme()));
+  addEventListener("beforeprint", () => {
+    for (const details of document.querySelectorAll("details")) details.open = true;
+    redraw(paper);
+  });
+  addEventListener("afterprint", () => redraw(screenTheme()));
+
+  const { done, failed } = report.images;
+  document.title = `${report.output}: citymask report`;
+  find("title").textContent = report.output;
+  find("version").textContent = report.citymask;
+  find("made").textContent = [
+    plural(done, "photo", "photos"), `${count(failed)} failed`,
+    `model ${report.model.name}`, time(report.created_at),
+  ].join(" · ");
+
+  return {
+    report, find, percent, count, ratio, time, plural, value, css, element, swatch, table, definitions,
+    offerMeasures, about, firstMeasure, classesByShare, thumbnail, card, draw, tooltip, axis,
+    photos: new Map(report.gallery.map((photo) => [photo.id, photo])),
+    reducedMotion: matchMedia("(prefers-reduced-motion: reduce)").matches,
+  };
+})();
