@@ -44,7 +44,7 @@ from transforms import columns, storage
 
 TEN_YEARS = timedelta(days=3652)
 PAGES_FOR_A_FAILURE = 6
-"""Room for the lock and the row of a failure, but not for a large mask."""
+"""Room for the lock, the model card and the row of a failure, but not for a large mask."""
 
 
 @dataclass(frozen=True)

@@ -70,9 +70,9 @@ def test_runs_whose_clock_has_jumped_back_by_twenty_years(changed, chance):
     assert found == NOTHING
 
 
-@pytest.mark.parametrize(("pages", "missing"), [(3, columns.FAILURES), (6, columns.STATISTICS)])
+@pytest.mark.parametrize(("pages", "missing"), [(4, columns.FAILURES), (7, columns.STATISTICS)])
 def test_a_full_disk(first, small_disk, pages, missing):
-    # The lock takes a page, and so does each of the four masks of the first unit.
+    # The lock takes a page, and so do the model card and the four masks of the first unit.
     assert scenarios.disk_full(first, small_disk, pages) == (NOTHING, missing)
 
 

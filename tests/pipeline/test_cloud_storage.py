@@ -312,8 +312,8 @@ class TestRequests:
         assert requests["list"] == 9
         assert requests["look"] <= 2
         assert requests["read"] <= PHOTOS + 10
-        # The lock, twice; rows, removed.csv, summary.json, summary.csv and the record.
-        assert requests["write"] == PHOTOS + 7
+        # The lock, twice; model card, rows, removed.csv, summary.json, summary.csv and the record.
+        assert requests["write"] == PHOTOS + 8
 
     def test_the_record_counts_what_the_server_counted(self, first):
         counts = dict(first.town.record["requests"])
@@ -397,7 +397,7 @@ class TestNetwork:
         assert len(statistics) == PHOTOS / 2
         assert names - statistics == {
             *output.masks, "summary.json", "summary.csv", "removed.csv", locking.LOCK,
-            f"runs/{anew.record['run_id']}.json",
+            f"runs/{anew.record['run_id']}.json", f"models/{anew.record['model']}.json",
         }  # fmt: skip
         assert sum(anew.server.requests.values()) < sum(proxy.done.values())
 
