@@ -1,4 +1,5 @@
-"""The compiled loops of `models.upsampling`, apart from it because importing Numba takes time.
+"""The compiled loops of `models.upsampling` and `models.panoramas`, apart from them because
+importing Numba takes time.
 
 They let go of the GIL, and their machine code is kept in Numba's cache on disk. Spans are filled by
 assignments to slices, which become one `memset`; a loop over their pixels takes far longer.
@@ -147,6 +148,14 @@ def _fill_line(corners, candidates, row_weight, weights, values, line):
                 higher = value > values[x]
                 values[x] = value if higher else values[x]
                 line[x] = label if higher else line[x]
+
+
+@numba.njit(nogil=True, cache=True)
+def count_rows(mask, counts):
+    """Add the pixels of each class in each row of a mask to `counts`, int64 `(height, classes)`."""
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            counts[y, mask[y, x]] += 1
 
 
 @numba.njit(nogil=True, cache=True)

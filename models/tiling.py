@@ -38,6 +38,7 @@ def segment_windows(
     height: int,
     width: int,
     batch_size: int = 1,
+    margin: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Class ids and class counts of a photo that is segmented in overlapping windows.
 
@@ -49,6 +50,8 @@ def segment_windows(
         height: rows of the mask.
         width: columns of the mask.
         batch_size: windows in a batch.
+        margin: columns of pixels on either side that the mask leaves out, a multiple of
+            `SHAPE_MULTIPLE` as all columns are then; see `models.upsampling.neighbours`.
 
     Returns:
         The mask, uint8 of shape `(height, width)`, and the pixels of each class, int64 of shape
@@ -63,9 +66,9 @@ def segment_windows(
     first = next(logits)
     stride = window[0] // first.shape[0]
     bands = _blend(itertools.chain([first], logits), rows, columns, stride)
-    extent = pixels.shape[0] / stride, pixels.shape[1] / stride
+    extent = pixels.shape[0] / stride, (pixels.shape[1] - 2 * margin) / stride
     shape = rows.padded // stride, columns.padded // stride
-    return bands_to_mask(bands, shape, extent, height, width)
+    return bands_to_mask(bands, shape, extent, height, width, margin // stride)
 
 
 @dataclass(frozen=True)

@@ -26,20 +26,24 @@ def load_loops() -> None:
     import models.interpolation  # noqa: F401
 
 
-def logits_to_mask(logits: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+def logits_to_mask(
+    logits: np.ndarray, height: int, width: int, margin: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Class ids and class counts at `height` x `width` pixels.
 
     Args:
         logits: float32 array of shape `(h, w, classes)`, finite, any `h` and `w`.
         height: rows of the mask.
         width: columns of the mask.
+        margin: columns of logits on either side that the mask leaves out; see `neighbours`.
 
     Returns:
         The mask, uint8 of shape `(height, width)`, and the pixels of each class, int64 of shape
         `(classes,)`, which add up to `height * width`.
     """
-    shape = logits.shape[0], logits.shape[1]
-    return bands_to_mask([logits], shape, shape, height, width)
+    rows, columns = logits.shape[0], logits.shape[1]
+    extent = rows, columns - 2 * margin
+    return bands_to_mask([logits], (rows, columns), extent, height, width, margin)
 
 
 def bands_to_mask(
@@ -48,6 +52,7 @@ def bands_to_mask(
     extent: tuple[float, float],
     height: int,
     width: int,
+    margin: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What `logits_to_mask` makes of logits that come in bands of rows, bit for bit the same.
 
@@ -58,6 +63,7 @@ def bands_to_mask(
         extent: how many of these rows and columns the mask covers; it may end within one.
         height: rows of the mask.
         width: columns of the mask.
+        margin: columns on either side that the mask leaves out; see `neighbours`.
 
     Raises:
         ValueError: the bands have fewer rows than the mask needs.
@@ -67,7 +73,7 @@ def bands_to_mask(
     mask = np.empty((height, width), np.uint8)
     counts = np.zeros(0, np.int64)
     tops, bottoms, weights, bounds = neighbours(shape[0], height, extent[0])
-    columns = neighbours(shape[1], width, extent[1])
+    columns = neighbours(shape[1], width, extent[1], margin)
     logits = np.empty((0, 0, 0), np.float32)
     first = done = 0
     for band in bands:
@@ -91,12 +97,15 @@ def bands_to_mask(
     return mask, counts
 
 
-def logits_to_confidence(logits: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def logits_to_confidence(
+    logits: np.ndarray, mask: np.ndarray, margin: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """The softmax probability of the class chosen at each pixel, and its sum for each class.
 
     Args:
         logits: float32 array of shape `(h, w, classes)`, as given to `logits_to_mask`.
         mask: the class ids that `logits_to_mask` chose, uint8 of shape `(height, width)`.
+        margin: as given to `logits_to_mask`.
 
     Returns:
         The probability as `round(255 * p)`, uint8 of shape `(height, width)`, and the sums of the
@@ -111,7 +120,7 @@ def logits_to_confidence(logits: np.ndarray, mask: np.ndarray) -> tuple[np.ndarr
         np.ascontiguousarray(logits, np.float32),
         mask,
         neighbours(logits.shape[0], height),
-        neighbours(logits.shape[1], width),
+        neighbours(logits.shape[1], width, margin=margin),
         confidence,
         sums,
     )
@@ -119,24 +128,32 @@ def logits_to_confidence(logits: np.ndarray, mask: np.ndarray) -> tuple[np.ndarr
 
 
 def neighbours(
-    source: int, target: int, extent: float | None = None
+    source: int, target: int, extent: float | None = None, margin: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """What target pixels along one axis are interpolated from.
 
     Args:
         source: source pixels along the axis.
         target: target pixels.
-        extent: how many of the source pixels the targets cover; None: all.
+        extent: how many of the source pixels the targets cover; None: all but the margins.
+        margin: source pixels on either side that repeat the other side, as of a panorama that goes
+            all around. With any, the axis is a circle: the covered pixels, a whole number of them,
+            begin behind the first margin, and the last of them has the first one behind it.
 
     Returns:
         The source pixels before and after each target pixel, the same one twice at the margins,
         and the weight of the latter; then the bounds of the runs of target pixels that share both:
         a run begins at each of them but the last, which is `target`.
     """
-    scale = (source if extent is None else extent) / target
+    covered = source - 2 * margin if extent is None else extent
+    scale = covered / target
     position = (np.arange(target, dtype=np.float64) + 0.5) * scale - 0.5
     cell = np.floor(position).astype(np.int64)
     weight = (position - cell).astype(np.float32)
     starts = np.flatnonzero(np.diff(cell, prepend=-2))
     bounds = np.append(starts, target)
-    return np.clip(cell, 0, source - 1), np.clip(cell + 1, 0, source - 1), weight, bounds
+    if margin:
+        before, after = (margin + each % int(covered) for each in (cell, cell + 1))
+    else:
+        before, after = (np.clip(each, 0, source - 1) for each in (cell, cell + 1))
+    return before, after, weight, bounds

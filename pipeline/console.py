@@ -227,6 +227,11 @@ def print_closing(record: dict[str, Any]) -> None:
     for name, text in _MENTIONED.items():
         if images.get(name):
             parts.append(f"{images[name]} {text}")
+    panoramas = record["panoramas"]
+    if panoramas["done"]:
+        parts.append(f"{panoramas['done']} of them panoramas")
+    if panoramas["contradictions"]:
+        parts.append(f"{panoramas['contradictions']} taken as flat (said to be panoramas)")
     if passed_over:
         parts.append(f"{passed_over} other files passed over")
     _print_line(console, ", ".join(parts))

@@ -34,6 +34,7 @@ from pipeline.yaml_lines import Document, Problem, key_of
 from transforms import storage
 from transforms.photos import DEFAULT_MAX_PIXELS
 from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE
+from transforms.projections import Projection
 
 CONFIG = "config"
 """Key of the validation context: the file from whose folder relative paths start."""
@@ -251,6 +252,7 @@ class NightlyConfig(Section):
     workers: Count = 1
     unit_size: Count = DEFAULT_UNIT_SIZE
     max_pixels: Count = DEFAULT_MAX_PIXELS
+    projection: Annotated[Projection, _member_of(Projection)] = Projection.AUTO
     max_attempts: Count = DEFAULT_MAX_ATTEMPTS
     limits: Annotated[Limits, BeforeValidator(_section)] = Limits()
     thresholds: Annotated[Thresholds, BeforeValidator(_section)] = Thresholds()

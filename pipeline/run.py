@@ -34,6 +34,7 @@ from transforms.locking import LOCK, OutputLock
 from transforms.manifests import ManifestError
 from transforms.photos import DEFAULT_MAX_PIXELS
 from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE, Policy
+from transforms.projections import Projection
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class RunRequest:
         overlay: whether to write a blended JPEG beside each mask.
         confidence: whether to write a confidence image beside each mask, and means into its row.
         max_pixels: larger photos are refused.
+        projection: how photos are taken; left open, as metadata and files say.
         engine: which engine runs the network.
         precision: arithmetic of the network.
         batch_size: photos per call of the network; None: what suits the machine.
@@ -72,6 +74,7 @@ class RunRequest:
     overlay: bool = False
     confidence: bool = False
     max_pixels: int = DEFAULT_MAX_PIXELS
+    projection: Projection = Projection.AUTO
     engine: EngineName = EngineName.AUTO
     precision: Precision = Precision.AUTO
     batch_size: int | None = None
@@ -158,6 +161,7 @@ def make_job(
         overlay=request.overlay,
         confidence=request.confidence,
         max_pixels=request.max_pixels,
+        projection=request.projection,
         merged=merged,
         engine=_engine_options(request),
     )

@@ -89,6 +89,7 @@ def make_record(
             "overlay": job.options.overlay,
             "confidence": job.options.confidence,
             "max_pixels": job.options.max_pixels,
+            "projection": job.options.projection.value,
             "engine": job.options.engine.name.value,
             "precision": job.options.engine.precision.value,
             "batch_size": job.options.engine.batch_size,
@@ -102,6 +103,12 @@ def make_record(
             "beam": beam_arguments,
         },
         "images": images,
+        "panoramas": {
+            "done": counters.get((segmenting.COUNTERS, segmenting.PANORAMAS), 0),
+            segmenting.CONTRADICTIONS: counters.get(
+                (segmenting.COUNTERS, segmenting.CONTRADICTIONS), 0
+            ),
+        },
         "pixels": {
             name: count for (space, name), count in counters.items() if space == segmenting.PIXELS
         },

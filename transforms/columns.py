@@ -20,6 +20,8 @@ GROUP = "group"
 PROJECTION = "projection"
 SOLID_ANGLE_PREFIX = "solid_angle_"
 SKY_VIEW_FACTOR = "sky_view_factor"
+SKY = "sky"
+"""Key of the class whose view factor that is."""
 
 SHARE_PREFIX = "share_"
 INDICATORS_VERSION = "indicators_version"

@@ -13,7 +13,9 @@ import simplejpeg
 from PIL import ExifTags, Image, ImageOps
 
 from models.inputs import resize, resize_pixels
+from models.panoramas import Panorama, closed_shape
 from transforms.manifests import parse_heading, parse_number, parse_time
+from transforms.projections import Projection, recognise
 from transforms.records import Capture
 
 DEFAULT_MAX_PIXELS = 250_000_000
@@ -60,12 +62,18 @@ class Photo:
         width: displayed columns of the original.
         height: displayed rows of the original.
         capture: what EXIF says of position, time and heading.
+        panorama: what an equirectangular photo shows of the sphere; None for a flat photo.
+        contradiction: why it is none although it is said to be one; else empty.
+        margin: columns of `pixels` on either side that repeat the other side.
     """
 
     pixels: np.ndarray
     width: int
     height: int
     capture: Capture
+    panorama: Panorama | None = None
+    contradiction: str = ""
+    margin: int = 0
 
 
 def is_image_name(name: str) -> bool:
@@ -75,7 +83,10 @@ def is_image_name(name: str) -> bool:
 
 
 def decode_photo(
-    data: bytes, shape_for: Callable[[int, int], tuple[int, int]], max_pixels: int
+    data: bytes,
+    shape_for: Callable[[int, int], tuple[int, int]],
+    max_pixels: int,
+    claim: Projection = Projection.AUTO,
 ) -> Photo:
     """Decode a photo straight to its network input; JPEGs are scaled down while decoding.
 
@@ -83,6 +94,7 @@ def decode_photo(
         data: an encoded image of any format in `FORMATS`; of animations the first frame.
         shape_for: the network input shape `(h, w)` for a displayed `(width, height)`.
         max_pixels: larger photos are refused before pixels are allocated.
+        claim: what is said of its projection.
 
     Raises:
         DecodeError: not an image, damaged, of an unsupported codec, or too large.
@@ -93,6 +105,10 @@ def decode_photo(
         turned = orientation in _SWAPS_AXES
         width, height = image.size[::-1] if turned else image.size
         shape = shape_for(width, height)
+        recognised = recognise(claim, _xmp(image), width, height)
+        panorama = recognised.panorama
+        if panorama and panorama.is_closed:
+            shape = closed_shape(shape)
         stored_shape = shape[::-1] if turned else shape
         image.draft("RGB", stored_shape[::-1])
         decoded = _decode_jpeg(data, image)
@@ -100,7 +116,14 @@ def decode_photo(
             pixels = resize(_load(image), stored_shape)
         else:
             pixels = resize_pixels(decoded, stored_shape)
-        return Photo(_upright(pixels, orientation), width, height, read_capture(exif))
+        return Photo(
+            _upright(pixels, orientation),
+            width,
+            height,
+            read_capture(exif),
+            panorama,
+            recognised.contradiction,
+        )
 
 
 def decode_full(data: bytes, max_pixels: int) -> Image.Image:
@@ -197,6 +220,11 @@ def _exif(image: Image.Image) -> Image.Exif:
         return exif
     except Exception:  # A damaged EXIF block costs the metadata, not the photo.
         return Image.Exif()
+
+
+def _xmp(image: Image.Image) -> bytes:
+    packet = image.info.get("xmp", b"")
+    return packet.encode() if isinstance(packet, str) else packet
 
 
 def _orientation(image: Image.Image, exif: Image.Exif) -> int:

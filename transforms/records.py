@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Generic, TypeVar
 
+from models.panoramas import OnSphere
+
 T = TypeVar("T")
 Scalar = bool | int | float | str | datetime | None
 
@@ -148,6 +150,7 @@ class Segmented:
         capture: position, time and heading from metadata or EXIF.
         pixels: pixels per class in the order of the class ids; they add up to width x height.
         confidence: how sure the network is, if the run was asked for it.
+        on_sphere: what a panorama's mask covers of the sphere; None for a flat photo.
     """
 
     ref: ImageRef
@@ -156,6 +159,7 @@ class Segmented:
     capture: Capture
     pixels: tuple[int, ...]
     confidence: Confidence | None = None
+    on_sphere: OnSphere | None = None
 
 
 @dataclass(frozen=True)

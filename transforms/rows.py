@@ -20,6 +20,7 @@ from models.classes import ClassTable
 from models.merging import MergedClasses
 from transforms import columns, storage
 from transforms.concurrency import map_requests
+from transforms.projections import Projection
 from transforms.records import ExtraColumn, Failure, Segmented, UnitResult
 
 ROW_FIELDS = (
@@ -91,8 +92,9 @@ def statistics_table(
     """The statistics rows of segmented images, in the columns of the output contract.
 
     With `merged`, the pixels of each merged class stand behind those of the classes. Mean
-    confidences follow where the images have them; their names are kept for them everywhere, so
-    that a column means the same in all files.
+    confidences follow where the images have them, then the projection, then solid angles where
+    there are panoramas; their names are kept for them everywhere, so that a column means the same
+    in all files.
     """
     pixel_names = [columns.PIXELS_PREFIX + key for key in classes.keys]
     merged_names = [columns.MERGED_PREFIX + key for key in merged.keys] if merged else []
@@ -107,11 +109,22 @@ def statistics_table(
     unknown = (None,) * len(confidence_names)
     if any(item.confidence for item in segmented):
         fields += [pa.field(name, pa.float64()) for name in confidence_names]
+    fields.append(pa.field(columns.PROJECTION, pa.string(), nullable=False))
+    sphere_names = [
+        *(columns.SOLID_ANGLE_PREFIX + key for key in classes.keys),
+        columns.SKY_VIEW_FACTOR,
+    ]
+    flat = (None,) * len(sphere_names)
+    if any(item.on_sphere for item in segmented):
+        fields += [pa.field(name, pa.float64()) for name in sphere_names]
     fields.append(pa.field(columns.GROUP, pa.string(), nullable=False))
     rows = []
     for item in segmented:
         ref, capture, confidence = item.ref, item.capture, item.confidence
         means = (confidence.mean, *confidence.classes) if confidence else unknown
+        sphere = item.on_sphere
+        angles = (*sphere.solid_angles, sphere.sky_view_factor) if sphere else flat
+        projection = Projection.EQUIRECTANGULAR if sphere else Projection.PERSPECTIVE
         rows.append(
             {
                 columns.IMAGE: ref.image,
@@ -130,11 +143,13 @@ def statistics_table(
                 **dict(zip(pixel_names, item.pixels, strict=True)),
                 **dict(zip(merged_names, merged.merge(item.pixels) if merged else (), strict=True)),
                 **dict(zip(confidence_names, means, strict=True)),
+                columns.PROJECTION: projection.value,
+                **dict(zip(sphere_names, angles, strict=True)),
             }
         )
     table = pa.Table.from_pylist(rows, pa.schema(fields))
     extras = _extra_arrays([item.ref.extra for item in segmented])
-    taken = {*table.column_names, *confidence_names}
+    taken = {*table.column_names, *confidence_names, *sphere_names}
     for name, array in extras.items():
         column = name
         while column in taken or (column != name and column in extras):

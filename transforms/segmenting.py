@@ -7,13 +7,14 @@ batches, as on a GPU, they decode ahead and encode behind. Pixels never leave th
 depths of the queues bound the memory.
 """
 
+import logging
 import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 
@@ -37,6 +38,7 @@ from models.engines.devices import cores
 from models.inputs import network_shape
 from models.merging import MergedClasses
 from models.packages import ModelPackage
+from models.panoramas import OnSphere, margin_of, measure_on_sphere, with_margin
 from models.tiling import segment_windows
 from models.upsampling import load_loops, logits_to_confidence, logits_to_mask
 from transforms import (
@@ -47,13 +49,14 @@ from transforms import (
     photos,
     planning,
     progress,
+    projections,
     requests,
     rows,
     shards,
     stopping,
     storage,
 )
-from transforms.columns import COMMIT, DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
+from transforms.columns import COMMIT, DECODE, ENCODE, INFER, READ, SKY, UPSAMPLE, WRITE
 from transforms.concurrency import REQUESTS, Pause, map_ahead
 from transforms.records import (
     Confidence,
@@ -65,6 +68,8 @@ from transforms.records import (
     WorkUnit,
 )
 
+logger = logging.getLogger("citymask")
+
 COUNTERS = "citymask.segmenting"
 """Namespace of the Beam metrics of this step: the counters and distributions named below."""
 
@@ -74,6 +79,10 @@ PIXELS = "citymask.pixels"
 DONE = "done"
 FAILED = "failed"
 LEFT = "left"
+PANORAMAS = "panoramas"
+CONTRADICTIONS = "contradictions"
+"""Photos that are said to be panoramas and are none; see `projections.recognise`."""
+
 BYTES_IN = "bytes_in"
 BYTES_OUT = "bytes_out"
 BATCH_SIZE = "batch_size"
@@ -110,6 +119,7 @@ class SegmentOptions:
         overlay: whether to write a blended JPEG beside each mask.
         confidence: whether to write a confidence image beside each mask, and means into its row.
         max_pixels: larger photos are refused.
+        projection: how photos are taken; left open, as metadata and files say.
         merged: what to merge the classes to besides.
         engine: how the network is run, and with how many threads.
     """
@@ -119,6 +129,7 @@ class SegmentOptions:
     overlay: bool = False
     confidence: bool = False
     max_pixels: int = photos.DEFAULT_MAX_PIXELS
+    projection: projections.Projection = projections.Projection.AUTO
     merged: MergedClasses | None = None
     engine: EngineOptions = AUTOMATIC
 
@@ -184,6 +195,8 @@ class UnitSegmenter:
         )
         if package.windows:
             self._shape_for = partial(_scaled, scale=package.windows)
+        keys = package.classes.keys
+        self._sky = keys.index(SKY) if SKY in keys else None
         self._mask_values = np.array(package.mask_values, np.uint8)
         self._reading = ThreadPoolExecutor(REQUESTS, "read")
         threads = options.engine.threads or cores()
@@ -245,12 +258,24 @@ class UnitSegmenter:
             return item
         with item.isolated():
             with item.stage(DECODE):
-                item.photo = photos.decode_photo(
-                    item.data, self._shape_for, self._options.max_pixels
+                claim = projections.claimed(self._options.projection, item.ref.extra)
+                item.photo = self._with_margin(
+                    photos.decode_photo(item.data, self._shape_for, self._options.max_pixels, claim)
                 )
+                if item.photo.contradiction:
+                    item.measured[CONTRADICTIONS] = 1
+                    logger.debug("%s: flat, %s", item.ref.uri, item.photo.contradiction)
             if not self._options.overlay:
                 item.data = None
         return item
+
+    def _with_margin(self, photo: photos.Photo) -> photos.Photo:
+        """The photo with what its network has to see beyond the edges, if it goes all around."""
+        if not photo.panorama or not photo.panorama.is_closed:
+            return photo
+        seen = self._package.input_width if self._package.windows else photo.pixels.shape[1]
+        margin = margin_of(seen)
+        return replace(photo, pixels=with_margin(photo.pixels, margin), margin=margin)
 
     def _each_alone(self, items: Iterable[_Item | Pause]) -> Iterator[_Item | Pause]:
         """Take each image through all that works in one thread."""
@@ -271,7 +296,7 @@ class UnitSegmenter:
         return map_ahead(self._working, self._encode, _each_of(batches), depth)
 
     def _gather(self, items: Iterable[_Item | Pause]) -> Iterator[Sequence[_Item] | Pause]:
-        """Batches of images of equal network shape; an image that has failed is one by itself.
+        """Batches of images of equal network shape and margin; one that has failed is by itself.
 
         An image waits for others of its shape until the unit after its own has come by.
         """
@@ -288,7 +313,7 @@ class UnitSegmenter:
             if item.photo is None:
                 yield [item]
                 continue
-            shape = item.photo.pixels.shape
+            shape = *item.photo.pixels.shape, item.photo.margin
             waiting[shape].append(item)
             if len(waiting[shape]) >= self._engine.batch_size:
                 yield waiting.pop(shape)
@@ -328,8 +353,9 @@ class UnitSegmenter:
             images[position] = photo.pixels
         if isinstance(self._engine, MaskEngine) and not self._options.confidence:
             sizes = [(photo.height, photo.width) for _, photo in batch]
+            margin = batch[0][1].margin
             for (item, _), mask in zip(
-                batch, self._engine.predict_masks(images, sizes), strict=True
+                batch, self._engine.predict_masks(images, sizes, margin), strict=True
             ):
                 item.mask = mask
         else:
@@ -347,6 +373,7 @@ class UnitSegmenter:
                 photo.height,
                 photo.width,
                 max(self._engine.batch_size, self._engine.streams),
+                photo.margin,
             )
 
     def _encode(self, item: _Item) -> _Item:
@@ -359,9 +386,11 @@ class UnitSegmenter:
             with item.stage(UPSAMPLE):
                 mask, counts = _mask_of(item.mask, item.logits, photo)
                 pixels = tuple(counts.tolist())
+                on_sphere = self._on_sphere(mask, photo)
                 confidence = None
                 if self._options.confidence and item.logits is not None:
-                    grey, sums = logits_to_confidence(item.logits, mask)
+                    margin = _margin_of_logits(item.logits, photo)
+                    grey, sums = logits_to_confidence(item.logits, mask, margin)
                     confidence = Confidence.of(sums.tolist(), pixels)
             with item.stage(ENCODE):
                 if self._package.label_ids:
@@ -375,9 +404,18 @@ class UnitSegmenter:
                 # The mask comes last: should the others fail, an older one keeps fitting its row.
                 item.files[ref.mask] = masks.encode_mask(mask, palette)
             capture = ref.capture.filled_from(photo.capture)
-            item.outcome = Segmented(ref, photo.width, photo.height, capture, pixels, confidence)
+            item.outcome = Segmented(
+                ref, photo.width, photo.height, capture, pixels, confidence, on_sphere
+            )
+            if on_sphere:
+                item.measured[PANORAMAS] = 1
             item.data = item.photo = item.logits = item.mask = None
         return item
+
+    def _on_sphere(self, mask: np.ndarray, photo: photos.Photo) -> OnSphere | None:
+        if photo.panorama is None:
+            return None
+        return measure_on_sphere(mask, photo.panorama, len(self._package.classes), self._sky)
 
     def _write(self, item: _Item) -> _Item:
         if not item.files:
@@ -470,7 +508,13 @@ def _mask_of(mask: Mask | None, logits: np.ndarray | None, photo: photos.Photo) 
     if mask is not None:
         return mask
     assert logits is not None, "an image without an answer has failed before"
-    return logits_to_mask(logits, photo.height, photo.width)
+    margin = _margin_of_logits(logits, photo)
+    return logits_to_mask(logits, photo.height, photo.width, margin)
+
+
+def _margin_of_logits(logits: np.ndarray, photo: photos.Photo) -> int:
+    """The margin of a photo, in columns of its logits."""
+    return photo.margin * logits.shape[1] // photo.pixels.shape[1]
 
 
 def read_image(ref: ImageRef, version: str = "") -> bytes:

@@ -25,7 +25,9 @@ CHECKSUM_BYTES = 4
 
 ENCODED_KEYS = ("image/encoded", "image")
 FILENAME_KEYS = ("image/filename", "image/source_id", "filename")
-METADATA_KEYS = ("latitude", "longitude", "captured_at", "heading", "group")
+METADATA_KEYS = (
+    "latitude", "longitude", "captured_at", "heading", "group", "projection_type"
+)  # fmt: skip
 
 _MAX_SMALL_VALUE = 4096
 """Feature values above this are skipped while indexing; names and numbers are far smaller."""

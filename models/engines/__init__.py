@@ -65,12 +65,16 @@ class Engine(Protocol):
 class MaskEngine(Engine, Protocol):
     """An engine that makes masks where its network runs, so that logits need not leave it."""
 
-    def predict_masks(self, images: np.ndarray, sizes: list[tuple[int, int]]) -> list[Mask | None]:
+    def predict_masks(
+        self, images: np.ndarray, sizes: list[tuple[int, int]], margin: int = 0
+    ) -> list[Mask | None]:
         """The masks of photos, each at a size of its own.
 
         Args:
             images: uint8 RGB photos of shape `(N, h, w, 3)`.
             sizes: height and width of each mask; photos beyond the last size are padding.
+            margin: columns on either side of each photo that the masks leave out; see
+                `models.upsampling.neighbours`.
 
         Returns:
             For each size the mask and the pixels of each class, as `logits_to_mask` gives them for

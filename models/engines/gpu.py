@@ -72,11 +72,11 @@ class GpuEngine(batches.BatchedEngine):
         )  # fmt: skip
 
     def predict_masks(
-        self, images: np.ndarray, sizes: Sequence[tuple[int, int]]
+        self, images: np.ndarray, sizes: Sequence[tuple[int, int]], margin: int = 0
     ) -> list[tiles.Mask | None]:
         """See `MaskEngine.predict_masks`."""
         parts = self._batches.run(
-            len(images), lambda part: self._predict_masks(images[part], sizes[part])
+            len(images), lambda part: self._predict_masks(images[part], sizes[part], margin)
         )
         return list(chain.from_iterable(parts))
 
@@ -88,21 +88,21 @@ class GpuEngine(batches.BatchedEngine):
         return logits
 
     def _predict_masks(
-        self, images: np.ndarray, sizes: Sequence[tuple[int, int]]
+        self, images: np.ndarray, sizes: Sequence[tuple[int, int]], margin: int = 0
     ) -> list[tiles.Mask | None]:
         if not sizes:
             return []
-        masks = self._start(images, sizes, self._precision).masks(sizes)
+        masks = self._start(images, sizes, self._precision, margin).masks(sizes)
         if None not in masks or not self._has_another_try():
             return masks
-        precise = self._start(images, sizes, devices.FLOAT32).masks(sizes)
+        precise = self._start(images, sizes, devices.FLOAT32, margin).masks(sizes)
         return [mask or again for mask, again in zip(masks, precise, strict=True)]
 
     def _start(
-        self, images: np.ndarray, sizes: Sequence[tuple[int, int]], precision: str
+        self, images: np.ndarray, sizes: Sequence[tuple[int, int]], precision: str, margin: int = 0
     ) -> "_Batch":
         with self._lock:
-            return self._network.start(images, sizes, precision)
+            return self._network.start(images, sizes, precision, margin)
 
     def _has_another_try(self) -> bool:
         """Whether a photo that overflowed can be done in single precision."""
@@ -151,8 +151,10 @@ class _Network:
         with tf.device(device), devices.keras_precision(precision):
             self._network = package.build_network()
 
-    def start(self, images: np.ndarray, sizes: Sequence[tuple[int, int]], precision: str) -> _Batch:
-        """Start a batch, and the masks of its first photos, at `sizes`."""
+    def start(
+        self, images: np.ndarray, sizes: Sequence[tuple[int, int]], precision: str, margin: int
+    ) -> _Batch:
+        """Start a batch, and the masks of its first photos, at `sizes` and without the margins."""
         import tensorflow as tf
 
         with tf.device(self._device):
@@ -165,7 +167,9 @@ class _Network:
             shape = tuple(logits.shape)
             if shape not in self._tile_programs:
                 self._tile_programs[shape] = tiles.compile_tile(shape, self._jit_compile)
-            return _Batch(logits, finite, tiles.start(self._tile_programs[shape], logits, sizes))
+            cut = margin * shape[2] // images.shape[2]
+            parts = tiles.start(self._tile_programs[shape], logits, sizes, cut)
+            return _Batch(logits, finite, parts)
 
     def activation_bytes(self, height: int, width: int) -> int:
         """What all operations on one photo of this shape give, in bytes.

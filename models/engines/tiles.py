@@ -62,14 +62,19 @@ def compile_tile(shape: Sequence[int], jit_compile: bool) -> Callable:
     )
 
 
-def start(program: Callable, logits: "tf.Tensor", sizes: Sequence[tuple[int, int]]) -> list[Tile]:
-    """Start making the masks of a batch, whose first photos have `sizes` (height, width)."""
+def start(
+    program: Callable, logits: "tf.Tensor", sizes: Sequence[tuple[int, int]], margin: int = 0
+) -> list[Tile]:
+    """Start making the masks of a batch, whose first photos have `sizes` (height, width).
+
+    They leave out `margin` columns of logits on either side.
+    """
     import tensorflow as tf
 
     photos, height, width, classes = logits.shape
     heights, widths = zip(*sizes, strict=True)
     rows = list(_parts(height, heights, photos, tile_height(photos, classes)))
-    columns = list(_parts(width, widths, photos, TILE_WIDTH))
+    columns = list(_parts(width, widths, photos, TILE_WIDTH, margin))
     return [
         Tile(top, left, *program(logits, *map(tf.constant, (*of_rows, *of_columns))))
         for top, *of_rows in rows
@@ -89,14 +94,14 @@ def assemble(tiles: Sequence[Tile], sizes: Sequence[tuple[int, int]]) -> list[Ma
 
 
 def _parts(
-    source: int, targets: Sequence[int], photos: int, tile: int
+    source: int, targets: Sequence[int], photos: int, tile: int, margin: int = 0
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Along one axis: start, neighbours `(2, N, tile)` and weights `(N, tile)` of each tile."""
     pixels = -(-max(targets) // tile) * tile
     cells = np.full((2, photos, pixels), OUTSIDE, np.int32)
     weights = np.zeros((photos, pixels), np.float32)
     for photo, target in enumerate(targets):
-        before, after, weight, _ = neighbours(source, target)
+        before, after, weight, _ = neighbours(source, target, margin=margin)
         cells[:, photo, :target] = before, after
         weights[photo, :target] = weight
     for start in range(0, pixels, tile):

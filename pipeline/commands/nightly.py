@@ -90,6 +90,7 @@ def _request(settings: NightlyConfig, days: Days | None) -> runs.RunRequest:
         overlay=settings.overlay,
         confidence=settings.confidence,
         max_pixels=settings.max_pixels,
+        projection=settings.projection,
         engine=settings.engine,
         precision=settings.precision,
         batch_size=settings.batch_size,

@@ -28,6 +28,7 @@ from transforms import DateRange, model_files, stopping
 from transforms.dates import ARRIVAL, CAPTURE
 from transforms.photos import DEFAULT_MAX_PIXELS
 from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE
+from transforms.projections import Projection
 
 
 @click.command(cls=BeamCommand)
@@ -50,6 +51,12 @@ from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE
 @click.option(
     "--max-pixels", type=click.IntRange(1), default=DEFAULT_MAX_PIXELS, show_default=True,
     help="Refuse photos that claim more pixels.",
+)  # fmt: skip
+@click.option(
+    "--projection", type=click.Choice([choice.value for choice in Projection]),
+    default=Projection.AUTO.value, show_default=True,
+    callback=lambda _, __, value: Projection(value),
+    help="What photos are: flat, or panoramas of 2:1; auto: what metadata and files say.",
 )  # fmt: skip
 @engine_options
 @click.option(

@@ -281,6 +281,18 @@ class TestMasks:
         size = (480, 640)
         assert_same_masks(half.predict_masks(photo, [size]), logits, [size], differing=10_000)
 
+    def test_margins_are_left_out_on_a_circle(self):
+        engine, images, margin = gpu_on_cpu(made_package()), photos(3, 64, 192), 32
+        sizes = [(33, 65), (300, TILE_WIDTH + 5), (9, 9)]
+        logits = engine.predict(images)
+        columns = margin * logits.shape[2] // images.shape[2]
+        for found, of_photo, size in zip(
+            engine.predict_masks(images, sizes, margin), logits, sizes, strict=True
+        ):
+            expected, counts = logits_to_mask(of_photo, *size, columns)
+            assert (found[0] != expected).sum() <= 2
+            assert found[1].sum() == counts.sum() == size[0] * size[1]
+
     def test_photos_beyond_the_sizes_are_padding(self):
         engine, images = gpu_on_cpu(made_package()), photos(4)
         alone = engine.predict_masks(images, [(50, 60)] * 4)

@@ -85,7 +85,9 @@ def test_a_class_without_pixels_has_no_mean(output):
 def test_columns_stand_between_pixels_and_metadata(output):
     table = ds.dataset(output.path / "statistics").to_table()
     start = table.column_names.index("pixels_road") + 1
-    assert table.column_names[start:] == [*COLUMNS, "group", "input_confidence", "camera"]
+    assert table.column_names[start:] == [
+        *COLUMNS, "projection", "group", "input_confidence", "camera",
+    ]  # fmt: skip
     assert {table.schema.field(name).type for name in COLUMNS} == {pa.float64()}
     assert sorted(table["input_confidence"].to_pylist()) == ["high", "low", "none"]
 

@@ -75,6 +75,7 @@ class TestStatistics:
             ("pixels_sky", pa.int64()),
             ("pixels_traffic_sign", pa.int64()),
             ("pixels_road", pa.int64()),
+            ("projection", pa.string()),
             ("group", pa.string()),
         ]
 
@@ -96,6 +97,7 @@ class TestStatistics:
             "pixels_sky": 1,
             "pixels_traffic_sign": 2,
             "pixels_road": 3,
+            "projection": "perspective",
             "group": "lund",
         }
 
@@ -120,7 +122,13 @@ class TestConfidence:
         merged = MergedClasses(("Things", "Road"), (0, 0, 1))
         table = rows.statistics_table([self.ITEM], CLASSES, MODEL, "run1", merged)
         names = ["confidence", "confidence_sky", "confidence_traffic_sign", "confidence_road"]
-        assert table.column_names[15:] == ["merged_things", "merged_road", *names, "group"]
+        assert table.column_names[15:] == [
+            "merged_things",
+            "merged_road",
+            *names,
+            "projection",
+            "group",
+        ]
         assert {table.schema.field(name).type for name in names} == {pa.float64()}
         (row,) = table.to_pylist()
         assert [row[name] for name in names] == pytest.approx([0.8, 0.5, None, 0.9])
@@ -148,7 +156,7 @@ class TestExtraColumns:
             ExtraColumn("uploaded", "timestamp[us]", datetime(2024, 7, 10)),
         )
         table = table_of(segmented(extra=extra))
-        assert table.column_names[16:] == ["camera", "floor", "speed", "panorama", "uploaded"]
+        assert table.column_names[17:] == ["camera", "floor", "speed", "panorama", "uploaded"]
         for entry in extra:
             assert table.schema.field(entry.name).type == pa.type_for_alias(entry.arrow_type)
             assert table[entry.name].to_pylist() == [entry.value]
@@ -168,7 +176,7 @@ class TestExtraColumns:
         extra = ExtraColumn("image", "string", "a"), ExtraColumn("input_image", "string", "b")
         for order in (extra, extra[::-1]):
             table = table_of(segmented(extra=order))
-            assert len(set(table.column_names)) == len(table.column_names) == 18
+            assert len(set(table.column_names)) == len(table.column_names) == 19
             assert table["input_image"].to_pylist() == ["b"]
             assert table["input_input_image"].to_pylist() == ["a"]
 

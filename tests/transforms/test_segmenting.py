@@ -92,10 +92,11 @@ class EngineThatCountsPhotos(BrightnessEngine):
 class EngineThatMakesMasks(BrightnessEngine):
     """Makes the masks itself, as one on a GPU does; those of black photos are not finite."""
 
-    def predict_masks(self, images, sizes):
+    def predict_masks(self, images, sizes, margin=0):
         logits = super().predict(images)
+        columns = margin * logits.shape[2] // images.shape[2]
         return [
-            None if image.max() == 0 else logits_to_mask(of_image, *size)
+            None if image.max() == 0 else logits_to_mask(of_image, *size, columns)
             for image, of_image, size in zip(images, logits, sizes, strict=False)
         ]
 

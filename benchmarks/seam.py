@@ -1,0 +1,66 @@
+"""How whole the seam of panoramas is, with margins of several widths and without one.
+
+The seam is broken in a row where the left and the right edge of the mask have different classes. It
+is whole where that happens as often as between any two neighbouring columns. The turned photo has
+its seam in the middle: there its mask should be that of the photo as it is.
+
+    python benchmarks/seam.py PANORAMA...
+
+takes equirectangular photos of 2:1, runs the default model, and prints a table.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from models import panoramas
+from models.engines import Engine, load_engine
+from models.inputs import network_shape, resize_pixels
+from models.packages import load_package
+from models.upsampling import logits_to_mask
+
+SHARES = (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+"""Margins on either side, as shares of the network's input."""
+
+NEAR = 0.05
+"""Columns near the seam, on either side, as a share of the width."""
+
+
+def main(paths: list[str]) -> None:
+    package = load_package("default")
+    engine = load_engine(package)
+    photos = [np.asarray(Image.open(path).convert("RGB")) for path in map(Path, paths)]
+    shapes = [
+        network_shape(photo.shape[1], photo.shape[0], package.input_width, package.input_height)
+        for photo in photos
+    ]
+    print("| margin | seam | other columns | turned, near the seam |\n|---:|---:|---:|---:|")
+    for share in SHARES:
+        seams, others, equal = [], [], []
+        for photo, shape in zip(photos, shapes, strict=True):
+            margin = round(share * shape[1] / panoramas.SHAPE_MULTIPLE) * panoramas.SHAPE_MULTIPLE
+            half, near = photo.shape[1] // 2, int(photo.shape[1] * NEAR)
+            mask = segment(engine, photo, shape, margin)
+            turned = segment(engine, np.roll(photo, half, axis=1), shape, margin)
+            beside = np.roll(mask, near, axis=1)[:, : 2 * near]
+            again = turned[:, half - near : half + near]
+            seams.append(np.mean(mask[:, 0] != mask[:, -1]))
+            others.append(np.mean(mask[:, 1:] != mask[:, :-1]))
+            equal.append(np.mean(beside == again))
+        found = " | ".join(f"{np.mean(shares):.2%}" for shares in (seams, others, equal))
+        print(f"| {share:g} | {found} |")
+
+
+def segment(engine: Engine, photo: np.ndarray, shape: tuple[int, int], margin: int) -> np.ndarray:
+    """The mask of a photo that is given to the network with a margin of so many columns."""
+    pixels = panoramas.with_margin(resize_pixels(photo, shape), margin)
+    (logits,) = engine.predict(pixels[None])
+    columns = margin * logits.shape[1] // pixels.shape[1]
+    mask, _ = logits_to_mask(logits, photo.shape[0], photo.shape[1], columns)
+    return mask
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
