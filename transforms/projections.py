@@ -32,7 +32,7 @@ TOLERANCE = 0.01
 """So much may a ratio of sides be off: sizes are rounded when photos are scaled."""
 
 
-class Projection(Enum):
+class Projection(str, Enum):
     """How a photo is to be taken; its values are those of the option and of the column."""
 
     AUTO = "auto"

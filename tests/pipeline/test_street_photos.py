@@ -94,13 +94,21 @@ def test_a_photo_has_the_same_counts_in_a_directory_and_in_a_shard(run, camvid, 
         assert masks[0] == masks[1]
 
 
-def test_a_photo_has_the_same_counts_in_a_directory_and_in_a_manifest(run, metadata):
+def test_a_flat_photo_has_the_same_counts_in_a_directory_and_in_a_manifest(run, metadata):
     rows = run.rows
     listed = rows[rows["uri"].isin(metadata["uri"])]
     assert len(listed) == len(metadata)
     for _, row in listed.iterrows():
         alone = rows.loc[Path(row["uri"]).name]
-        assert alone[PIXELS].tolist() == row[PIXELS].tolist()
+        same = alone[PIXELS].tolist() == row[PIXELS].tolist()
+        assert same == (row["projection_type"] == "perspective")
+
+
+def test_panoramas_are_those_that_the_manifest_names(run, metadata):
+    found = run.rows.set_index("uri").loc[metadata["uri"], "projection"].tolist()
+    expected = metadata["projection_type"].replace("spherical", "equirectangular").tolist()
+    assert found == expected
+    assert (run.rows["projection"] == "equirectangular").sum() == found.count("equirectangular")
 
 
 def test_a_manifest_gives_its_rows_position_time_heading_group_and_more(run, metadata):
