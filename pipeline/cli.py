@@ -15,7 +15,10 @@ COLLECT_AFTER = 50_000
 """New objects after which Python looks for garbage: what is imported and built at the start stays,
 and by Python's own 700 it would be gone through again and again."""
 
-COMMANDS = ("run", "nightly", "compact", "train", "evaluate", "models", "verify", "report")
+COMMANDS = (
+    "run", "nightly", "compact", "train", "evaluate", "models", "verify", "report", "export",
+    "indicators",
+)  # fmt: skip
 
 
 class CommandsByName(click.Group):

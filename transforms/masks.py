@@ -15,7 +15,7 @@ OVERLAY_QUALITY = 85
 JPEG_MAX_SIDE = 65_500
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_GREY, _INDEXED = 0, 3
+_GREY, _COLORED, _INDEXED = 0, 2, 3
 """Colour types of the PNG specification, 3rd edition, section 11.2.1."""
 
 _UP = 2
@@ -32,9 +32,14 @@ def encode_mask(mask: np.ndarray, palette: bytes) -> bytes:
     return _encode_png(mask, _INDEXED, (b"PLTE", palette))
 
 
-def encode_confidence(confidence: np.ndarray) -> bytes:
-    """A PNG of mode `L` from uint8 grey values `(height, width)`."""
-    return _encode_png(confidence, _GREY)
+def encode_grey(values: np.ndarray) -> bytes:
+    """A PNG of mode `L` from uint8 grey values `(height, width)`: confidences, label ids."""
+    return _encode_png(values, _GREY)
+
+
+def encode_rgb(colors: np.ndarray) -> bytes:
+    """A PNG of mode `RGB` from uint8 colours `(height, width, 3)`."""
+    return _encode_png(colors, _COLORED)
 
 
 def encode_overlay(photo: Image.Image, mask: np.ndarray, palette: bytes) -> bytes:
@@ -55,12 +60,13 @@ def encode_overlay(photo: Image.Image, mask: np.ndarray, palette: bytes) -> byte
 
 
 def _encode_png(values: np.ndarray, color_type: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of 8 bits a pixel, with `chunks` of kind and data before the pixels.
+    """A PNG of 8 bits a channel, with `chunks` of kind and data before the pixels.
 
     Pillow would write the same pixels, but needs some times as long.
     """
-    height, width = values.shape
-    rows = np.empty((height, width + 1), np.uint8)
+    height, width = values.shape[:2]
+    values = values.reshape(height, -1)
+    rows = np.empty((height, values.shape[1] + 1), np.uint8)
     rows[:, 0] = _UP
     rows[0, 1:] = values[0]
     np.subtract(values[1:], values[:-1], out=rows[1:, 1:])

@@ -400,7 +400,7 @@ class UnitSegmenter:
                     overlay = masks.encode_overlay(original, mask, palette)
                     item.files[names.overlay_path(ref.mask)] = overlay
                 if confidence:
-                    item.files[names.confidence_path(ref.mask)] = masks.encode_confidence(grey)
+                    item.files[names.confidence_path(ref.mask)] = masks.encode_grey(grey)
                 # The mask comes last: should the others fail, an older one keeps fitting its row.
                 item.files[ref.mask] = masks.encode_mask(mask, palette)
             capture = ref.capture.filled_from(photo.capture)

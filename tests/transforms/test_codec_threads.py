@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from models.classes import CAMVID
-from transforms.masks import encode_confidence, encode_mask
+from transforms.masks import encode_grey, encode_mask
 from transforms.photos import DEFAULT_MAX_PIXELS, decode_full, decode_photo
 
 REPEATS = 5
@@ -74,4 +74,4 @@ def test_other_threads_go_on_while_a_photo_is_decoded(jpeg):
 def test_other_threads_go_on_while_a_mask_is_encoded(photo):
     mask = np.asarray(photo.convert("L"))
     assert_other_threads_go_on(partial(encode_mask, mask, CAMVID.palette()))
-    assert_other_threads_go_on(partial(encode_confidence, mask))
+    assert_other_threads_go_on(partial(encode_grey, mask))

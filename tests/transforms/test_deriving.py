@@ -37,6 +37,12 @@ def test_derived_columns_stand_behind_the_stored_ones():
     assert set(derived["indicators_version"].to_pylist()) == {indicators.version}
 
 
+def test_a_column_of_the_photos_own_gives_way():
+    derived = derive(table(share_sky=["a", "b"]), CLASSES, Indicators.load(CLASSES))
+    assert derived["share_sky"].to_pylist() == [0.25, 0]
+    assert derived["input_share_sky"].to_pylist() == ["a", "b"]
+
+
 def test_no_rows():
     assert len(derive(table().slice(0, 0), CLASSES, Indicators.load(CLASSES))) == 0
 

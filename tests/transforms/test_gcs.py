@@ -296,6 +296,22 @@ class TestWriting:
         generations.append(server.generation(BUCKET, "1.png"))
         assert len(set(generations)) == 2
 
+    @pytest.mark.parametrize("size", [4, LARGE], ids=["small", "large"])
+    @pytest.mark.parametrize("there", [True, False], ids=["replacing", "new"])
+    def test_what_is_written_bit_by_bit_is_there_once_it_is_whole(self, server, there, size):
+        if there:
+            put(server, "1.json")
+        with storage.writing(ROOT, "1.json") as file:
+            for _ in range(2):
+                file.write(b"m" * (size // 2))
+            assert server.files(BUCKET) == ({"1.json": b"1.json"} if there else {})
+        assert server.files(BUCKET) == {"1.json": b"m" * size}
+
+    def test_writing_that_fails_halfway_writes_nothing(self, server):
+        with pytest.raises(ZeroDivisionError), storage.writing(ROOT, "1.json") as file:
+            file.write(b"m" * LARGE + bytes(1 // 0))
+        assert server.files(BUCKET) == {}
+
     def test_a_move_leaves_the_object_at_its_new_place_alone(self, server):
         put(server, "statistics/1.parquet")
         storage.move(f"{ROOT}/statistics/1.parquet", f"{ROOT}/aside/1.parquet")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from models.classes import CAMVID, IGNORE
-from transforms.masks import encode_confidence, encode_mask, encode_overlay
+from transforms.masks import encode_grey, encode_mask, encode_overlay
 
 MASK = np.array([[0, 1, 2], [3, 10, IGNORE]], np.uint8)
 
@@ -39,7 +39,7 @@ def test_pillow_reads_the_class_ids_and_the_whole_palette(mask):
 
 
 @pytest.mark.parametrize(
-    "encode", [partial(encode_mask, palette=CAMVID.palette()), encode_confidence]
+    "encode", [partial(encode_mask, palette=CAMVID.palette()), encode_grey]
 )
 def test_the_checksums_are_right(encode):
     data = encode(np.random.default_rng(0).integers(0, 256, (50, 30), np.uint8))
@@ -64,7 +64,7 @@ def test_a_mask_of_few_classes_takes_little_space():
 @pytest.mark.parametrize("size", [(1, 1), (37, 301)])
 def test_a_confidence_image_is_grey_and_keeps_its_values(size):
     values = np.random.default_rng(0).integers(0, 256, size, np.uint8)
-    image = Image.open(io.BytesIO(encode_confidence(values)))
+    image = Image.open(io.BytesIO(encode_grey(values)))
     assert (image.format, image.mode, image.size) == ("PNG", "L", size[::-1])
     assert np.array_equal(np.asarray(image), values)
 

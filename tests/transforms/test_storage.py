@@ -209,6 +209,21 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert unfinished(tmp_path) == []
 
 
+def test_a_file_that_is_written_bit_by_bit_is_there_once_it_is_whole(tmp_path):
+    with storage.writing(str(tmp_path), "a/1.json") as file:
+        file.write(b"[1,")
+        assert not (tmp_path / "a/1.json").exists()
+        file.write(b"2]")
+    assert (tmp_path / "a/1.json").read_bytes() == b"[1,2]"
+
+
+def test_writing_that_fails_halfway_leaves_the_old_file_and_nothing_else(tmp_path):
+    storage.write(str(tmp_path), "a/1.json", b"old")
+    with pytest.raises(ZeroDivisionError), storage.writing(str(tmp_path), "a/1.json") as file:
+        file.write(b"[1," + bytes(1 // 0))
+    assert [p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()] == [b"old"]
+
+
 def test_what_a_killed_process_left_unfinished_is_removed(tmp_path):
     storage.write(str(tmp_path), "mask.png", b"data")
     (tmp_path / storage.UNFINISHED / "0123").write_bytes(b"da")

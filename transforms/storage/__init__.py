@@ -7,6 +7,7 @@ only. A path on any store is put together with `/`, as `os.path.join` does it.
 
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
 from transforms.storage import beam_files, gcs, local
@@ -48,6 +49,7 @@ __all__ = [
     "walk",
     "writable",
     "write",
+    "writing",
 ]
 
 SEPARATOR = "://"
@@ -66,6 +68,7 @@ class Store(Protocol):
     def read(self, path: str, offset: int, length: int | None, version: str) -> bytes: ...
     def open_file(self, path: str) -> BinaryIO: ...
     def write(self, root: str, name: str, data: bytes) -> None: ...
+    def writing(self, root: str, name: str) -> AbstractContextManager[BinaryIO]: ...
     def remove(self, path: str) -> None: ...
     def move(self, source: str, target: str) -> None: ...
 
@@ -204,6 +207,14 @@ def write(root: str, name: str, data: bytes) -> None:
         StorageError: the folder cannot be made or the file not be written; nothing is left of it.
     """
     _store(root).write(root, name, data)
+
+
+def writing(root: str, name: str) -> AbstractContextManager[BinaryIO]:
+    """The same for a file too large for memory: a context with the file to write to.
+
+    If the context ends with an error, the file is not there, or as it was before.
+    """
+    return _store(root).writing(root, name)
 
 
 def remove(path: str) -> None:

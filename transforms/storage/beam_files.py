@@ -78,6 +78,11 @@ def write(root: str, name: str, data: bytes) -> None:
     _refuse(root)
 
 
+def writing(root: str, name: str) -> NoReturn:
+    """Refuse, as `write` does."""
+    _refuse(root)
+
+
 def remove(path: str) -> None:
     """Refuse, as `write` does."""
     _refuse(path)

@@ -14,10 +14,12 @@ import mimetypes
 import os
 import re
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, RawIOBase
+from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, BytesIO, RawIOBase
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 import google_crc32c
@@ -153,10 +155,15 @@ def write(root: str, name: str, data: bytes) -> None:
     A new object takes one request. Where there is one already, it may be this very write, made
     before; else it is replaced, in the state in which it was found.
     """
-    path = f"{root}/{name}"
-    written, there = _upload(path, data, ABSENT)
-    if not written:
-        put(path, data, there)
+    _write(f"{root}/{name}", BytesIO(data))
+
+
+@contextmanager
+def writing(root: str, name: str) -> Iterator[BinaryIO]:
+    """See `storage.writing`. What is written is on the local disk until it is whole."""
+    with TemporaryFile() as file:
+        yield file
+        _write(f"{root}/{name}", file)
 
 
 def put(path: str, data: bytes, generation: int) -> int:
@@ -166,10 +173,7 @@ def put(path: str, data: bytes, generation: int) -> int:
         ChangedError: another one is there; it stays as it is.
         StorageError: it cannot be written.
     """
-    written, there = _upload(path, data, generation)
-    if not written:
-        raise ChangedError(f"{path}: somebody else has written it meanwhile; theirs stays")
-    return there
+    return _replace(path, BytesIO(data), generation)
 
 
 def get(path: str) -> tuple[bytes, int]:
@@ -264,7 +268,20 @@ def _blob(path: str) -> Any:
     return _client().bucket(bucket).blob(name)
 
 
-def _upload(path: str, data: bytes, generation: int) -> tuple[bool, int]:
+def _write(path: str, file: BinaryIO) -> None:
+    written, there = _upload(path, file, ABSENT)
+    if not written:
+        _replace(path, file, there)
+
+
+def _replace(path: str, file: BinaryIO, generation: int) -> int:
+    written, there = _upload(path, file, generation)
+    if not written:
+        raise ChangedError(f"{path}: somebody else has written it meanwhile; theirs stays")
+    return there
+
+
+def _upload(path: str, file: BinaryIO, generation: int) -> tuple[bool, int]:
     """Write an object in place of one generation of it, if that is still there.
 
     Returns whether the bytes are there now, and in which generation; else the one that is. They may
@@ -273,17 +290,21 @@ def _upload(path: str, data: bytes, generation: int) -> tuple[bool, int]:
     from google.api_core.exceptions import PreconditionFailed
 
     blob = _blob(path)
+    size = file.seek(0, SEEK_END)
     kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
     with _explained(f"{path}: cannot be written"):
         try:
-            blob.upload_from_string(data, kind, if_generation_match=generation, **_trying())
+            blob.upload_from_file(
+                file, rewind=True, size=size, content_type=kind,
+                if_generation_match=generation, **_trying(),
+            )  # fmt: skip
         except PreconditionFailed:
             blob = _look(path)
             if blob is None:
                 return False, ABSENT
-            if (blob.size, blob.crc32c) != (len(data), _crc32c(data)):
+            if (blob.size, blob.crc32c) != (size, _crc32c(file)):
                 return False, int(blob.generation)
-    metering.count(metering.BYTES_WRITTEN, len(data))
+    metering.count(metering.BYTES_WRITTEN, size)
     return True, int(blob.generation)
 
 
@@ -297,9 +318,12 @@ def _delete(path: str) -> None:
             return
 
 
-def _crc32c(data: bytes) -> str:
+def _crc32c(file: BinaryIO) -> str:
     """The checksum as an object's metadata has it."""
-    return base64.b64encode(google_crc32c.Checksum(data).digest()).decode()
+    file.seek(0)
+    checksum = google_crc32c.Checksum()
+    deque(checksum.consume(file, BUFFER_BYTES), maxlen=0)
+    return base64.b64encode(checksum.digest()).decode()
 
 
 def _trying() -> dict[str, Any]:

@@ -108,7 +108,14 @@ def open_file(path: str) -> BinaryIO:
 
 
 def write(root: str, name: str, data: bytes) -> None:
-    """See `storage.write`.
+    """See `storage.write`."""
+    with writing(root, name) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing(root: str, name: str) -> Iterator[BinaryIO]:
+    """See `storage.writing`.
 
     The file is written below `root`'s folder of unfinished files and then moved into place.
     """
@@ -119,7 +126,7 @@ def write(root: str, name: str, data: bytes) -> None:
             for needed in (path, unfinished):
                 os.makedirs(os.path.dirname(needed), exist_ok=True)
             with open(unfinished, "xb") as file:
-                file.write(data)
+                yield file
             os.replace(unfinished, path)
     except BaseException:
         with suppress(OSError):  # It may be why the write failed; the next run cleans up.

@@ -1,0 +1,65 @@
+"""`citymask export`: the results in the forms that other tools open."""
+
+from typing import Any
+
+import click
+
+from models.indicators import IndicatorError, Indicators
+from pipeline import console
+from pipeline.beam_options import pipeline_options
+from pipeline.commands.common import BeamCommand, Refused, foreseen_errors
+from pipeline.errors import message
+from pipeline.exporting import check, make_formats
+from pipeline.exporting import export as make_exports
+from transforms import names, storage
+from transforms.archives import ArchiveError, open_archive
+from transforms.exporting import FORMATS, ExportError
+
+
+@click.command(cls=BeamCommand)
+@click.argument("output", metavar="OUT")
+@click.option(
+    "--format", "chosen", type=click.Choice(list(FORMATS)), multiple=True, required=True,
+    help="What to write, into OUT/exports/NAME; may be given more than once.",
+)  # fmt: skip
+@click.option("--model", metavar="M", help="Whose results. Default: of the model that ran last.")
+@click.option(
+    "--indicators",
+    "file",
+    metavar="FILE",
+    help="Definitions of indicators in place of the own ones.",
+)
+@click.option(
+    "--resolution", type=click.IntRange(0, 15), default=9, show_default=True, metavar="R",
+    help="Of the hexagons of h3: 0 to 15.",
+)  # fmt: skip
+@click.pass_obj
+def export(
+    beam_arguments: dict[str, Any],
+    output: str,
+    chosen: tuple[str, ...],
+    model: str | None,
+    file: str | None,
+    resolution: int,
+) -> None:
+    """Write the results in OUT, the output folder of earlier runs, for other tools.
+
+    An older export of the same name is replaced. All options of Apache Beam's runners are accepted
+    as well.
+    """
+    console.set_up_logging(console.NORMAL)
+    with foreseen_errors():
+        try:
+            archive = open_archive(output, model)
+            indicators = Indicators.load(archive.classes, file)
+            formats = make_formats(archive, indicators, chosen, resolution)
+            for note in check(archive, formats):
+                click.echo(f"Note: {names.printable(note)}")
+            exports = make_exports(archive, formats, pipeline_options(beam_arguments))
+        except (ArchiveError, ExportError, IndicatorError, storage.StorageError) as error:
+            raise Refused(names.printable(message(error))) from error
+    for made in exports:
+        line = f"{made.folder}: {made.exported.photos} photos"
+        if made.exported.left_out:
+            line += f"; {made.exported.left_out} {made.form.left_out}"
+        click.echo(line)

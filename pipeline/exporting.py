@@ -1,0 +1,118 @@
+"""Exports: checks before any work, the lock, then a pipeline that makes all of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from models.indicators import Indicators
+from pipeline.beam_options import new_pipeline
+from pipeline.run import locked
+from transforms import columns, rows, storage
+from transforms.archives import Archive, statistics_of
+from transforms.exporting import FORMATS, ExportArchive, Exported, ExportError, Format, places
+from transforms.exporting.graph import COUNTERS, LEFT_OUT, PHOTOS
+from transforms.exporting.tables import has_position
+
+
+@dataclass(frozen=True)
+class Export:
+    """An export that is whole: its format, where it is, and the photos that it holds."""
+
+    form: Format
+    folder: str
+    exported: Exported
+
+
+def make_formats(
+    archive: Archive, indicators: Indicators, names: Sequence[str], resolution: int
+) -> dict[str, Format]:
+    """The exports of an archive, by names of `FORMATS`."""
+    return {
+        name: FORMATS[name](archive, indicators, resolution, places.building(archive.output, name))
+        for name in names
+    }
+
+
+def check(archive: Archive, formats: dict[str, Format]) -> list[str]:
+    """What a user should know before these exports are made, a line each.
+
+    Raises:
+        ExportError: one of them cannot be made.
+        StorageError: the archive cannot be read.
+    """
+    if not storage.writable(archive.output):
+        raise ExportError(f"{archive.output}: OUT is a local folder or gs://BUCKET/NAME")
+    first = next(_rows_of(archive, [columns.MASK]), None)
+    if first is None:
+        raise ExportError(
+            f"{archive.output}: no rows of the model {archive.model} in {columns.STATISTICS}/"
+        )
+    with_positions = [name for name, form in formats.items() if form.needs_position]
+    if with_positions and not _any_position(archive):
+        raise ExportError(
+            f"{archive.output}: no row has a position, which {', '.join(with_positions)} "
+            "cannot be without; positions come from EXIF or from a manifest"
+        )
+    with_masks = [name for name, form in formats.items() if form.reads_masks]
+    mask = first[columns.MASK][0].as_py()
+    if with_masks and storage.find(f"{archive.output}/{mask}").size < 0:
+        raise ExportError(
+            f"{archive.output}: no masks ({mask} is not there), which {', '.join(with_masks)} "
+            "cannot be without; `citymask run` makes masks that are missing after "
+            f"`citymask verify {archive.output}`"
+        )
+    return [note for form in formats.values() if (note := form.note())]
+
+
+def export(
+    archive: Archive, formats: dict[str, Format], beam_options: PipelineOptions
+) -> list[Export]:
+    """Make exports, in the place of older ones of the same names.
+
+    Raises:
+        ConfigurationError: Beam does not know the runner, or the folder cannot be written.
+        ExportError: an export cannot be made. No export is there then that is not whole.
+        LockedError: somebody else holds the output folder.
+        StorageError: something cannot be read or written; the same holds.
+    """
+    output = archive.output
+    pipeline = new_pipeline(beam_options)
+    with locked(output, "export"):
+        for name in formats:
+            places.begin(output, name)
+        try:
+            pipeline | "Export" >> ExportArchive(archive, formats)
+            result = pipeline.run()
+            result.wait_until_finish()
+        except BaseException:
+            for name in formats:
+                places.abandon(output, name)
+            raise
+        for name in formats:
+            places.publish(output, name)
+    wanted = beam.metrics.MetricsFilter().with_namespace(COUNTERS)
+    counters = {
+        counter.key.metric.name: counter.result
+        for counter in result.metrics().query(wanted)["counters"]
+    }
+    return [
+        Export(
+            form,
+            f"{output}/{places.final(name)}",
+            Exported(counters.get(f"{name} {PHOTOS}", 0), counters.get(f"{name} {LEFT_OUT}", 0)),
+        )
+        for name, form in formats.items()
+    ]
+
+
+def _any_position(archive: Archive) -> bool:
+    tables = _rows_of(archive, [columns.LATITUDE, columns.LONGITUDE])
+    return any(has_position(table).to_numpy().any() for table in tables)
+
+
+def _rows_of(archive: Archive, wanted: Sequence[str]) -> Iterator[pa.Table]:
+    for files in rows.file_blocks(archive.output, columns.STATISTICS):
+        yield from (table for table in statistics_of(archive, files, wanted) if len(table))

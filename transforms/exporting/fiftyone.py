@@ -1,0 +1,42 @@
+"""FiftyOne: its `ImageSegmentationDirectory`, with the photos where they are.
+
+See https://docs.voxel51.com/user_guide/import_datasets.html#imagesegmentationdirectory.
+`data.json` says where the photos are; `labels/` holds the masks. FiftyOne takes 0 for no class, so
+a pixel is the class id and one; `mask_targets.json` has the names. Photos that are not local
+files of their own, as in shards and in Cloud Storage, FiftyOne cannot open; they are left out.
+"""
+
+import numpy as np
+
+from transforms import masks, storage
+from transforms.exporting.json_lists import copy_items, to_json
+from transforms.exporting.masked import MaskedPhoto, MaskFormat
+
+PHOTOS = "photos"
+
+
+class FiftyOne(MaskFormat):
+    """`data.json`, `labels/IMAGE.png` and `mask_targets.json`."""
+
+    lists = (PHOTOS,)
+    left_out = "left out: there is no local file of them alone"
+
+    def takes(self, photo: MaskedPhoto) -> bool:
+        """See `MaskFormat.takes`."""
+        return not storage.is_remote(photo.uri) and storage.find(photo.uri).size >= 0
+
+    def write_mask(self, photo: MaskedPhoto, mask: np.ndarray) -> dict[str, list[str]]:
+        """See `MaskFormat.write_mask`."""
+        # 255 + 1 is 0 in 8 bits. Of a palette, FiftyOne would take the colours for the values.
+        self.put(f"labels/{photo.path}", masks.encode_grey(mask + np.uint8(1)))
+        return {PHOTOS: [f"{to_json(photo.path)}: {to_json(photo.uri)}"]}
+
+    def finish(self, parts: int) -> None:
+        """See `Format.finish`."""
+        targets = dict(enumerate(self.archive.classes.names, 1))
+        self.put("mask_targets.json", to_json(targets).encode())
+        with self.open("data.json") as file:
+            file.write(b"{\n")
+            copy_items(file, self.fragments(PHOTOS, parts))
+            file.write(b"\n}\n")
+        self.remove_fragments()

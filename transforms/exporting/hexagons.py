@@ -1,0 +1,96 @@
+"""Hexagons: means of shares and indicators per H3 cell, for maps. See https://h3geo.org."""
+
+from io import BytesIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms import aggregating, columns
+from transforms.aggregating import add_sums, cell_keys, means, measures, sums_per_key
+from transforms.exporting.format import Exported, Format
+from transforms.exporting.json_lists import items, to_json, write_object
+from transforms.exporting.parts import Part
+from transforms.exporting.tables import derived_table, has_position, json_rows
+
+CELL = "cell"
+PARQUET_FILE = "hexagons.parquet"
+GEOJSON_FILE = "hexagons.geojson"
+SUMS = "sums"
+FEATURES = "features"
+
+
+class Hexagons(Format):
+    """A row per cell: `cell`, `images` and means, in `hexagons.parquet` and `hexagons.geojson`."""
+
+    needs_position = True
+
+    def write(self, part: Part, schema: pa.Schema) -> Exported:
+        """See `Format.write`."""
+        table = derived_table(part.read(self.archive, schema), self.archive, self.indicators)
+        positioned = table.filter(has_position(table))
+        wanted = measures(self.archive.classes, self.indicators)
+        sums = sums_per_key(positioned, cell_keys(positioned, self.resolution), wanted)
+        self.put_fragment(part, SUMS, _parquet(sums))
+        return Exported(len(positioned), len(table) - len(positioned))
+
+    def finish(self, parts: int) -> None:
+        """See `Format.finish`. The sums of all cells are held in memory, not the photos."""
+        total = add_sums(map(pq.read_table, self.fragments(SUMS, parts)))
+        table = hexagon_table(means(total), self.indicators.version)
+        self.put(PARQUET_FILE, _parquet(table))
+        features = BytesIO(items(map(_feature, json_rows(table))))
+        with self.open(GEOJSON_FILE) as file:
+            write_object(file, {"type": "FeatureCollection"}, {FEATURES: [features]})
+        self.remove_fragments()
+
+
+def hexagon_table(averages: pa.Table, version: str) -> pa.Table:
+    """Means per cell, with the cell under its own name and the version of the indicators."""
+    names = [CELL if name == aggregating.KEY else name for name in averages.column_names]
+    averages = averages.rename_columns(names)
+    return averages.append_column(columns.INDICATORS_VERSION, pa.repeat(version, len(averages)))
+
+
+def outline(cell: str) -> dict:
+    """The GeoJSON geometry of a cell.
+
+    Its ring goes round counterclockwise and ends where it begins (RFC 7946, section 3.1.6). A cell
+    that crosses the 180th meridian is cut there (section 3.1.9).
+    """
+    import h3
+
+    ring = [(longitude, latitude) for latitude, longitude in h3.cell_to_boundary(cell)]
+    longitudes = [x for x, _ in ring]
+    if max(longitudes) - min(longitudes) <= 180:
+        return {"type": "Polygon", "coordinates": [_closed(ring)]}
+    ring = [(x % 360, y) for x, y in ring]
+    east = _cut(ring, lambda x: 180 - x)
+    west = [(x - 360, y) for x, y in _cut(ring, lambda x: x - 180)]
+    return {"type": "MultiPolygon", "coordinates": [[_closed(east)], [_closed(west)]]}
+
+
+def _closed(ring: list[tuple[float, float]]) -> list[list[float]]:
+    return [[x, y] for x, y in [*ring, ring[0]]]
+
+
+def _cut(ring, inside):
+    """The part of a convex ring in which `inside(x)` is not negative (Sutherland and Hodgman)."""
+    found = []
+    for (x0, y0), (x1, y1) in zip(ring[-1:] + ring[:-1], ring, strict=True):
+        a, b = inside(x0), inside(x1)
+        if a * b < 0:
+            found.append((180.0, y0 + (y1 - y0) * a / (a - b)))
+        if b >= 0:
+            found.append((x1, y1))
+    return found
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _feature(row: dict) -> str:
+    geometry = outline(row[CELL])
+    return to_json({"type": "Feature", "geometry": geometry, "properties": row})

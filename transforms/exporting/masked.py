@@ -1,0 +1,144 @@
+"""Exports of masks: each mask is read, and becomes a file and entries in lists."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from models.classes import IGNORE
+from transforms import columns, storage
+from transforms.archives import Archive
+from transforms.concurrency import map_requests
+from transforms.exporting.format import Exported, ExportError, Format
+from transforms.exporting.json_lists import items
+from transforms.exporting.parts import Part, mask_schema
+
+NO_COLOR = (0, 0, 0)
+"""What tools take for no class, so no class may have it."""
+
+
+@dataclass(frozen=True)
+class MaskedPhoto:
+    """A photo that has a mask.
+
+    Attributes:
+        number: unique in the archive, from 0.
+        image, uri, group, width, height: as in the columns.
+        mask: path of the mask below the output folder.
+    """
+
+    number: int
+    image: str
+    uri: str
+    group: str
+    width: int
+    height: int
+    mask: str
+
+    @property
+    def path(self) -> str:
+        """Path of the mask below its folder of masks; as safe as the mask's own."""
+        return self.mask.partition("/")[2]
+
+
+class MaskFormat(Format):
+    """A format in which each mask is written.
+
+    Attributes:
+        lists: names of the lists that photos have entries in.
+    """
+
+    rows_per_part = 256
+    reads_masks = True
+    lists: ClassVar[tuple[str, ...]] = ()
+
+    def takes(self, photo: MaskedPhoto) -> bool:
+        """Whether the format has a place for the photo."""
+        return True
+
+    @abstractmethod
+    def write_mask(self, photo: MaskedPhoto, mask: np.ndarray) -> Mapping[str, Sequence[str]]:
+        """Write what becomes of a mask.
+
+        Args:
+            photo: whose mask it is.
+            mask: uint8 `(height, width)`, the class ids; 255 is no class.
+
+        Returns:
+            The entries in each of `lists`, as JSON.
+
+        Raises:
+            StorageError: a file cannot be written.
+        """
+
+    def write(self, part: Part, schema: pa.Schema) -> Exported:
+        """See `Format.write`."""
+        photos = photos_of(part, self.archive)
+        taken = [photo for photo in photos if self.takes(photo)]
+        # Side by side where it waits for the network; elsewhere that would only fill memory.
+        mapped = map_requests if storage.is_remote(self.archive.output) else map
+        entries = list(mapped(self._write_photo, taken))
+        for name in self.lists:
+            self.put_fragment(part, name, items(e for entry in entries for e in entry[name]))
+        return Exported(len(taken), len(photos) - len(taken))
+
+    def _write_photo(self, photo: MaskedPhoto) -> Mapping[str, Sequence[str]]:
+        return self.write_mask(photo, read_mask(self.archive, photo))
+
+
+def photos_of(part: Part, archive: Archive) -> list[MaskedPhoto]:
+    """The photos of a part; raises StorageError."""
+    table = part.read(archive, mask_schema())
+    names = (
+        columns.IMAGE, columns.URI, columns.GROUP, columns.WIDTH, columns.HEIGHT, columns.MASK
+    )  # fmt: skip
+    values = zip(*(table[name].to_pylist() for name in names), strict=True)
+    return [MaskedPhoto(number, *row) for number, row in enumerate(values, part.first)]
+
+
+def read_mask(archive: Archive, photo: MaskedPhoto) -> np.ndarray:
+    """The class ids of a mask, uint8 `(height, width)`; what is no class is 255.
+
+    Raises:
+        ExportError: the mask is missing, damaged, or not of the photo's size.
+    """
+    path = f"{archive.output}/{photo.mask}"
+    try:
+        with Image.open(BytesIO(storage.read(path))) as image:
+            values = np.asarray(image)
+    except (storage.StorageError, OSError) as error:
+        raise ExportError(
+            f"{path}: the mask cannot be read ({error}); {_verify(archive)}"
+        ) from error
+    if values.shape != (photo.height, photo.width):
+        raise ExportError(
+            f"{path}: found a mask of the shape {values.shape}, expected "
+            f"{(photo.height, photo.width)}; {_verify(archive)}"
+        )
+    ids = np.full(256, IGNORE, np.uint8)
+    ids[list(archive.mask_values)] = np.arange(len(archive.classes))
+    return ids[values]
+
+
+def class_colors(archive: Archive) -> list[tuple[int, int, int]]:
+    """The colours of the classes; one that is black gets the darkest grey that is free."""
+    colors = [entry.color for entry in archive.classes.classes]
+    greys = ((value,) * 3 for value in range(1, 256))
+    free = next(grey for grey in greys if grey not in colors)
+    return [free if color == NO_COLOR else color for color in colors]
+
+
+def color_table(colors: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """uint8 `(256, 3)`: the colour of each class id, black for all other values."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(colors)] = colors
+    return table
+
+
+def _verify(archive: Archive) -> str:
+    return f"`citymask verify {archive.output}` finds all such masks, and the next run makes them"

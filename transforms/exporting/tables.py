@@ -1,0 +1,90 @@
+"""Tables: rows of photos with all that is known and derived of them, as exports hold them."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models.indicators import Indicators
+from transforms import columns
+from transforms.archives import Archive
+from transforms.deriving import derive, distinct_names
+
+GEOMETRY = "geometry"
+
+WGS_84 = {
+    "$schema": "https://proj.org/schemas/v0.7/projjson.schema.json",
+    "type": "GeographicCRS",
+    "name": "WGS 84",
+    "datum": {
+        "type": "GeodeticReferenceFrame",
+        "name": "World Geodetic System 1984",
+        "ellipsoid": {
+            "name": "WGS 84", "semi_major_axis": 6378137, "inverse_flattening": 298.257223563,
+        },
+    },
+    "coordinate_system": {
+        "subtype": "ellipsoidal",
+        "axis": [
+            {"name": "Geodetic latitude", "abbreviation": "Lat", "direction": "north",
+             "unit": "degree"},
+            {"name": "Geodetic longitude", "abbreviation": "Lon", "direction": "east",
+             "unit": "degree"},
+        ],
+    },
+    "id": {"authority": "EPSG", "code": 4326},
+}  # fmt: skip
+"""EPSG:4326 in PROJJSON, see https://proj.org/en/stable/specifications/projjson.html."""
+
+_POINT = np.dtype([("order", "u1"), ("kind", "<u4"), ("x", "<f8"), ("y", "<f8")])
+_LITTLE_ENDIAN, _POINT_KIND = 1, 1
+"""Of well-known binary, OGC 06-103r4, section 8.2."""
+
+
+def derived_table(table: pa.Table, archive: Archive, indicators: Indicators) -> pa.Table:
+    """Statistics rows with shares and indicators behind them, and no column called `geometry`."""
+    table = derive(table, archive.classes, indicators)
+    return table.rename_columns(distinct_names(table.column_names, [GEOMETRY]))
+
+
+def has_position(table: pa.Table) -> pa.ChunkedArray:
+    """Whether each photo has a position."""
+    return pc.and_(pc.is_valid(table[columns.LATITUDE]), pc.is_valid(table[columns.LONGITUDE]))
+
+
+def points(table: pa.Table) -> pa.Array:
+    """The position of each photo as a point in well-known binary; null without one."""
+    shapes = np.empty(len(table), _POINT)
+    shapes["order"], shapes["kind"] = _LITTLE_ENDIAN, _POINT_KIND
+    shapes["x"] = table[columns.LONGITUDE].to_numpy()
+    shapes["y"] = table[columns.LATITUDE].to_numpy()
+    there = np.packbits(has_position(table).to_numpy(), bitorder="little")
+    fixed = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(_POINT.itemsize), len(table), [pa.py_buffer(there), pa.py_buffer(shapes)]
+    )
+    return fixed.cast(pa.binary())
+
+
+def geo_metadata() -> dict[bytes, bytes]:
+    """The file metadata of GeoParquet 1.1, https://geoparquet.org/releases/v1.1.0."""
+    column = {"encoding": "WKB", "geometry_types": ["Point"], "crs": WGS_84}
+    document = {"version": "1.1.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}
+    return {b"geo": json.dumps(document).encode()}
+
+
+def json_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows as JSON holds them: times in ISO 8601, null for numbers that are not finite."""
+    ready = {}
+    for name in table.column_names:
+        column = table[name]
+        if pa.types.is_floating(column.type):
+            column = pc.if_else(pc.is_finite(column), column, None)
+        values = column.to_pylist()
+        if pa.types.is_temporal(column.type):
+            values = [None if value is None else value.isoformat() for value in values]
+        ready[name] = values
+    for values in zip(*ready.values(), strict=True):
+        yield dict(zip(ready, values, strict=True))
