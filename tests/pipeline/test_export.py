@@ -274,7 +274,8 @@ def test_cityscapesscripts_evaluates_cityscapes(done, rows, tmp_path):
         Image.fromarray(ids).save(path)
         truth.append(str(path))
     arguments = copy.deepcopy(cityscapes.args)
-    arguments.predictionPath, arguments.quiet, arguments.JSONOutput = str(folder), True, False
+    arguments.predictionPath, arguments.quiet = str(folder), True
+    arguments.JSONOutput = arguments.evalInstLevelScore = False
     with redirect_stdout(io.StringIO()):
         predictions = [cityscapes.getPrediction(arguments, file) for file in truth]
         scores = cityscapes.evaluateImgLists(predictions, truth, arguments)["classScores"]
