@@ -49,6 +49,7 @@ def write_sample(
     gallery[1]["confidence"] = 0.41
     gallery[1]["reasons"].append("low_confidence")
     gone = {**gallery[0], "id": "5", "image": "gone.jpg", "photo": False, "position": None}
+    _repeat(folder / "photos", 1, 5, ".mask.js")
     data = _report([*gallery, gone], nights=_nights() if with_nights else [])
     if with_map:
         data["map"] = _points(gallery)

@@ -112,9 +112,10 @@
   }
 
   function showExtremes(m) {
-    const { name } = report.measures[m];
+    const { name, kind } = report.measures[m];
+    const words = kind === "class" ? { most: "most", least: "least" } : { most: "highest", least: "lowest" };
     for (const end of ["most", "least"]) {
-      find(`${end}-title`).textContent = `Photos with the ${end} ${name}`;
+      find(`${end}-title`).textContent = `Photos with the ${words[end]} ${name}`;
       const photos = report.extremes[m][end].flatMap((id) => page.photos.get(id) ?? []);
       find(end).replaceChildren(...photos.map((photo) => page.card(photo, m)));
     }

@@ -30,10 +30,9 @@ globalThis.citymaskPage = (() => {
   const percentage = new Intl.NumberFormat(undefined, {
     style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1,
   });
-  const dateTime = new Intl.DateTimeFormat(undefined, {
-    year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit",
-    timeZoneName: "short",
-  });
+  const MINUTE = { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
+  const localTime = new Intl.DateTimeFormat(undefined, { ...MINUTE, timeZoneName: "short" });
+  const cameraTime = new Intl.DateTimeFormat(undefined, MINUTE);
   const SMALLEST_SHARE = 0.001;
   const NONE = "–";
   const FONT_SIZE = 13;
@@ -47,7 +46,13 @@ globalThis.citymaskPage = (() => {
 
   const count = (n) => (n === null || n === undefined ? NONE : whole.format(n));
   const ratio = (x) => (x === null || x === undefined ? NONE : decimal.format(x));
-  const time = (iso) => (iso ? dateTime.format(new Date(iso)) : NONE);
+
+  /** A time of the day in the reader's time zone; without an offset, as the camera wrote it. */
+  function time(iso) {
+    if (!iso) return NONE;
+    return (/(Z|[+-]\d\d:?\d\d)$/.test(iso) ? localTime : cameraTime).format(new Date(iso));
+  }
+
   const plural = (n, one, many) => `${count(n)} ${n === 1 ? one : many}`;
 
   /** A value of a measure as text. */
@@ -152,9 +157,11 @@ globalThis.citymaskPage = (() => {
   /** A photo in a list: a button that opens the viewer. */
   function card(photo, measure, also = []) {
     const lines = [`${report.measures[measure].name}: ${value(measure, photo.values[measure])}`, ...also];
+    const cut = photo.image.lastIndexOf("/") + 1;
     const button = element(
-      "button", { type: "button" }, thumbnail(photo),
-      element("span", { className: "name" }, photo.image),
+      "button", { type: "button", title: photo.image }, thumbnail(photo),
+      element("span", { className: "name" }, photo.image.slice(cut)),
+      ...(cut ? [element("span", { className: "detail folder" }, photo.image.slice(0, cut))] : []),
       ...lines.map((line) => element("span", { className: "detail" }, line)));
     button.addEventListener("click", () => citymaskPage.openPhoto(photo.id));
     return element("li", {}, button);
@@ -221,6 +228,17 @@ globalThis.citymaskPage = (() => {
   });
   addEventListener("afterprint", () => redraw(screenTheme()));
 
+  /** From here on, images may come from beside the page and from the map's tile server alone. */
+  function restrictImages() {
+    const { tiles } = report.map ?? {};
+    const server = tiles && new URL(tiles.url.replace("{s}", "*").replace(/{\w+}/g, "0"), location).origin;
+    document.head.append(element("meta", {
+      httpEquiv: "Content-Security-Policy",
+      content: `img-src 'self' file: data: ${server && server !== "null" ? server : ""}`,
+    }));
+  }
+
+  restrictImages();
   const { done, failed } = report.images;
   document.title = `${report.output}: citymask report`;
   find("title").textContent = report.output;

@@ -14,6 +14,7 @@
     "#1f988b", "#22a884", "#35b779", "#54c568", "#7ad151", "#a5db36", "#d2e21b", "#fde725",
   ];
   const UNDEFINED_COLOUR = "#9aa0a6";
+  const OUTLINE_COLOUR = "#1d2733";
   const MAX_ZOOM = 20;
   const LISTED = 50;
   /** The colours end at these quantiles, so that a few outliers do not swallow the rest. */
@@ -34,7 +35,7 @@
     fadeAnimation: !page.reducedMotion,
     inertia: !page.reducedMotion,
     maxZoom: MAX_ZOOM,
-    renderer: L.canvas({ padding: 0.3, tolerance: 3 }),
+    renderer: L.canvas({ padding: 0.3, tolerance: kind === "points" ? 3 : 0 }),
     zoomAnimation: !page.reducedMotion,
   });
   const box = map.getContainer();
@@ -43,7 +44,7 @@
   box.setAttribute("aria-describedby", "map-help");
   const [south, west, north, east] = bounds;
   map.fitBounds([[south, west], [north, east]], { maxZoom: 17, padding: [16, 16] });
-  L.control.scale({ imperial: false }).addTo(map);
+  L.control.scale({ imperial: false, maxWidth: 150 }).addTo(map);
   if (tiles) {
     L.tileLayer(tiles.url, { maxZoom: MAX_ZOOM }).addTo(map);
     const words = new DOMParser().parseFromString(tiles.attribution ?? "", "text/html");
@@ -56,7 +57,7 @@
 
   const layers = features.map((feature) => {
     const layer = feature.cell
-      ? L.polygon(corners(feature), { weight: 0.5, fillOpacity: tiles ? 0.7 : 0.9 })
+      ? L.polygon(corners(feature), { fillOpacity: tiles ? 0.7 : 1, opacity: tiles ? 0 : 1, smoothFactor: 0, weight: 0.5 })
       : L.circleMarker(feature.position, { radius: 7, weight: 1.5, fillOpacity: 0.9 });
     layer.feature = feature;
     return layer;
@@ -71,11 +72,7 @@
 
   function style({ feature }) {
     const x = feature.values[measure];
-    return {
-      color: feature.cell ? "#ffffff" : "#1d2733",
-      dashArray: x === null ? "2 3" : null,
-      fillColor: colour(x),
-    };
+    return { color: feature.cell ? colour(x) : OUTLINE_COLOUR, fillColor: colour(x) };
   }
 
   /** What a tooltip or popup says of a place. */
@@ -107,7 +104,7 @@
   /** Open the popup of a place and read it out; for the keyboard. */
   function visit(layer) {
     const { feature } = layer;
-    group.openPopup(layer, L.latLng(feature.position));
+    layer.fire("click", { latlng: L.latLng(feature.position) }, true);
     find("map-status").textContent = `${feature.name}. ${report.measures[measure].name}: `
       + `${page.value(measure, feature.values[measure])}. ${page.plural(feature.images, "photo", "photos")}.`;
     box.querySelector(".leaflet-popup button")?.focus();
@@ -115,6 +112,7 @@
 
   map.on("keydown", ({ originalEvent: event }) => {
     if (event.key === "Enter" && event.target === box) {
+      event.preventDefault();
       const distance = new Map(layers.map(
         (layer) => [layer, map.getCenter().distanceTo(layer.feature.position)]));
       visit(layers.reduce((best, layer) => (distance.get(layer) < distance.get(best) ? layer : best)));
@@ -158,9 +156,9 @@
     const listed = ranked.slice(0, LISTED);
     const { name } = report.measures[measure];
     find("map-summary").textContent =
-      `Places as a table: the ${page.count(listed.length)} with the most ${name}, of ${page.count(layers.length)}`;
+      `Places as a table: the ${page.count(listed.length)} with the highest ${name}, of ${page.count(layers.length)}`;
     const details = find("map-details");
-    details.replaceChildren(details.firstElementChild, page.table(`Places with the most ${name}`, [
+    details.replaceChildren(details.firstElementChild, page.table(`Places with the highest ${name}`, [
       { title: "Place", sort: ({ feature }) => feature.name, text: ({ feature }) => feature.name },
       {
         title: name, sort: ({ feature }) => feature.values[measure],

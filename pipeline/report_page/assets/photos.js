@@ -4,6 +4,8 @@
   const page = citymaskPage;
   const { report, find, element } = page;
   const NO_CLASS = 255;
+  /** Where the crosshair begins, in percent of width and height: beside the divider. */
+  const CROSS = 75;
   const LOW_CONFIDENCE = "low_confidence";
   const ORDERS = {
     given: ["as listed", null],
@@ -231,8 +233,8 @@
       if (photo.id !== id) return;
       mask = loaded;
       paintMask();
-      find("viewer-across").value = 50;
-      find("viewer-down").value = 50;
+      find("viewer-across").value = CROSS;
+      find("viewer-down").value = CROSS;
       nameClassAtCross();
     } catch (error) {
       if (photo.id === id) find("viewer-class").textContent = error.message;
