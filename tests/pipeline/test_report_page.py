@@ -208,6 +208,32 @@ def test_without_positions_and_runs_sentences_say_so(visit, tmp_path):
     expect(page.get_by_text("There is no record of any run.")).to_be_visible()
 
 
+def test_an_archive_in_which_nothing_is_done_yet_has_a_report(visit, tmp_path):
+    data = write_sample(tmp_path / "report", with_map=False)
+    none = [None] * len(data["measures"])
+    data["images"] = {"done": 0, "failed": 2, "skipped": 0, "positioned": 0}
+    data["totals"] = {"pixels": [0] * len(CLASSES), "images": [0] * len(CLASSES), "values": none}
+    data["distributions"] = [{"edges": [], "counts": []} for _ in none]
+    data["extremes"] = [{"most": [], "least": []} for _ in none]
+    data["groups"] = {"rows": [], "left_out": 0}
+    data["gallery"], data["failures"] = [], []
+    (tmp_path / "report" / "data.js").write_text(f"citymaskReport = {json.dumps(data)};")
+    page = visit(tmp_path / "report")
+    expect(page.locator("#made")).to_contain_text("0 photos · 2 failed")
+    expect(page.locator("#photos-count")).to_have_text("0 of 0 photos shown")
+    expect(page.get_by_text("No photo has failed.")).to_be_visible()
+    assert "NaN" not in page.locator("main").inner_text()
+
+
+def test_a_chart_under_the_cursor_keeps_its_colours(page):
+    box = page.locator("#drift-chart")
+    lines = [(*colour, 255) for _, colour in CLASSES]
+    assert set(lines) <= set(_colours(box.locator("canvas")))
+    box.hover()
+    page.wait_for_timeout(200)
+    assert set(lines) <= set(_colours(box.locator("canvas")))
+
+
 # The archive
 
 

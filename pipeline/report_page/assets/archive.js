@@ -27,7 +27,7 @@
     const others = rest ? ` ${page.plural(rest, "smaller class is", "smaller classes are")} in the table.` : "";
     page.draw(box, `Bar chart of mean class shares: ${words}.${others}`, (theme) => ({
       grid: { left: 8, right: 64, top: 4, bottom: 4, containLabel: true },
-      tooltip: page.tooltip((item) => `${item.name}: ${page.percent(item.value)}`),
+      tooltip: page.tooltip(theme, (item) => `${item.name}: ${page.percent(item.value)}`),
       xAxis: page.axis(theme, { type: "value", axisLabel: { show: false } }),
       yAxis: page.axis(theme, {
         type: "category", inverse: true, data: shown.map((c) => report.classes[c].name),
@@ -88,7 +88,7 @@
       : `No photo has a value of ${name}.`;
     page.draw(find("distribution-chart"), words, (theme) => ({
       grid: { left: 8, right: 16, top: 30, bottom: 28, containLabel: true },
-      tooltip: page.tooltip(([item]) =>
+      tooltip: page.tooltip(theme, ([item]) =>
         `${spans[item.dataIndex]}: ${page.plural(item.value, "photo", "photos")}`, { trigger: "axis" }),
       xAxis: [
         { type: "category", data: spans, show: false },

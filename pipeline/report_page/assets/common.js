@@ -39,13 +39,13 @@ globalThis.citymaskPage = (() => {
 
   /** A share as "12.3 %". */
   function percent(share) {
-    if (share === null || share === undefined) return NONE;
+    if (!Number.isFinite(share)) return NONE;
     if (share > 0 && share < SMALLEST_SHARE) return `< ${percentage.format(SMALLEST_SHARE)}`;
     return percentage.format(share);
   }
 
-  const count = (n) => (n === null || n === undefined ? NONE : whole.format(n));
-  const ratio = (x) => (x === null || x === undefined ? NONE : decimal.format(x));
+  const count = (n) => (Number.isFinite(n) ? whole.format(n) : NONE);
+  const ratio = (x) => (Number.isFinite(x) ? decimal.format(x) : NONE);
 
   /** A time of the day in the reader's time zone; without an offset, as the camera wrote it. */
   function time(iso) {
@@ -58,7 +58,8 @@ globalThis.citymaskPage = (() => {
   /** A value of a measure as text. */
   const value = (measure, x) => (report.measures[measure].share ? percent(x) : ratio(x));
 
-  const css = (colour) => `rgb(${colour.join(" ")})`;
+  /** A colour for CSS and for ECharts, which knows the form with commas only. */
+  const css = (colour) => `rgb(${colour.join(", ")})`;
 
   /**
    * A new element.
@@ -154,21 +155,29 @@ globalThis.citymaskPage = (() => {
     });
   }
 
+  /** A name in one or two lines: what comes last in a path, and the folders before it. */
+  function named(path) {
+    const cut = path.lastIndexOf("/") + 1;
+    return [
+      element("strong", { className: "name" }, path.slice(cut)),
+      ...(cut ? [element("span", { className: "detail folder" }, path.slice(0, cut))] : []),
+    ];
+  }
+
   /** A photo in a list: a button that opens the viewer. */
   function card(photo, measure, also = []) {
     const lines = [`${report.measures[measure].name}: ${value(measure, photo.values[measure])}`, ...also];
-    const cut = photo.image.lastIndexOf("/") + 1;
     const button = element(
-      "button", { type: "button", title: photo.image }, thumbnail(photo),
-      element("span", { className: "name" }, photo.image.slice(cut)),
-      ...(cut ? [element("span", { className: "detail folder" }, photo.image.slice(0, cut))] : []),
+      "button", { type: "button", title: photo.image }, thumbnail(photo), ...named(photo.image),
       ...lines.map((line) => element("span", { className: "detail" }, line)));
     button.addEventListener("click", () => citymaskPage.openPhoto(photo.id));
     return element("li", {}, button);
   }
 
   const charts = [];
-  const paper = { text: "#1d2733", muted: "#55606e", line: "#d5dae0", accent: "#1f6f8b", alarm: "#b3261e" };
+  const paper = {
+    surface: "#ffffff", text: "#1d2733", muted: "#55606e", line: "#d5dae0", accent: "#1f6f8b", alarm: "#b3261e",
+  };
 
   function screenTheme() {
     const style = getComputedStyle(document.documentElement);
@@ -207,8 +216,9 @@ globalThis.citymaskPage = (() => {
   }
 
   /** A tooltip drawn as text on the canvas. */
-  const tooltip = (formatter, more = {}) => ({
-    renderMode: "richText", confine: true, formatter, ...more,
+  const tooltip = (theme, formatter, more = {}) => ({
+    renderMode: "richText", confine: true, formatter, backgroundColor: theme.surface, borderColor: theme.muted,
+    textStyle: { color: theme.text, fontSize: FONT_SIZE }, ...more,
   });
 
   /** An axis in the page's colours. */
@@ -250,7 +260,7 @@ globalThis.citymaskPage = (() => {
 
   return {
     report, find, percent, count, ratio, time, plural, value, css, element, swatch, table, definitions,
-    offerMeasures, about, firstMeasure, classesByShare, thumbnail, card, draw, tooltip, axis,
+    offerMeasures, about, firstMeasure, classesByShare, thumbnail, named, card, draw, tooltip, axis,
     photos: new Map(report.gallery.map((photo) => [photo.id, photo])),
     reducedMotion: matchMedia("(prefers-reduced-motion: reduce)").matches,
   };

@@ -39,6 +39,10 @@
     zoomAnimation: !page.reducedMotion,
   });
   const box = map.getContainer();
+  // Who scrolls down the page is not caught by the map: the wheel zooms once the map has the focus.
+  map.scrollWheelZoom.disable();
+  map.on("focus", () => map.scrollWheelZoom.enable());
+  map.on("blur", () => map.scrollWheelZoom.disable());
   box.setAttribute("role", "application");
   box.setAttribute("aria-label", `Map of ${page.plural(features.length, place, `${place}s`)}`);
   box.setAttribute("aria-describedby", "map-help");
@@ -80,7 +84,7 @@
     const photo = page.photos.get(feature.photo);
     return element("div", { className: "place" },
       ...(photo ? [page.thumbnail(photo)] : []),
-      element("strong", {}, feature.name),
+      ...page.named(feature.name),
       element("span", {}, `${report.measures[measure].name}: ${page.value(measure, feature.values[measure])}`),
       element("span", {}, page.plural(feature.images, "photo", "photos")));
   }

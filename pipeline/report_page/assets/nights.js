@@ -26,7 +26,7 @@
       (theme) => ({
         legend: legend(theme),
         grid: { left: 8, right: 8, top: 64, bottom: 8, containLabel: true },
-        tooltip: page.tooltip((items) => [
+        tooltip: page.tooltip(theme, (items) => [
           page.time(nights[items[0].dataIndex].started_at),
           ...items.map((item) => `${item.seriesName}: ${page.ratio(item.value)}`),
         ].join("\n"), { trigger: "axis" }),
@@ -62,7 +62,7 @@
       (theme) => ({
         legend: legend(theme, { selected }),
         grid: { left: 8, right: 24, top: 64, bottom: 8, containLabel: true },
-        tooltip: page.tooltip((items) => [
+        tooltip: page.tooltip(theme, (items) => [
           page.time(nights[items[0].dataIndex].started_at),
           ...items.filter((item) => item.value !== undefined && item.value !== null)
             .map((item) => `${item.seriesName}: ${page.percent(item.value)}`),
