@@ -47,9 +47,7 @@ def check(archive: Archive, formats: dict[str, Format]) -> list[str]:
         raise ExportError(f"{archive.output}: OUT is a local folder or gs://BUCKET/NAME")
     first = next(_rows_of(archive, [columns.MASK]), None)
     if first is None:
-        raise ExportError(
-            f"{archive.output}: no rows of the model {archive.model} in {columns.STATISTICS}/"
-        )
+        raise ExportError(f"{archive.output}: no rows of the model {archive.model}")
     with_positions = [name for name, form in formats.items() if form.needs_position]
     if with_positions and not _any_position(archive):
         raise ExportError(
@@ -115,4 +113,4 @@ def _any_position(archive: Archive) -> bool:
 
 def _rows_of(archive: Archive, wanted: Sequence[str]) -> Iterator[pa.Table]:
     for files in rows.file_blocks(archive.output, columns.STATISTICS):
-        yield from (table for table in statistics_of(archive, files, wanted) if len(table))
+        yield from filter(len, statistics_of(archive, files, wanted))

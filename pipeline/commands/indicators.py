@@ -56,10 +56,13 @@ def indicators(output: str, by: str, resolution: int, file: str | None, model: s
 
 
 def _derived(archive: Archive, defined: Indicators) -> Iterator[pa.Table]:
+    found = False
     for files in rows.file_blocks(archive.output, columns.STATISTICS):
-        for table in statistics_of(archive, files):
-            if len(table):
-                yield derive(table, archive.classes, defined)
+        for table in filter(len, statistics_of(archive, files)):
+            found = True
+            yield derive(table, archive.classes, defined)
+    if not found:
+        raise ArchiveError(f"{archive.output}: no rows of the model {archive.model}")
 
 
 def _print(tables: Iterator[pa.Table], by: str, version: str) -> None:

@@ -24,6 +24,7 @@ from shapely.geometry import Point
 
 from models.classes import ClassTable, SegmentationClass
 from models.packages import load_package, write_package
+from tests.gcs_server import GcsServer
 from transforms.exporting import FORMATS
 from transforms.locking import OutputLock
 
@@ -404,6 +405,53 @@ def test_processes_share_the_work(citymask, out):
     done = export(citymask, out, "zensvi", options=workers)
     assert done.exit_code == 0, done.output
     assert (out / "exports/zensvi/pixel_ratios.csv").read_bytes() == before
+
+
+@pytest.fixture
+def bucket(done, cloud_storage_at):
+    """A server whose bucket `town` has the archive at `out`, without exports."""
+    with GcsServer() as server, cloud_storage_at(server.url):
+        server.buckets["town"] = {}
+        for path in done.rglob("*"):
+            name = str(path.relative_to(done))
+            if path.is_file() and not name.startswith(("exports", ".citymask")):
+                server.put("town", f"out/{name}", path.read_bytes())
+        yield server
+
+
+def test_exports_of_a_bucket_are_those_of_a_folder(citymask, done, bucket):
+    names = [name for name in FORMATS if name != "geoparquet"]
+    exported = export(citymask, "gs://town/out", *names)
+    assert exported.exit_code == 0, exported.output
+    for name in names:
+        folder = done / "exports" / name
+        local = {str(p.relative_to(done)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        remote = bucket.files("town", f"out/exports/{name}/")
+        assert {key.removeprefix("out/"): data for key, data in remote.items()} == local
+
+
+def test_an_export_in_a_bucket_is_marked_until_it_is_whole(citymask, bucket):
+    bucket.put("town", "out/exports/zensvi/stale.csv", b"")
+    written = []
+
+    def before(method: str, name: str) -> None:
+        if method == "UPLOAD" and name.startswith("out/exports/"):
+            written.append((name, set(bucket.files("town", "out/exports/"))))
+
+    bucket.before = before
+    assert export(citymask, "gs://town/out", "zensvi").exit_code == 0
+    (first, _), *others = written
+    assert first == "out/exports/zensvi/UNFINISHED"
+    assert others and all(first in there for _, there in others)
+    assert {name.rpartition("/")[2] for name in bucket.files("town", "out/exports/")} == {
+        "pixel_ratios.csv"
+    }
+
+
+def test_a_failed_export_to_a_bucket_leaves_nothing(citymask, bucket, rows):
+    bucket.put("town", f"out/{rows.loc['lund/01.jpg', 'mask']}", b"no PNG")
+    assert "citymask verify" in refusal(export(citymask, "gs://town/out", "coco-rle"))
+    assert bucket.files("town", "out/exports/") == {}
 
 
 def test_indicators_of_ones_own(citymask, out, tmp_path):

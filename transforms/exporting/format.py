@@ -56,7 +56,7 @@ class Format(ABC):
     indicators: Indicators
     resolution: int
     folder: str
-    rows_per_part: ClassVar[int] = 50_000
+    rows_per_part: ClassVar[int] = 10_000
     needs_position: ClassVar[bool] = False
     reads_masks: ClassVar[bool] = False
     left_out: ClassVar[str] = "left out: they have no position"
