@@ -35,6 +35,7 @@ from transforms import storage
 from transforms.photos import DEFAULT_MAX_PIXELS
 from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE
 from transforms.projections import Projection
+from transforms.reporting import DEFAULT_GALLERY
 
 CONFIG = "config"
 """Key of the validation context: the file from whose folder relative paths start."""
@@ -85,6 +86,11 @@ def _url(url: str) -> str:
 def _section(value: Any) -> Any:
     """A section whose keys are all commented out is there, but empty."""
     return {} if value is None else value
+
+
+def _report(value: Any) -> Any:
+    """`report: true` says no more than that it is to be written."""
+    return {"write": value} if isinstance(value, bool) else _section(value)
 
 
 def _beam_options(given: dict[str, Any]) -> dict[str, Any]:
@@ -224,6 +230,24 @@ class Dates(Section):
     )
 
 
+class Report(Section):
+    """The page about all results.
+
+    Attributes:
+        write: whether each night ends with it.
+        gallery: most photos that it shows.
+        tiles: URL template of the map's background; None: none.
+        attribution: whom the licence of the tiles asks to name; None: their host.
+        indicators: YAML file of indicators; None: the usual ones.
+    """
+
+    write: YesNo = False
+    gallery: Annotated[int, Field(ge=0, description="a whole number")] = DEFAULT_GALLERY
+    tiles: Annotated[Text | None, Field(description="a URL with {z}, {x} and {y}")] = None
+    attribution: Annotated[Text | None, Field(description=ITEM)] = None
+    indicators: Annotated[LocalPath | None, Field(description="a YAML file")] = None
+
+
 class NightlyConfig(Section):
     """The whole file. Paths are absolute; `beam` holds what `pipeline_options` takes."""
 
@@ -259,6 +283,11 @@ class NightlyConfig(Section):
     retention: Annotated[Retention, BeforeValidator(_section)] = Retention()
     notify: Annotated[Notify, BeforeValidator(_section)] = Notify()
     dates: Annotated[Dates, BeforeValidator(_section)] = Dates()
+    report: Annotated[
+        Report,
+        BeforeValidator(_report),
+        Field(description=f"true, false or a mapping with {', '.join(Report.model_fields)}"),
+    ] = Report()
     beam: Annotated[dict[str, Any], BeforeValidator(_section), AfterValidator(_beam_options)] = (
         Field(default={}, description="a mapping of Beam's options")
     )

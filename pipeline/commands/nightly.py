@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict
+from signal import Signals
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ from pipeline.commands.common import (
     day_options,
     foreseen_errors,
 )
-from pipeline.commands.run import performed, show_plan, verdict
+from pipeline.commands.run import performed, report_on, show_plan, verdict
 from pipeline.errors import EXIT_THRESHOLD, EXIT_UNEXPECTED
 from pipeline.nightly_config import NightlyConfig, load_config
 from pipeline.notifying import NotifyError, notify
@@ -64,11 +65,15 @@ def nightly(
         record["worst_failures"] = [asdict(kind) for kind in failures]
         run_record.write_record(record)
         remove_old(output, settings.retention, run_record.utc_now())
+        unwritten = _report(settings, record, signal)
     code, reason = verdict(record, signal, settings.thresholds.max_failures)
     reasons = [reason] if reason else []
     if comparison.alarms:
         code = code or EXIT_THRESHOLD
         reasons += [f"Alarm: {alarm}" for alarm in comparison.alarms]
+    if unwritten:
+        code = code or EXIT_UNEXPECTED
+        reasons.append(unwritten)
     try:
         notify(settings.notify, record, code)
     except NotifyError as error:
@@ -80,6 +85,13 @@ def nightly(
     for reason in reasons:
         click.echo(reason, err=True)
     sys.exit(code)
+
+
+def _report(settings: NightlyConfig, record: dict[str, Any], signal: Signals | None) -> str:
+    """Write the report if it is asked for; one line if that fails, else empty."""
+    if not settings.report.write:
+        return ""
+    return report_on(record, signal, **settings.report.model_dump(exclude={"write"}))
 
 
 def _request(settings: NightlyConfig, days: Days | None) -> runs.RunRequest:

@@ -7,9 +7,10 @@ import click
 from pipeline import console
 from pipeline.beam_options import pipeline_options
 from pipeline.commands.common import BeamCommand, foreseen_errors
-from pipeline.reports import DEFAULT_GALLERY, ReportRequest, prepare, write_report
+from pipeline.reports import ReportRequest, prepare, write_report
 from pipeline.run import locked
 from transforms import storage
+from transforms.reporting import DEFAULT_GALLERY
 
 
 @click.command(cls=BeamCommand)

@@ -16,15 +16,16 @@ from pipeline.beam_options import pipeline_options, with_workers
 from pipeline.commands.common import (
     BeamCommand,
     Days,
+    Refused,
     Share,
     day_options,
     engine_options,
     foreseen_errors,
 )
-from pipeline.errors import EXIT_SIGNAL, EXIT_THRESHOLD, ConfigurationError
+from pipeline.errors import EXIT_SIGNAL, EXIT_THRESHOLD, EXIT_UNEXPECTED, ConfigurationError
 from pipeline.graph import Job, build_plan
 from pipeline.signals import StopOnSignal
-from transforms import DateRange, model_files, stopping
+from transforms import DateRange, columns, model_files, stopping
 from transforms.dates import ARRIVAL, CAPTURE
 from transforms.photos import DEFAULT_MAX_PIXELS
 from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE
@@ -112,6 +113,7 @@ from transforms.projections import Projection
     "--no-wait", is_flag=True,
     help="On Dataflow: submit the job, print its id and its page, and leave it to itself.",
 )  # fmt: skip
+@click.option("--report", is_flag=True, help="Write a page about all results to OUT/report/.")
 @click.option(
     "--dry-run", is_flag=True,
     help="Say what would be done and about how long it would take; write nothing.",
@@ -126,6 +128,7 @@ def run(
     days: Days | None,
     by: str,
     no_wait: bool,
+    report: bool,
     dry_run: bool,
     quiet: bool,
     verbose: bool,
@@ -145,18 +148,24 @@ def run(
         show_plan(request, level)
         return
     if no_wait or dataflow.is_unattended(beam_arguments):
+        if report:
+            raise Refused(
+                "--report: nobody waits for the job; `citymask report OUT` writes it afterwards"
+            )
         lines = submit(request, beam_arguments, max_failures)
         if not quiet:
             click.echo("\n".join(lines))
         return
     with performed(request, beam_arguments, level) as (record, signal):
         run_record.write_record(record)
+        unwritten = report_on(record, signal) if report else ""
     if not quiet:
         console.print_classes(record)
         console.print_closing(record)
     code, reason = verdict(record, signal, max_failures)
     click.echo(reason, err=True, nl=bool(reason))
-    sys.exit(code)
+    click.echo(unwritten, err=True, nl=bool(unwritten))
+    sys.exit(code or (EXIT_UNEXPECTED if unwritten else 0))
 
 
 @contextmanager
@@ -189,6 +198,24 @@ def performed(
         seconds = time.monotonic() - start
         record = run_record.make_record(job, options, result, started, seconds)
         yield record, stop.received
+
+
+def report_on(record: dict[str, Any], signal: Signals | None, **settings: Any) -> str:
+    """Write the report of a run that was not interrupted; one line if that fails, else empty.
+
+    The results of the run stand in any case. Call it while the output folder is locked.
+
+    Args:
+        record: the run record.
+        signal: what ended the work early, if anything.
+        settings: those of `reports.ReportRequest`.
+    """
+    if signal:
+        return ""
+    from pipeline.reports import ReportRequest, try_report
+
+    request = ReportRequest(record["options"]["output"], record[columns.MODEL], **settings)
+    return try_report(request)
 
 
 def submit(

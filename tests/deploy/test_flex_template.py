@@ -49,6 +49,7 @@ WITHOUT = {
     "workers": "they share the cores of one machine",
     "max_minutes": "nobody watches over a job that nobody waits for",
     "max_failures": "the same",
+    "report": "the same",
 }
 """The options of `citymask run` that a template cannot have, and why."""
 

@@ -1,1 +1,4 @@
 """Reporting: what the page of an output folder shows, a module for each of its ideas."""
+
+DEFAULT_GALLERY = 500
+"""Photos that a page shows at most."""

@@ -46,36 +46,40 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The files of a photo of the gallery.
+class Made:
+    """What could be made for a photo of the gallery.
 
     Attributes:
         id: of the photo.
-        photo: whether the photo itself is among them.
-        files: content by path below the output folder.
+        photo: whether there is a picture of the photo itself.
+        mask: whether there is one of its mask; else the mask shows no class.
     """
 
     id: str
     photo: bool
-    files: dict[str, bytes]
+    mask: bool
 
 
-def make_pictures(wanted: Wanted, archive: Archive) -> Pictures:
+def make_pictures(wanted: Wanted, archive: Archive) -> tuple[Made, dict[str, bytes]]:
     """Make the pictures of a photo. One that is gone or has changed costs its own picture only.
 
     Args:
         wanted: the photo.
         archive: what its mask belongs to.
+
+    Returns:
+        What could be made, and the files: content by path below the output folder.
     """
     base = f"{contract.PHOTOS}/{wanted.id}"
     width, height = fit((wanted.width, wanted.height), contract.PHOTO_SIDE)
-    mask = _read_mask(wanted, archive, (width, height))
+    found = _read_mask(wanted, archive, (width, height))
+    mask = np.full((height, width), IGNORE, np.uint8) if found is None else found
     pixels = _read_photo(wanted, (width, height))
     files = {base + contract.MASK_ENDING: _script(wanted.id, mask)}
     if pixels is not None:
         files[base + contract.PHOTO_ENDING] = _jpeg(pixels)
     files[base + contract.OVERLAY_ENDING] = _overlay(pixels, mask, archive)
-    return Pictures(wanted.id, pixels is not None, files)
+    return Made(wanted.id, pixels is not None, found is not None), files
 
 
 def fit(size: Size, side: int) -> Size:
@@ -94,25 +98,26 @@ def _read_photo(wanted: Wanted, size: Size) -> np.ndarray | None:
         data = read_image(wanted.ref, wanted.version)
         photo = photos.decode_photo(data, lambda *_: shape, wanted.width * wanted.height)
     except (storage.StorageError, ShardError, photos.DecodeError) as error:
-        logger.info("%s: no picture in the report: %s", wanted.uri, error)
+        logger.debug("%s: no picture in the report: %s", wanted.uri, error)
         return None
     if (photo.width, photo.height) != (wanted.width, wanted.height):
         return None
     return photo.pixels
 
 
-def _read_mask(wanted: Wanted, archive: Archive, size: Size) -> np.ndarray:
-    """The mask at a size, by nearest neighbour: uint8 class positions; `IGNORE` if it is gone."""
+def _read_mask(wanted: Wanted, archive: Archive, size: Size) -> np.ndarray | None:
+    """The mask at a size, by nearest neighbour: uint8 class positions.
+
+    None where it is gone, damaged or not of the photo's size.
+    """
     try:
         with Image.open(BytesIO(storage.read(f"{archive.output}/{wanted.mask}"))) as image:
             if image.size != (wanted.width, wanted.height) or image.mode not in ("P", "L"):
                 raise ValueError(f"{image.mode} {image.size}")
             values = np.asarray(image.resize(size, Image.Resampling.NEAREST))
     except (storage.StorageError, OSError, SyntaxError, ValueError) as error:
-        logger.warning(
-            "%s: no mask in the report (%s); `citymask verify` looks closer", wanted.mask, error
-        )
-        return np.full(size[::-1], IGNORE, np.uint8)
+        logger.debug("%s: no mask in the report: %s", wanted.mask, error)
+        return None
     positions = np.full(256, IGNORE, np.uint8)
     positions[list(archive.mask_values)] = np.arange(len(archive.classes))
     return positions[values]
