@@ -19,6 +19,11 @@ FOLDER = "report"
 DATA = f"{FOLDER}/data.js"
 PHOTOS = f"{FOLDER}/photos"
 
+SCRIPT = "globalThis.citymaskReport = "
+"""What stands before the JSON in `DATA`."""
+
+_LESS_THAN = r"\u003c"
+
 PHOTO_ENDING = ".jpg"
 OVERLAY_ENDING = ".overlay.jpg"
 MASK_ENDING = ".mask.js"
@@ -229,9 +234,9 @@ class Report(Part):
     settings: Settings | None
 
     def to_script(self) -> bytes:
-        """The content of `data.js`: ASCII, so that no text in it can end what it stands in."""
+        """The content of `data.js`: ASCII without `<`, so that no text in it ends what it is in."""
         text = json.dumps(self.model_dump(mode="json"), allow_nan=False, separators=(",", ":"))
-        return f"globalThis.citymaskReport = {text};\n".encode("ascii")
+        return f"{SCRIPT}{text.replace('<', _LESS_THAN)};\n".encode("ascii")
 
 
 def mask_script(identity: str, image: str) -> bytes:
