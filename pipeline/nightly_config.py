@@ -36,6 +36,7 @@ from transforms.photos import DEFAULT_MAX_PIXELS
 from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE
 from transforms.projections import Projection
 from transforms.reporting import DEFAULT_GALLERY
+from transforms.reporting.tiles import check_tiles
 
 CONFIG = "config"
 """Key of the validation context: the file from whose folder relative paths start."""
@@ -138,6 +139,7 @@ Text = Annotated[str, Field(min_length=1, description=ITEM)]
 LocalPath = Annotated[Text, AfterValidator(_from_folder)]
 Command = Annotated[tuple[Text, ...], Field(strict=False, min_length=1), AfterValidator(_command)]
 Url = Annotated[Text, AfterValidator(_url)]
+Tiles = Annotated[Text, AfterValidator(check_tiles)]
 Minutes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 YesNo = Annotated[bool, Field(description="true or false")]
 Count = Annotated[int, Field(gt=0, description="a whole number greater than 0")]
@@ -243,7 +245,7 @@ class Report(Section):
 
     write: YesNo = False
     gallery: Annotated[int, Field(ge=0, description="a whole number")] = DEFAULT_GALLERY
-    tiles: Annotated[Text | None, Field(description="a URL with {z}, {x} and {y}")] = None
+    tiles: Annotated[Tiles | None, Field(description="an http(s) URL with {z}, {x} and {y}")] = None
     attribution: Annotated[Text | None, Field(description=ITEM)] = None
     indicators: Annotated[LocalPath | None, Field(description="a YAML file")] = None
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -18,6 +17,7 @@ from transforms.archives import Archive, ArchiveError
 from transforms.reporting import DEFAULT_GALLERY, contract, document
 from transforms.reporting.document import Frame
 from transforms.reporting.measuring import Measures
+from transforms.reporting.tiles import check_tiles, host_of
 
 INDEX = f"{contract.FOLDER}/index.html"
 
@@ -130,13 +130,7 @@ def settings_of(record: Mapping[str, Any]) -> contract.Settings:
 
 def tiles_of(url: str, attribution: str | None) -> contract.Tiles:
     """The background of the map; raises ConfigurationError where the URL is none of tiles."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(f"--tiles: {url!r} is not an http(s) URL")
-    missing = [name for name in ("{z}", "{x}", "{y}") if name not in url]
-    if missing:
-        raise ConfigurationError(
-            f"--tiles: {url!r} lacks {' and '.join(missing)}; "
-            "expected one such as https://HOST/{z}/{x}/{y}.png"
-        )
-    return contract.Tiles(url=url, attribution=attribution or parts.hostname)
+    try:
+        return contract.Tiles(url=check_tiles(url), attribution=attribution or host_of(url))
+    except ValueError as error:
+        raise ConfigurationError(f"--tiles: {error}") from error

@@ -155,10 +155,19 @@ def test_beam_options_become_what_a_pipeline_takes(load):
 
 
 @pytest.mark.parametrize(
-    "section", ["limits", "thresholds", "retention", "notify", "dates", "beam"]
+    "section", ["limits", "thresholds", "retention", "notify", "dates", "report", "beam"]
 )
 def test_a_section_whose_keys_are_commented_out_has_the_defaults(load, section):
     assert load(f"{SMALL}{section}:\n  # nothing\n") == load(SMALL)
+
+
+def test_a_report_is_asked_for_by_a_word_or_by_a_section(load):
+    assert not load(SMALL).report.write
+    assert load(SMALL + "report: true\n").report == load(SMALL + "report: {write: true}\n").report
+    assert load(SMALL + "report: false\n") == load(SMALL)
+    url = "https://tiles.example/{z}/{x}/{y}"
+    report = load(SMALL + f"report: {{write: true, gallery: 0, tiles: '{url}'}}\n").report
+    assert (report.write, report.gallery, report.tiles) == (True, 0, url)
 
 
 def test_null_stands_for_no_limit(load):
@@ -196,6 +205,10 @@ def test_anchors_and_a_byte_order_mark_are_taken(load, tmp_path):
          "percentage such as 5%, found .nan"),
         ("retention: {runs: 99999999999}", "3: retention.runs: expected a whole number of days, "
          "1 to 36500, found 99999999999"),
+        ("report: {tiles: 'https://a.example'}", "3: report.tiles: expected an http(s) URL with "
+         "{z}, {x} and {y}, found 'https://a.example'"),
+        ("report: 1", "3: report: expected true, false or a mapping with write, gallery, tiles, "
+         "attribution, indicators, found 1"),
         ("notify: {on: never}", "3: notify.on: expected always or alarm, found 'never'"),
         ("notify: {webhook: example.org}", "3: notify.webhook: expected an http:// or https:// "
          "URL, found 'example.org'"),

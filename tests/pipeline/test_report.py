@@ -21,7 +21,11 @@ KEYS = PACKAGE.classes.keys
 BROKEN = b"</script>\xe2\x80\xa8 no photo"
 HOSTILE = "</script><img src=x onerror=alert(1)> ' \" \u2028 ü 100% $(id).jpg"
 
-SHARES = ", ".join(f"pixels_{key} / (width * height) AS {key}" for key in KEYS)
+SPHERE = " + ".join(f"solid_angle_{key}" for key in KEYS)
+SHARES = ", ".join(
+    f"coalesce(solid_angle_{key} / ({SPHERE}), pixels_{key} / (width * height)) AS {key}"
+    for key in KEYS
+)
 INDICATORS = """
     tree AS green_view_index, sky AS sky_view, building AS building_view, road AS road_share,
     pavement AS pavement_share,
@@ -66,7 +70,7 @@ def near(values: list[float | None], expected: pd.Series) -> bool:
 
 
 def make_photos(folder: Path) -> Path:
-    """An archive of demo photos as they are, turned, and cut; two files are broken."""
+    """An archive of demo photos as they are, turned, and cut; a panorama; two broken files."""
     demo = sorted(DEMO.rglob("*.jpg"))
     folder.mkdir()
     for number, path in enumerate(demo):
@@ -78,6 +82,7 @@ def make_photos(folder: Path) -> Path:
             image.save(folder / f"{number}.jpg")
             image.save(folder / f"{number}-turned.jpg", exif=exif)
             image.crop((0, 0, width, height // 2)).save(folder / f"{number}-top.jpg")
+            image.resize((512, 256)).save(folder / "panorama.jpg")
     (folder / HOSTILE).parent.mkdir()
     shutil.copy(folder / "0-top.jpg", folder / HOSTILE)
     (folder / "bad.jpg").write_bytes(BROKEN)
@@ -90,7 +95,7 @@ def make_photos(folder: Path) -> Path:
         "longitude": [13.2 + n / 1000 for n in range(len(names))],
         "heading": [n * 10.123456 for n in range(len(names))],
         "captured_at": ["2026-06-01T10:00:00"] * len(names),
-        "projection": ["perspective"] * len(names),
+        "projection_type": ["spherical" if name == "panorama.jpg" else None for name in names],
     }
     pd.DataFrame(manifest).to_csv(folder / "list.csv", index=False)
     return folder / "list.csv"
@@ -141,7 +146,7 @@ def test_photos_are_counted_by_what_became_of_them(report, rows):
     assert report.data["images"] == {
         "done": known.n, "failed": 2, "skipped": known.n, "positioned": known.positioned
     }  # fmt: skip
-    assert known.n == 13 and 0 < known.positioned < 13
+    assert known.n == 14 and 0 < known.positioned < 14
 
 
 def test_totals_are_those_of_the_rows(report, rows):
@@ -180,7 +185,7 @@ def test_the_gallery_repeats_the_rows(report, rows):
     expected = rows.ask("SELECT * FROM photos ORDER BY image").set_index("image")
     gallery = report.data["gallery"]
     assert [photo["image"] for photo in gallery] == list(expected.index)
-    assert [photo["id"] for photo in gallery] == [str(n) for n in range(1, 14)]
+    assert [photo["id"] for photo in gallery] == [str(n) for n in range(1, 15)]
     for photo in gallery:
         row = expected.loc[photo["image"]]
         assert (photo["width"], photo["height"]) == (row.width, row.height)
@@ -190,7 +195,8 @@ def test_the_gallery_repeats_the_rows(report, rows):
         assert photo["position"] == position
         assert photo["captured_at"] == row.captured_at.isoformat() == "2026-06-01T10:00:00"
         assert photo["heading"] == pytest.approx(row.heading, abs=1e-4)
-        assert photo["projection"] == "perspective"
+        panorama = photo["image"] == "panorama.jpg"
+        assert photo["projection"] == ("equirectangular" if panorama else "perspective")
         assert photo["confidence"] == pytest.approx(row.confidence, abs=1e-4)
         assert near(photo["values"], row[MEASURES])
         assert photo["reasons"] and photo["photo"]

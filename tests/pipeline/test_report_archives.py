@@ -390,7 +390,7 @@ def test_what_is_no_output_folder_is_refused(citymask, tmp_path, run, photos, ou
 def test_nothing_of_a_report_is_imported_by_a_run_without_one():
     program = (
         "import sys; from pipeline.commands import run, nightly; "
-        "print([name for name in sys.modules if 'report' in name or name == 'h3'])"
+        "print([name for name in ('h3', 'pipeline.report_graph') if name in sys.modules])"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert printed.stdout.strip() == "['transforms.reporting']", printed.stderr
+    assert printed.stdout == "[]\n", printed.stderr
