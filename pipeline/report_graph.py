@@ -5,7 +5,7 @@
     candidates --choose--> gallery --locate--> photos and masks --> pictures
     all of them --> data.js
 
-Rows are looked at a file at a time; pixels stay inside the step that makes pictures. The old report
+Rows are looked at some files at a time; pixels stay in the step that makes pictures. The old report
 goes when everything is counted, and `data.js` is written last: without it there is no report.
 """
 
@@ -37,6 +37,7 @@ from transforms.reporting.document import Frame, Gathered
 from transforms.reporting.locating import container_of, locate
 from transforms.reporting.measuring import Measures
 from transforms.reporting.pictures import Made, Wanted, make_pictures
+from transforms.reporting.reading import read_photos
 from transforms.reporting.selection import Rules
 from transforms.reporting.surveying import Survey
 
@@ -88,7 +89,7 @@ def build_graph(pipeline: beam.Pipeline, job: ReportJob) -> None:
     failures = output | "ReadFailures" >> beam.Map(read_failures)
     survey = (
         files
-        | "Survey" >> beam.FlatMap(survey_files, archive, mapping.most_cells(measures))
+        | "Survey" >> beam.Map(survey_files, archive, mapping.most_cells(measures))
         | "AddSurveys"
         >> beam.CombineGlobally(partial(surveying.add_surveys, limit=mapping.most_cells(measures)))
     )
@@ -129,12 +130,10 @@ def build_graph(pipeline: beam.Pipeline, job: ReportJob) -> None:
     _ = gathered | "WriteData" >> beam.Map(write_data, job, AsIter(pictures))
 
 
-def survey_files(files: Iterable[str], archive: Archive, limit: int) -> Iterator[Survey]:
-    """The surveys of statistics files."""
-    for table in archives.statistics_of(
-        archive, tuple(files), (columns.LATITUDE, columns.LONGITUDE)
-    ):
-        yield surveying.survey_of(table, limit)
+def survey_files(files: tuple[str, ...], archive: Archive, limit: int) -> Survey:
+    """The survey of statistics files."""
+    tables = archives.statistics_of(archive, files, (columns.LATITUDE, columns.LONGITUDE))
+    return surveying.add_surveys((surveying.survey_of(table, limit) for table in tables), limit)
 
 
 def read_failures(output: str) -> pa.Table:
@@ -143,18 +142,17 @@ def read_failures(output: str) -> pa.Table:
 
 
 class Gather(beam.DoFn):
-    """Counts the rows of statistics files, a file at a time."""
+    """Counts the rows of statistics files."""
 
     def __init__(self, job: ReportJob):
         self._job = job
 
     def process(self, files, survey, failures):
-        for table in archives.statistics_of(self._job.archive, files):
-            if len(table):
-                derived = self._job.measures.derive(table)
-                for name, found in gather(derived, self._job, survey):
-                    yield TaggedOutput(name, found)
-                yield TaggedOutput(DONE, failing.done_among(failures, derived))
+        for table in read_photos(self._job.archive, files):
+            derived = self._job.measures.derive(table)
+            for name, found in gather(derived, self._job, survey):
+                yield TaggedOutput(name, found)
+            yield TaggedOutput(DONE, failing.done_among(failures, derived))
 
 
 def gather(derived: pa.Table, job: ReportJob, survey: Survey) -> Iterator[tuple[str, Any]]:

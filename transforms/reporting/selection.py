@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from transforms import aggregating, columns
 from transforms.reporting import contract
 from transforms.reporting.measuring import Measures, numbers
+from transforms.reporting.reading import OF_PHOTO
 
 LOT = "lot"
 PLACE = "place"
@@ -27,23 +28,6 @@ PLACE = "place"
 
 MOST_EXTREMES = 12
 """Photos at either end of a measure; fewer where there are many measures."""
-
-KEPT = {
-    columns.IMAGE: pa.string(),
-    columns.URI: pa.string(),
-    columns.VERSION: pa.string(),
-    columns.MASK: pa.string(),
-    columns.GROUP: pa.string(),
-    columns.WIDTH: pa.int64(),
-    columns.HEIGHT: pa.int64(),
-    columns.LATITUDE: pa.float64(),
-    columns.LONGITUDE: pa.float64(),
-    columns.CAPTURED_AT: pa.timestamp("us"),
-    columns.HEADING: pa.float64(),
-    columns.PROJECTION: pa.string(),
-    columns.CONFIDENCE: pa.float64(),
-}
-"""Columns of candidates that are those of rows; null where the rows have none such."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +78,7 @@ def candidates_of(derived: pa.Table, rules: Rules, resolution: int) -> pa.Table:
     """The rows among derived ones that might be chosen; `resolution` is that of the hexagons."""
     table = pa.table(
         {
-            **{name: _column(derived, name, kind) for name, kind in KEPT.items()},
-            **{name: derived[name] for name in rules.measures},
+            **{name: derived[name] for name in (*OF_PHOTO, *rules.measures)},
             LOT: pa.array(_lots(derived[columns.IMAGE].to_pylist())),
             PLACE: pc.coalesce(
                 aggregating.cell_keys(derived, resolution),
@@ -206,13 +189,6 @@ def _lowest(values: np.ndarray, lots: np.ndarray, count: int) -> list[int]:
         known = np.concatenate((below, equal[np.argpartition(lots[equal], room - 1)[:room]]))
     order = np.lexsort((lots[known], values[known]))
     return known[order][:count].tolist()
-
-
-def _column(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
-    """A column of rows; null where they have none, or one of another type that is the user's."""
-    if name in table.column_names and table[name].type == kind:
-        return table[name]
-    return pa.nulls(len(table), kind)
 
 
 def _lots(names: Sequence[str]) -> np.ndarray:

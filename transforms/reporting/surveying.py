@@ -41,7 +41,7 @@ class Survey:
 
     def __add__(self, other: "Survey") -> "Survey":
         resolution = min(self.resolution, other.resolution)
-        cells = np.union1d(_parents(self.cells, resolution), _parents(other.cells, resolution))
+        cells = np.union1d(self._cells_at(resolution), other._cells_at(resolution))
         cells, resolution = _coarsened(cells, resolution, self.limit)
         return Survey(
             self.limit,
@@ -51,6 +51,9 @@ class Survey:
             cells,
             resolution,
         )
+
+    def _cells_at(self, resolution: int) -> np.ndarray:
+        return self.cells if self.resolution == resolution else _parents(self.cells, resolution)
 
     def resolution_for(self, limit: int) -> int:
         """The finest resolution, up to its own, with at most `limit` cells."""

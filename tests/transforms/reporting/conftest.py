@@ -42,6 +42,7 @@ def derived(measures) -> pa.Table:
             "latitude": np.where(placed, 55.7 + random.normal(0, 0.01, PHOTOS), np.nan),
             "longitude": 13.2 + random.normal(0, 0.02, PHOTOS),
             "captured_at": pa.array(none, pa.timestamp("us")),
+            "projection": pa.array(none, pa.string()),
             "heading": pa.array(none, pa.float64()),
             "confidence": random.uniform(0.5, 1, PHOTOS).round(1),
             **{f"pixels_{key}": pixels[:, c] for c, key in enumerate(CLASSES.keys)},

@@ -92,11 +92,3 @@ def test_photos_of_low_confidence_are_shown(derived, measures):
     doubted = [row for row, reasons in enumerate(chosen.reasons) if "low_confidence" in reasons]
     found = chosen.photos["confidence"].take(doubted).to_pylist()
     assert sorted(found) == sorted(derived["confidence"].to_pylist())[: rules.unsure]
-
-
-def test_columns_of_another_type_are_somebody_elses(derived, measures):
-    table = derived.append_column("projection", pa.array(np.arange(len(derived))))
-    table = table.drop_columns("confidence")
-    chosen = chosen_of([table], measures, Rules(20, tuple(measures.names)))
-    assert chosen.photos["projection"].null_count == len(chosen.photos)
-    assert not any("low_confidence" in reasons for reasons in chosen.reasons)
