@@ -72,7 +72,7 @@
           type: "value", name: "share", axisLabel: { formatter: (x) => page.percent(x) } }),
         series: classes.map((c, rank) => ({
           name: report.classes[c].name, type: "line", symbol: SYMBOLS[rank % SYMBOLS.length], symbolSize: 8,
-          color: page.css(report.classes[c].colour), connectNulls: false,
+          color: page.css(report.classes[c].colour), emphasis: { disabled: true },
           itemStyle: { borderColor: theme.text, borderWidth: 0.5 },
           data: nights.map((night) => night.shares?.[c] ?? null),
           markLine: rank ? undefined : {
