@@ -7,11 +7,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Airflow wants other versions of what citymask needs, so it gets an environment of its own.
 AIRFLOW_VENV ?= .venv-airflow
+# What opens exports wants other versions, too; about 1.5 GB.
+EXPORTS_VENV ?= .venv-exports
 # What the benchmark compares citymask with; some gigabytes.
 PEERS_VENV ?= .venv-peers
 PEERS := benchmarks/peers-requirements.txt
 
-.PHONY: demo test test-airflow lint bench bench-short clean
+.PHONY: demo test test-airflow test-exports lint bench bench-short clean
 
 demo: $(VENV)/installed
 	$(BIN)/citymask run demo/photos --output demo-output --overlay
@@ -25,6 +27,10 @@ test: $(VENV)/installed-for-tests
 test-airflow: $(AIRFLOW_VENV)/installed
 	$(AIRFLOW_VENV)/bin/python -m pytest --noconftest -p no:cacheprovider \
 		tests/deploy/airflow_check.py
+
+test-exports: $(VENV)/installed $(EXPORTS_VENV)/installed
+	CITYMASK=$(abspath $(BIN)/citymask) $(EXPORTS_VENV)/bin/python -m pytest --noconftest \
+		-p no:cacheprovider tests/pipeline/exports_check.py
 
 lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .
@@ -40,9 +46,10 @@ bench-short: $(VENV)/installed-for-tests
 	$(BIN)/python benchmarks/throughput.py --short
 
 clean:
-	rm -rf $(VENV) $(AIRFLOW_VENV) $(PEERS_VENV) demo-output bench-output build *.egg-info
+	rm -rf $(VENV) $(AIRFLOW_VENV) $(EXPORTS_VENV) $(PEERS_VENV) demo-output bench-output build *.egg-info
 
-$(VENV)/bin/python $(AIRFLOW_VENV)/bin/python $(PEERS_VENV)/bin/python:
+$(VENV)/bin/python $(AIRFLOW_VENV)/bin/python $(EXPORTS_VENV)/bin/python \
+		$(PEERS_VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "no Python 3.10, 3.11 or 3.12 found: give one with make PYTHON=..."; exit 2; }
 	$(PYTHON) -m venv $(@D:/bin=)
 	$@ -m pip install --quiet --upgrade pip
@@ -63,4 +70,10 @@ $(PEERS_VENV)/tried: $(PEERS_VENV)/bin/python $(PEERS)
 
 $(AIRFLOW_VENV)/installed: $(AIRFLOW_VENV)/bin/python tests/deploy/airflow-requirements.txt
 	$< -m pip install --quiet --quiet -r tests/deploy/airflow-requirements.txt
+	touch $@
+
+# panopticapi-lite is the code of panopticapi; it asks for an old NumPy but does not need it.
+$(EXPORTS_VENV)/installed: $(EXPORTS_VENV)/bin/python tests/pipeline/exports-requirements.txt
+	$< -m pip install --quiet --quiet -r tests/pipeline/exports-requirements.txt
+	$< -m pip install --quiet --quiet --no-deps panopticapi-lite==0.2.0
 	touch $@
