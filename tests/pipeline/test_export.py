@@ -399,7 +399,7 @@ def _features(text: str) -> list[str]:
     return [json.dumps(feature) for feature in json.loads(text)["features"]]
 
 
-def test_processes_share_the_work(citymask, out):
+def test_workers_share_the_work(citymask, out):
     before = (out / "exports/zensvi/pixel_ratios.csv").read_bytes()
     workers = ["--direct_num_workers", 2, "--direct_running_mode", "multi_threading"]
     done = export(citymask, out, "zensvi", options=workers)
