@@ -5,7 +5,6 @@ The photos are real, their masks are made: bands of brightness. Names and messag
 
 import base64
 import io
-import json
 import math
 import shutil
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from transforms.reporting import contract
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "pipeline" / "report_page"
@@ -49,11 +50,12 @@ def write_sample(
     gallery[1]["confidence"] = 0.41
     gallery[1]["reasons"].append("low_confidence")
     gone = {**gallery[0], "id": "5", "image": "gone.jpg", "photo": False, "position": None}
-    _repeat(folder / "photos", 1, 5, ".mask.js")
+    for suffix in (".overlay.jpg", ".mask.js"):
+        _repeat(folder / "photos", 1, 5, suffix)
     data = _report([*gallery, gone], nights=_nights() if with_nights else [])
     if with_map:
         data["map"] = _points(gallery)
-    _write(folder, data)
+    write_data(folder, data)
     return data
 
 
@@ -82,15 +84,14 @@ def write_large(
         "left_out": 250,
     }
     data["map"] = _hexagons(random, hexagons, photos)
-    _write(folder, data)
+    write_data(folder, data)
     return data
 
 
-def _write(folder: Path, data: dict[str, Any]) -> None:
+def write_data(folder: Path, data: dict[str, Any]) -> None:
+    """The page and its data, which must be as the contract has it."""
     shutil.copytree(PAGE, folder, dirs_exist_ok=True)
-    (folder / "data.js").write_text(
-        f"globalThis.citymaskReport = {json.dumps(data)};\n", encoding="ascii"
-    )
+    (folder / "data.js").write_bytes(contract.Report.model_validate(data).to_script())
 
 
 def _write_photo(folder: Path, name: str, path: Path) -> list[float]:
@@ -114,7 +115,7 @@ def _write_mask(folder: Path, name: str, mask: np.ndarray) -> None:
     png = io.BytesIO()
     Image.fromarray(mask).save(png, "PNG")
     url = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
-    (folder / f"{name}.mask.js").write_text(f'citymaskMask("{name}", "{url}");\n')
+    (folder / f"{name}.mask.js").write_bytes(contract.mask_script(name, url))
 
 
 def _repeat(folder: Path, source: int, n: int, suffix: str) -> None:

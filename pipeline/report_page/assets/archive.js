@@ -93,9 +93,10 @@
       xAxis: [
         { type: "category", data: spans, show: false },
         page.axis(theme, {
-          type: "value", position: "bottom", min: edges[0], max: edges.at(-1), name, nameLocation: "middle",
-          nameGap: 30, splitLine: { show: false }, axisTick: { show: true, lineStyle: { color: theme.line } },
-          axisLabel: { formatter: (x) => page.value(m, x), hideOverlap: true },
+          type: "value", position: "bottom", min: 0, max: counts.length, minInterval: 1, name,
+          nameLocation: "middle", nameGap: 30, splitLine: { show: false },
+          axisTick: { show: true, lineStyle: { color: theme.line } },
+          axisLabel: { formatter: (bin) => page.value(m, edges[bin]), hideOverlap: true },
         }),
       ],
       yAxis: page.axis(theme, {

@@ -26,7 +26,7 @@ globalThis.citymaskPage = (() => {
   }
 
   const whole = new Intl.NumberFormat();
-  const decimal = new Intl.NumberFormat(undefined, { maximumFractionDigits: 2 });
+  const decimal = new Intl.NumberFormat(undefined, { maximumFractionDigits: 3 });
   const percentage = new Intl.NumberFormat(undefined, {
     style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1,
   });
@@ -145,15 +145,9 @@ globalThis.citymaskPage = (() => {
     return report.classes.map((_, c) => c).sort((a, b) => (shares[b] ?? 0) - (shares[a] ?? 0));
   }
 
-  /** The photo blended with its mask, small; words where there is none. */
-  function thumbnail(photo) {
-    if (!photo.photo) return element("span", { className: "thumbnail gone" }, "photo is gone");
-    return element("img", {
-      className: "thumbnail", loading: "lazy", alt: "", width: 240,
-      height: Math.round(240 * photo.height / photo.width) || 160,
-      src: `photos/${photo.id}.overlay.jpg`,
-    });
-  }
+  /** The photo blended with its mask, small. */
+  const thumbnail = (photo) =>
+    element("img", { className: "thumbnail", loading: "lazy", alt: "", src: `photos/${photo.id}.overlay.jpg` });
 
   /** A name in one or two lines: what comes last in a path, and the folders before it. */
   function named(path) {
@@ -166,7 +160,10 @@ globalThis.citymaskPage = (() => {
 
   /** A photo in a list: a button that opens the viewer. */
   function card(photo, measure, also = []) {
-    const lines = [`${report.measures[measure].name}: ${value(measure, photo.values[measure])}`, ...also];
+    const lines = [
+      `${report.measures[measure].name}: ${value(measure, photo.values[measure])}`, ...also,
+      ...(photo.photo ? [] : ["The photo is gone: its mask alone"]),
+    ];
     const button = element(
       "button", { type: "button", title: photo.image }, thumbnail(photo), ...named(photo.image),
       ...lines.map((line) => element("span", { className: "detail" }, line)));

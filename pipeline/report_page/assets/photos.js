@@ -60,8 +60,8 @@
   function startGallery() {
     const { done } = report.images;
     find("photos-about").textContent = report.gallery.length < done
-      ? `A choice of ${page.count(report.gallery.length)} of the ${page.plural(done, "photo", "photos")}: some of each `
-        + "group, and those with the most and the least of each class and indicator."
+      ? `A choice of ${page.count(report.gallery.length)} of the ${page.plural(done, "photo", "photos")}: those `
+        + "with the most and the least of each class and indicator, and some for an overview."
       : "All photos of the archive.";
     const groups = [...new Set(report.gallery.map((photo) => photo.group))].sort((a, b) => a.localeCompare(b));
     find("filter-group").append(...groups.map((group) => element("option", { value: group }, group)));
@@ -184,7 +184,7 @@
   function reason(text) {
     const [end, key] = text.split(":");
     const name = report.measures.find((measure) => measure.key === key)?.name ?? key;
-    return { coverage: "one of its group", low_confidence: "low confidence" }[end] ?? `${end} ${name}`;
+    return { coverage: "overview", low_confidence: "low confidence" }[end] ?? `${end} ${name}`;
   }
 
   function showFacts() {
@@ -213,7 +213,7 @@
     mask = null;
     find("viewer-title").textContent = photo.image;
     find("viewer-note").hidden = photo.photo;
-    find("viewer-note").textContent = "The photo is gone; its mask is still here.";
+    find("viewer-note").textContent = "The photo is gone or has changed: this is its mask alone.";
     for (const image of [find("viewer-photo"), find("viewer-under")]) {
       image.hidden = !photo.photo;
       if (photo.photo) image.src = `photos/${id}.jpg`;
