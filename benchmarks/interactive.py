@@ -88,6 +88,8 @@ def main() -> None:
     parser.add_argument("report", type=Path)
     parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args()
+    if CHROMIUM is None:
+        parser.error("no Chromium is found; install it (Debian package chromium)")
     with open_browser() as browser:
         found = [measure(browser, arguments.report) for _ in range(arguments.runs)]
     seconds = [entry.seconds for entry in found]

@@ -36,10 +36,6 @@ SECTIONS = ("archive", "map", "photos", "nights")
 PATIENCE = 10.0
 VENDORED_LIMIT = 1_500_000
 
-pytestmark = pytest.mark.skipif(
-    interactive.CHROMIUM is None, reason="needs the browser Chromium (Debian package chromium)"
-)
-
 
 @dataclass
 class Watched:
@@ -66,6 +62,8 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def browser():
+    if interactive.CHROMIUM is None:
+        pytest.skip("needs the browser Chromium (Debian package chromium)")
     with interactive.open_browser() as browser:
         yield browser
 
@@ -244,6 +242,7 @@ def test_an_archive_in_which_nothing_is_done_yet_has_a_report(visit, tmp_path):
     write_data(tmp_path / "report", data)
     page = visit(tmp_path / "report")
     expect(page.locator("#made")).to_contain_text("0 photos · 2 failed")
+    expect(page.locator("#photos-about")).to_have_text("This report holds no photos.")
     expect(page.locator("#photos-count")).to_have_text("0 of 0 photos shown")
     expect(page.get_by_text("No photo has failed.")).to_be_visible()
     assert "NaN" not in page.locator("main").inner_text()
@@ -641,6 +640,24 @@ def test_a_phone_needs_no_scrolling_sideways(visit, sample):
         "all => all.filter(e => e.offsetHeight && e.offsetHeight < 32).length"
     )
     assert small == 0
+
+
+def test_a_finger_moves_the_divider_and_reads_the_class(visit, sample):
+    page = visit(sample[0], **PHONE)
+    mask = _mask(sample[0], "4")
+    viewer = _open_photo(page, "plain.jpg")
+    slider = viewer.get_by_role("slider", name="Divider between photo and mask")
+    frame = slider.bounding_box()
+    x, y, width = frame["x"], frame["y"] + frame["height"] / 2, frame["width"]
+    finger = page.context.new_cdp_session(page)
+    for kind, part in (("touchStart", 0.5), ("touchMove", 0.6), ("touchMove", 0.8)):
+        at = [{"x": x + width * part, "y": y}]
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert abs(int(slider.get_attribute("aria-valuenow")) - 80) <= 1
+    page.touchscreen.tap(x + width * 0.25, frame["y"] + frame["height"] * 0.1)
+    expected = CLASSES[mask[int(mask.shape[0] * 0.1), int(mask.shape[1] * 0.25)]][0]
+    expect(viewer.locator("#viewer-class")).to_have_text(expected)
 
 
 def test_everything_is_reached_by_keyboard(page):

@@ -57,12 +57,15 @@
       `${page.count(shown.length)} of ${page.plural(report.gallery.length, "photo", "photos")} shown`;
   }
 
+  function aboutGallery(photos, done) {
+    if (!photos) return "This report holds no photos.";
+    if (photos === done) return "All photos of the archive.";
+    return `A choice of ${page.count(photos)} of the ${page.plural(done, "photo", "photos")}: those with the most and `
+      + "the least of each class and indicator, and some for an overview.";
+  }
+
   function startGallery() {
-    const { done } = report.images;
-    find("photos-about").textContent = report.gallery.length < done
-      ? `A choice of ${page.count(report.gallery.length)} of the ${page.plural(done, "photo", "photos")}: those `
-        + "with the most and the least of each class and indicator, and some for an overview."
-      : "All photos of the archive.";
+    find("photos-about").textContent = aboutGallery(report.gallery.length, report.images.done);
     const groups = [...new Set(report.gallery.map((photo) => photo.group))].sort((a, b) => a.localeCompare(b));
     find("filter-group").append(...groups.map((group) => element("option", { value: group }, group)));
     page.offerMeasures(find("filter-measure"), page.firstMeasure());
