@@ -1,6 +1,6 @@
 """Reports: a page about an output folder, from what a user asks for to where the page is."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from transforms.reporting.measuring import Measures
 from transforms.reporting.tiles import check_tiles, host_of
 
 INDEX = f"{contract.FOLDER}/index.html"
+
+MOST_NIGHTS = 1_000
 
 ALARMS = "alarms"
 COMPARISON = "comparison"
@@ -66,9 +68,8 @@ def prepare(request: ReportRequest) -> ReportJob:
     frame = Frame(
         created_at=run_record.utc_now(),
         version=__version__,
-        skipped=newest[nights.IMAGES].get("skipped", 0) if newest else 0,
-        nights=tuple(night_of(record, archive) for record in records),
-        settings=settings_of(newest) if newest else None,
+        nights=tuple(nights_of(records[-MOST_NIGHTS:], archive)),
+        settings=_settings(newest) if newest else None,
         tiles=tiles_of(request.tiles, request.attribution) if request.tiles else None,
     )
     return ReportJob(archive, Measures(archive.classes, indicators), request.gallery, frame)
@@ -100,8 +101,18 @@ def try_report(request: ReportRequest) -> str:
     return ""
 
 
-def night_of(record: Mapping[str, Any], archive: Archive) -> contract.Night:
-    """A run, as the page is told of it."""
+def nights_of(records: Iterable[Mapping[str, Any]], archive: Archive) -> Iterator[contract.Night]:
+    """The runs, as the page is told of them; a record that is none of a run is passed over."""
+    for record in records:
+        try:
+            yield _night(record, archive)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            logger.warning(
+                "run %s: its record cannot be shown (%s)", record[columns.RUN_ID], first_line(error)
+            )
+
+
+def _night(record: Mapping[str, Any], archive: Archive) -> contract.Night:
     pixels = record.get(nights.PIXELS) or {}
     total = sum(pixels.values()) if record.get(columns.MODEL) == archive.model else 0
     alarms = (record.get(COMPARISON) or {}).get(ALARMS, [])
@@ -117,14 +128,15 @@ def night_of(record: Mapping[str, Any], archive: Archive) -> contract.Night:
         if total
         else None,
         alarms=[str(nights.Alarm(**alarm)) for alarm in alarms],
-        interrupted=record["interrupted"],
+        interrupted=record.get("interrupted"),
     )
 
 
-def settings_of(record: Mapping[str, Any]) -> contract.Settings:
-    """What a run was asked for, as the page is told of it."""
+def _settings(record: Mapping[str, Any]) -> contract.Settings:
     return contract.Settings(
-        run_id=record[columns.RUN_ID], options=record["options"], versions=record["versions"]
+        run_id=record[columns.RUN_ID],
+        options=record.get("options") or {},
+        versions=record.get("versions") or {},
     )
 
 

@@ -199,6 +199,13 @@ def test_a_photo_that_was_done_at_last_has_not_failed(run, report, photos, make_
     assert data["failures"][0]["count"] == 1, "two tries of one photo are one failure"
 
 
+def test_a_record_that_is_none_of_a_run_is_passed_over(run, report, photos, output):
+    run(photos)
+    strange = {"run_id": "strange", "started_at": "2099-01-01T00:00:00", "images": {"done": "all"}}
+    (output.path / "runs" / "strange.json").write_text(json.dumps(strange))
+    assert len(report().data["nights"]) == 1
+
+
 def test_many_photos_are_hexagons_on_the_map(citymask, output):
     write_archive(output.path, mapping.MOST_POINTS + 1)
     data_rows = duckdb.sql(

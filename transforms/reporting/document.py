@@ -53,7 +53,6 @@ class Frame:
     Attributes:
         created_at: when it was begun.
         version: of citymask.
-        skipped: images that the newest run passed over, since they were done.
         nights: the runs, oldest first.
         settings: of the newest run.
         tiles: the background of the map.
@@ -61,7 +60,6 @@ class Frame:
 
     created_at: datetime
     version: str
-    skipped: int
     nights: tuple[contract.Night, ...]
     settings: contract.Settings | None
     tiles: contract.Tiles | None
@@ -69,8 +67,8 @@ class Frame:
 
 def wanted_pictures(chosen: Chosen) -> list[Wanted]:
     """The gallery's photos, of which pictures are to be made."""
-    names = (columns.URI, columns.VERSION, columns.MASK, columns.WIDTH, columns.HEIGHT)
-    rows = zip(*(chosen.photos[name].to_pylist() for name in names), strict=True)
+    wanted = (columns.URI, columns.VERSION, columns.MASK, columns.WIDTH, columns.HEIGHT)
+    rows = zip(*(chosen.photos[name].to_pylist() for name in wanted), strict=True)
     return [Wanted(_id(position), *row) for position, row in enumerate(rows)]
 
 
@@ -95,7 +93,7 @@ def build(
         format=contract.FORMAT,
         created_at=frame.created_at.isoformat(timespec="seconds"),
         citymask=frame.version,
-        output=archive.output.rstrip("/").rpartition("/")[2],
+        output=archive.output.rpartition("/")[2],
         model=_model(archive),
         classes=[
             contract.Class(key=each.key, name=each.name, colour=each.color)
@@ -106,7 +104,7 @@ def build(
         images=contract.Images(
             done=survey.images,
             failed=len(gathered.failures),
-            skipped=frame.skipped,
+            skipped=frame.nights[-1].images.get("skipped", 0) if frame.nights else 0,
             positioned=survey.positioned,
         ),
         totals=contract.Totals(

@@ -26,17 +26,20 @@ def container_of(uri: str) -> str:
 
 
 def locate(container: str, uris: Iterable[str]) -> Iterator[ImageRef]:
-    """Where photos are in the file that holds them; those that are not there are left out.
+    """Where photos are in the file that holds them; those that are not in a shard are left out.
+
+    A photo's own file is not looked at: whether it is there shows when it is read.
 
     Args:
         container: as `container_of` gave it.
         uris: of its photos.
 
     Raises:
-        StorageError: the file cannot be read.
+        StorageError: the shard cannot be read.
     """
     wanted = set(uris)
-    listed = ListedFile(storage.find(container), container)
-    for item in listing.list_members(listed):
+    shard = listing.is_shard(container)
+    file = storage.find(container) if shard else storage.FoundFile(container, -1, 0)
+    for item in listing.list_members(ListedFile(file, container)):
         if isinstance(item, ImageRef) and item.uri in wanted:
             yield item

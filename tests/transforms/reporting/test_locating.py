@@ -8,9 +8,10 @@ from transforms.reporting.locating import container_of, locate
 def test_a_member_is_found_in_its_shard_and_a_file_under_its_own_name(make_photo, tmp_path):
     photo = make_photo(tmp_path / "a.tar#b.jpg")
     shard = tmp_path / "c#d.tar"
-    with tarfile.open(shard, "w") as archive:
-        archive.add(photo, "e#f.jpg")
-        archive.add(photo, "other.jpg")
+    for path in (shard, tmp_path / "a.tar"):
+        with tarfile.open(path, "w") as archive:
+            archive.add(photo, "e#f.jpg")
+            archive.add(photo, "other.jpg")
     assert container_of(str(photo)) == str(photo)
     assert container_of(f"{shard}#e#f.jpg") == str(shard)
     (plain,) = locate(str(photo), [str(photo)])
