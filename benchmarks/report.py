@@ -18,6 +18,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+# ruff: noqa: E402
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
