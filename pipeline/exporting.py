@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineState
 
 from models.indicators import Indicators
 from pipeline.beam_options import new_pipeline
+from pipeline.errors import JobError
 from pipeline.run import locked
 from transforms import columns, rows, storage
 from transforms.archives import Archive, statistics_of
@@ -73,6 +75,7 @@ def export(
     Raises:
         ConfigurationError: Beam does not know the runner, or the folder cannot be written.
         ExportError: an export cannot be made. No export is there then that is not whole.
+        JobError: the job did not come to its end; the same holds.
         LockedError: somebody else holds the output folder.
         StorageError: something cannot be read or written; the same holds.
     """
@@ -84,7 +87,9 @@ def export(
         try:
             pipeline | "Export" >> ExportArchive(archive, formats)
             result = pipeline.run()
-            result.wait_until_finish()
+            state = result.wait_until_finish()
+            if state != PipelineState.DONE:
+                raise JobError(f"the job ended as {state}; its runner says why")
         except BaseException:
             for name in formats:
                 places.abandon(output, name)

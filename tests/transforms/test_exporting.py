@@ -8,6 +8,7 @@ from pathlib import Path
 import h3
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import shapely
 from PIL import Image
@@ -22,7 +23,8 @@ from transforms.exporting.bigquery import column_names
 from transforms.exporting.cityscapes import file_name
 from transforms.exporting.coco import bounding_box, segment_id
 from transforms.exporting.cvat import Cvat, label_map, voc_colors
-from transforms.exporting.hexagons import outline
+from transforms.exporting.geoparquet import GeoParquet
+from transforms.exporting.hexagons import Hexagons, outline
 from transforms.exporting.json_lists import copy_items, items, read_items, write_object
 from transforms.exporting.masked import MaskedPhoto, class_colors, photos_of, read_mask
 from transforms.exporting.parts import Layout, Part, Piece, Survey, common_schema, conform, survey
@@ -161,6 +163,39 @@ def test_a_cell_on_the_180th_meridian_is_cut_in_two(latitude):
     assert east.bounds[2] == 180 and east.bounds[0] > 179
     moved = [((x + 360) % 360, y) for y, x in h3.cell_to_boundary(cell)]
     assert shape.area == pytest.approx(shapely.Polygon(moved).area)
+
+
+def test_panoramas_stand_among_flat_photos(output, archive):
+    """Only files with panoramas have their columns; what is derived is of the sphere there."""
+    for number, path in enumerate(sorted((output / "statistics").iterdir())):
+        table = pq.read_table(path)
+        table = table.drop_columns(["latitude", "longitude", "projection"])
+        table = table.append_column("latitude", pa.array([55.7] * 2))
+        table = table.append_column("longitude", pa.array([13.2] * 2))
+        if number == 0:
+            for name, value in (
+                ("projection", "equirectangular"), ("solid_angle_sky", 3.0),
+                ("solid_angle_tree_top", 1.0), ("solid_angle_road", 0.0), ("sky_view_factor", 0.8),
+            ):  # fmt: skip
+                table = table.append_column(name, pa.array([value, None]))
+        pq.write_table(table, path)
+    layout = layout_of(archive)
+    indicators = Indicators.load(archive.classes)
+    for form in (
+        GeoParquet(archive, indicators, 9, "exports/geoparquet"),
+        Hexagons(archive, indicators, 9, "exports/h3"),
+    ):
+        for part in layout.parts(3):
+            form.write(part, layout.schema)
+        form.finish(2)
+    photos = pa.concat_tables(map(pq.read_table, sorted(output.glob("exports/geoparquet/*"))))
+    assert photos["projection"].to_pylist() == ["equirectangular", None, None, None]
+    assert photos["share_sky"][0].as_py() == 0.75
+    flat = photos["pixels_sky"].to_numpy() / (photos["width"].to_numpy() * 12)
+    assert photos["share_sky"].to_pylist()[1:] == pytest.approx(flat[1:].tolist())
+    (cell,) = pq.read_table(output / "exports/h3/hexagons.parquet").to_pylist()
+    assert (cell["images"], cell["sky_view_factor"]) == (4, 0.8)
+    assert cell["share_sky"] == pytest.approx(np.mean([0.75, *flat[1:]]))
 
 
 def test_names_of_columns_are_such_as_bigquery_takes():

@@ -74,6 +74,7 @@ class Format(ABC):
             schema: of all rows of the archive.
 
         Raises:
+            ExportError: a mask is missing or damaged.
             StorageError: something cannot be read or written.
         """
 

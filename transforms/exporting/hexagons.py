@@ -20,7 +20,10 @@ FEATURES = "features"
 
 
 class Hexagons(Format):
-    """A row per cell: `cell`, `images` and means, in `hexagons.parquet` and `hexagons.geojson`."""
+    """A row per cell: `cell`, `images` and means, in `hexagons.parquet` and `hexagons.geojson`.
+
+    Where the archive has panoramas, the sky view factor is among the means.
+    """
 
     needs_position = True
 
@@ -29,6 +32,8 @@ class Hexagons(Format):
         table = derived_table(part.read(self.archive, schema), self.archive, self.indicators)
         positioned = table.filter(has_position(table))
         wanted = measures(self.archive.classes, self.indicators)
+        if columns.SKY_VIEW_FACTOR in schema.names:
+            wanted.append(columns.SKY_VIEW_FACTOR)
         sums = sums_per_key(positioned, cell_keys(positioned, self.resolution), wanted)
         self.put_fragment(part, SUMS, _parquet(sums))
         return Exported(len(positioned), len(table) - len(positioned))
