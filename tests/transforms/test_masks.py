@@ -38,9 +38,7 @@ def test_pillow_reads_the_class_ids_and_the_whole_palette(mask):
     assert np.array_equal(np.asarray(image.convert("RGB")), colors_of(mask))
 
 
-@pytest.mark.parametrize(
-    "encode", [partial(encode_mask, palette=CAMVID.palette()), encode_grey]
-)
+@pytest.mark.parametrize("encode", [partial(encode_mask, palette=CAMVID.palette()), encode_grey])
 def test_the_checksums_are_right(encode):
     data = encode(np.random.default_rng(0).integers(0, 256, (50, 30), np.uint8))
     Image.open(io.BytesIO(data)).verify()
