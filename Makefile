@@ -46,7 +46,7 @@ bench-short: $(VENV)/installed-for-tests
 	$(BIN)/python benchmarks/throughput.py --short
 
 clean:
-	rm -rf $(VENV) $(AIRFLOW_VENV) $(EXPORTS_VENV) $(PEERS_VENV) demo-output bench-output build *.egg-info
+	rm -rf $(VENV) $(AIRFLOW_VENV) $(EXPORTS_VENV) $(PEERS_VENV) demo-output bench-output test-output build *.egg-info
 
 $(VENV)/bin/python $(AIRFLOW_VENV)/bin/python $(EXPORTS_VENV)/bin/python \
 		$(PEERS_VENV)/bin/python:
