@@ -270,6 +270,9 @@ def print_plan(images: dict[str, int], max_images: int | None, speed: float | No
 
 
 _MENTIONED = {
+    "duplicate": "set aside as duplicates",
+    "blurred": "set aside as blurred",
+    "gated": "set aside before",
     "quarantined": "in quarantine (failed too often)",
     "left": "left for the next run",
     "outside_dates": "of other days",
@@ -282,6 +285,7 @@ _PLANNED = {
     "redone": "done, but to be done anew",
     "outside_dates": "of these, of other days",
     "quarantined": "in quarantine (failed too often)",
+    "gated": "set aside before",
     "skipped": "done",
     "given_twice": "given twice",
     "removed": "removed since they were done",

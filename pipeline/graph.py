@@ -1,6 +1,7 @@
 """The graph: the way of the data from INPUTs to masks, rows and a summary.
 
-    inputs --list--> ImageRef --drop what is done--> ImageRef --group--> WorkUnit --reshuffle-->
+    inputs --list--> ImageRef --drop what is done--> ImageRef [--gate--> ImageRef]
+       --group--> WorkUnit --reshuffle-->
        SegmentUnit [ read | decode | infer | upsample | encode | write | commit ] --> UnitResult
        --> summary
 
@@ -18,6 +19,7 @@ from transforms import (
     CountCommitted,
     DateRange,
     DropDone,
+    GateImages,
     ListImages,
     OnDates,
     RemoveSuperseded,
@@ -25,9 +27,11 @@ from transforms import (
     SegmentOptions,
     SummarisePixels,
 )
+from transforms.gating import KEPT
 from transforms.planning import (
     DEFAULT_UNIT_SIZE,
     EVERY_NIGHT,
+    GATED,
     REMOVED,
     SKIPPED,
     SUPERSEDED,
@@ -35,7 +39,12 @@ from transforms.planning import (
     Policy,
 )
 from transforms.rows import write_removed
-from transforms.summarising import counts_of_skipped, counts_of_undone, write_summary
+from transforms.summarising import (
+    counts_of_gated,
+    counts_of_skipped,
+    counts_of_undone,
+    write_summary,
+)
 
 
 @dataclass(frozen=True)
@@ -90,9 +99,14 @@ def build_plan(pipeline: beam.Pipeline, job: Job) -> dict[str, PCollection]:
 def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
     """Add the steps of `job` to a pipeline."""
     model, classes, output = job.package.model_id, job.package.classes, job.options.output
-    merged = job.options.merged
+    merged, has_gate = job.options.merged, bool(job.policy.gate.reasons)
 
     plan = build_plan(pipeline, job)
+    gated = []
+    if has_gate:
+        gate = plan[TODO] | "Gate" >> GateImages(model, job.options, job.policy.gate)
+        plan[TODO], aside = gate[KEPT], (plan[GATED], gate[GATED]) | "Gated" >> beam.Flatten()
+        gated = [aside | "CountGated" >> beam.Map(counts_of_gated)]
     results = plan[TODO] | "Segment" >> SegmentArchive(
         job.package, job.options, job.unit_size, job.max_images, job.hints
     )
@@ -108,8 +122,8 @@ def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
     undone = results | "CountUndone" >> beam.FlatMap(counts_of_undone)
     skipped = plan[SKIPPED] | "CountSkipped" >> beam.Map(counts_of_skipped)
     (
-        (done, undone, skipped)
+        (done, undone, skipped, *gated)
         | "AllCounts" >> beam.Flatten()
-        | "Summarise" >> SummarisePixels(classes, merged)
+        | "Summarise" >> SummarisePixels(classes, merged, has_gate)
         | "WriteSummary" >> beam.Map(write_summary, output)
     )

@@ -280,6 +280,8 @@ class NightlyConfig(Section):
     max_pixels: Count = DEFAULT_MAX_PIXELS
     projection: Annotated[Projection, _member_of(Projection)] = Projection.AUTO
     max_attempts: Count = DEFAULT_MAX_ATTEMPTS
+    skip_duplicates: YesNo = False
+    skip_blurred: YesNo = False
     limits: Annotated[Limits, BeforeValidator(_section)] = Limits()
     thresholds: Annotated[Thresholds, BeforeValidator(_section)] = Thresholds()
     retention: Annotated[Retention, BeforeValidator(_section)] = Retention()

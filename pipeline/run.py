@@ -33,7 +33,7 @@ from transforms import (
 from transforms.locking import LOCK, OutputLock
 from transforms.manifests import ManifestError
 from transforms.photos import DEFAULT_MAX_PIXELS
-from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE, Policy
+from transforms.planning import DEFAULT_MAX_ATTEMPTS, DEFAULT_UNIT_SIZE, Gate, Policy
 from transforms.projections import Projection
 
 
@@ -61,6 +61,8 @@ class RunRequest:
         force: whether to do images anew that are done.
         max_attempts: a version of an image that has failed so often is left in quarantine.
         retry_failed: whether to try what is in quarantine, too.
+        skip_duplicates: whether photos that look like another one nearby are set aside.
+        skip_blurred: whether photos that are not sharp are set aside.
         dates: only images of these days are done; None: of all.
         max_images: most images that are looked at; None: all.
         max_minutes: no work unit is begun after so many minutes; None: no limit.
@@ -86,6 +88,8 @@ class RunRequest:
     force: bool = False
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     retry_failed: bool = False
+    skip_duplicates: bool = False
+    skip_blurred: bool = False
     dates: DateRange | None = None
     max_images: int | None = None
     max_minutes: float | None = None
@@ -172,7 +176,12 @@ def make_job(
         mask_folder=mask_folder,
         fold_case=_folds_case(output),
         unit_size=request.unit_size,
-        policy=Policy(request.force, request.max_attempts, request.retry_failed),
+        policy=Policy(
+            request.force,
+            request.max_attempts,
+            request.retry_failed,
+            Gate(request.skip_duplicates, request.skip_blurred),
+        ),
         dates=request.dates,
         max_images=request.max_images,
     )

@@ -19,6 +19,7 @@ from pipeline.graph import Job
 from transforms import (
     columns,
     dates,
+    gating,
     listing,
     planning,
     requests,
@@ -38,6 +39,7 @@ IMAGES = {
         for name in (
             planning.SKIPPED,
             planning.QUARANTINED,
+            planning.GATED,
             planning.NEW,
             planning.REPLACED,
             planning.RETRIED,
@@ -47,6 +49,8 @@ IMAGES = {
         )
     },
     "outside_dates": (dates.COUNTERS, dates.OUTSIDE),
+    columns.DUPLICATE: (gating.COUNTERS, columns.DUPLICATE),
+    columns.BLURRED: (gating.COUNTERS, columns.BLURRED),
 }
 """The counts of images in a run record, and the Beam counters they come from."""
 
@@ -175,6 +179,7 @@ def count_results(job: Job) -> dict[str, int]:
         "done": sum(table[columns.RUN_ID].to_pylist().count(run_id) for table in tables),
         "failed": summary["images"]["failed"],
         "skipped": summary["images"]["skipped"],
+        "gated": summary["images"].get("gated", 0),
         "left": summary.get("interrupted", {}).get("left", 0),
     }
 

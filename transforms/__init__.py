@@ -5,6 +5,7 @@ The transforms below are public: put them into a pipeline of your own.
 
 from transforms.dates import DateRange, OnDates
 from transforms.evaluating import EvaluateMasks
+from transforms.gating import GateImages
 from transforms.listing import ListImages
 from transforms.planning import DropDone, GroupIntoUnits
 from transforms.segmenting import SegmentArchive, SegmentOptions, SegmentUnit
@@ -16,6 +17,7 @@ __all__ = [
     "DateRange",
     "DropDone",
     "EvaluateMasks",
+    "GateImages",
     "GroupIntoUnits",
     "ListImages",
     "OnDates",

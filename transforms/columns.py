@@ -31,6 +31,15 @@ ERROR = "error"
 MESSAGE = "message"
 ATTEMPTS = "attempts"
 
+PERCEPTUAL_HASH = "perceptual_hash"
+SHARPNESS = "sharpness"
+
+REASON = "reason"
+DUPLICATE = "duplicate"
+BLURRED = "blurred"
+VALUE = "value"
+OF = "of"
+
 KIND = "kind"
 PATH = "path"
 
@@ -45,6 +54,7 @@ COMMIT = "commit"
 MASKS = "masks"
 STATISTICS = "statistics"
 FAILURES = "failures"
+GATED = "gated"
 RUNS = "runs"
 MODELS = "models"
 SUMMARY_JSON = "summary.json"

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from transforms import columns, rows, storage
 from transforms.storage import local
 
-FOLDERS = (columns.STATISTICS, columns.FAILURES)
+FOLDERS = (columns.STATISTICS, columns.FAILURES, columns.GATED)
 PREFIX = "merged-"
 """Of the new names; no work unit's id begins with it."""
 

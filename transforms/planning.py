@@ -25,6 +25,7 @@ REDONE = "redone"
 not to be trusted or not wanted any more."""
 
 SKIPPED = "skipped"
+GATED = "gated"
 QUARANTINED = "quarantined"
 REMOVED = "removed"
 DUPLICATES = "given_twice"
@@ -40,27 +41,49 @@ TODO = "todo"
 SUPERSEDED = "superseded"
 TAKEN = "taken"
 BEYOND = "beyond"
-"""Outputs of the steps, beside `SKIPPED` and `REMOVED`."""
+"""Outputs of the steps, beside `SKIPPED`, `GATED` and `REMOVED`."""
 
 REFS = "refs"
 ROWS = "rows"
 FAILED = "failed"
 WRONG = "wrong"
+ASIDE = "aside"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What is set aside before it is segmented, see `transforms.gating`.
+
+    Attributes:
+        duplicates: photos that look like another one nearby.
+        blurred: photos that are not sharp.
+    """
+
+    duplicates: bool = False
+    blurred: bool = False
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The reasons of the rows that count; none where there is no gate."""
+        reasons = {columns.DUPLICATE: self.duplicates, columns.BLURRED: self.blurred}
+        return tuple(reason for reason, counts in reasons.items() if counts)
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What is done again.
+    """What is done again, and what is not done at all.
 
     Attributes:
         force: do images anew that are done.
         max_attempts: a version of an image that has failed so often is in quarantine.
         retry_failed: try what is in quarantine, too.
+        gate: what is set aside; what was stays so while its version stands.
     """
 
     force: bool = False
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     retry_failed: bool = False
+    gate: Gate = Gate()
 
 
 EVERY_NIGHT = Policy()
@@ -86,7 +109,7 @@ class Superseded:
 
 @dataclass(frozen=True)
 class SkippedImages:
-    """So many images of one group are done already."""
+    """So many images of one group are done already, or set aside."""
 
     group: str
     images: int
@@ -95,12 +118,13 @@ class SkippedImages:
 @dataclass(frozen=True)
 class Plan:
     """What is to become of the images that share a name; every one of them is in one of the first
-    three, or given twice.
+    four, or given twice.
 
     Attributes:
         todo: images to do; their `mask`, `attempts` and `replaces` are set.
         skipped: images that are done.
         quarantined: images whose version has failed too often.
+        gated: images whose version was set aside.
         superseded: rows that the images to do replace, and doubled rows.
         unlisted: rows that stand and whose image was not listed.
         counts: images by `NEW`, `REPLACED`, `RETRIED` and `REDONE`, and `DUPLICATES`: references
@@ -110,6 +134,7 @@ class Plan:
     todo: tuple[ImageRef, ...] = ()
     skipped: tuple[ImageRef, ...] = ()
     quarantined: tuple[ImageRef, ...] = ()
+    gated: tuple[ImageRef, ...] = ()
     superseded: tuple[Superseded, ...] = ()
     unlisted: tuple[rows.CommittedRow, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
@@ -123,6 +148,7 @@ def plan_images(
     fold_case: bool = False,
     policy: Policy = EVERY_NIGHT,
     wrong: Iterable[Finding] = (),
+    aside: Iterable[rows.PastAside] = (),
 ) -> Plan:
     """Compare the images that share a base name with the rows and failures of that name.
 
@@ -138,6 +164,7 @@ def plan_images(
         fold_case: whether names that differ only in case are one name in the output folder.
         policy: what is done again.
         wrong: findings of rows of the current model; an image with such a row is done anew.
+        aside: images that were set aside, of any version.
     """
     if _is_plainly_done(refs, committed) and not (policy.force or wrong):
         return Plan(skipped=tuple(refs))
@@ -150,7 +177,8 @@ def plan_images(
 
     by_source = {f"{ref.uri}@{ref.offset}": ref for ref in refs}
     counts: Counter[str] = Counter({DUPLICATES: len(refs) - len(by_source)})
-    todo, skipped, quarantined, listed = [], [], [], set()
+    set_aside = {(a.image, a.version) for a in aside if a.reason in policy.gate.reasons}
+    todo, skipped, quarantined, gated, listed = [], [], [], [], set()
     for ref in _named(by_source, standing, fold_case):
         ref = replace(ref, mask=names.mask_path(mask_folder, ref.image))
         row = standing.get(ref.image)
@@ -160,6 +188,8 @@ def plan_images(
         again = policy.force or (row is not None and (row.image, row.run_id) in untrusted)
         if unchanged and not again:
             skipped.append(ref)
+        elif (ref.image, ref.version) in set_aside and not policy.force:
+            gated.append(ref)
         elif tried >= policy.max_attempts and not policy.retry_failed:
             quarantined.append(ref)
         else:
@@ -174,6 +204,7 @@ def plan_images(
         tuple(todo),
         tuple(skipped),
         tuple(quarantined),
+        tuple(gated),
         tuple(superseded),
         tuple(unlisted),
         dict(counts),
@@ -298,9 +329,10 @@ def make_units(refs: Iterable[ImageRef], unit_size: int, model: str) -> Iterator
 class DropDone(beam.PTransform):
     """Compares the listed images with the rows of an output folder.
 
-    PCollection[ImageRef] -> `todo` PCollection[ImageRef], `skipped` PCollection[SkippedImages],
-    `superseded` PCollection[Superseded] and `removed` PCollection[rows.CommittedRow]. An image is
-    done when a row of this image, version and model is committed.
+    PCollection[ImageRef] -> `todo` PCollection[ImageRef], `skipped` and `gated`
+    PCollection[SkippedImages], `superseded` PCollection[Superseded] and `removed`
+    PCollection[rows.CommittedRow]. An image is done when a row of this image, version and model is
+    committed.
 
     Attributes:
         output: the output folder.
@@ -338,10 +370,18 @@ class DropDone(beam.PTransform):
             | "ReadFindings" >> beam.FlatMap(_wrong_rows, self.model)
             | "BlockFindings" >> beam.ParDo(BlockByName(shared_name))
         )
+        known = {ROWS: committed, FAILED: failed, WRONG: wrong}
+        if self.policy.gate.reasons:
+            known[ASIDE] = (
+                start
+                | "FindGated" >> beam.FlatMap(rows.file_blocks, columns.GATED)
+                | "ReadGated" >> beam.FlatMap(rows.past_asides)
+                | "BlockGated" >> beam.ParDo(BlockByName(shared_name))
+            )
         listed = refs | "BlockRefs" >> beam.ParDo(BlockByName(shared_name))
-        outputs = (TODO, SKIPPED, SUPERSEDED, REMOVED)
+        outputs = (TODO, SKIPPED, GATED, SUPERSEDED, REMOVED)
         planned = (
-            {REFS: listed, ROWS: committed, FAILED: failed, WRONG: wrong}
+            {REFS: listed, **known}
             | "JoinByName" >> beam.CoGroupByKey()
             | "Plan"
             >> beam.ParDo(
@@ -421,6 +461,7 @@ class _Plan(beam.DoFn):
                 for item in block.items:
                     by_name[shared_name(item)][kind].append(item)
         skipped: Counter[str] = Counter()
+        gated: Counter[str] = Counter()
         counts: Counter[str] = Counter()
         for of_name in by_name.values():
             plan = plan_images(
@@ -431,8 +472,10 @@ class _Plan(beam.DoFn):
                 self._fold_case,
                 self._policy,
                 of_name[WRONG],
+                of_name[ASIDE],
             )
             skipped.update(ref.group for ref in plan.skipped)
+            gated.update(ref.group for ref in plan.gated)
             counts.update(plan.counts)
             counts[QUARANTINED] += len(plan.quarantined)
             for name in (TODO, SUPERSEDED):
@@ -443,12 +486,14 @@ class _Plan(beam.DoFn):
                     continue
                 counts[REMOVED] += 1
                 yield beam.pvalue.TaggedOutput(REMOVED, row)
-        for group, images in skipped.items():
-            yield beam.pvalue.TaggedOutput(SKIPPED, SkippedImages(group, images))
-        counts[SKIPPED] = skipped.total()
+        for name, groups in ((SKIPPED, skipped), (GATED, gated)):
+            counts[name] = groups.total()
+            for group, images in groups.items():
+                yield beam.pvalue.TaggedOutput(name, SkippedImages(group, images))
         for name, images in counts.items():
             Metrics.counter(COUNTERS, name).inc(images)
-        progress.report(skipped=counts[SKIPPED] + counts[QUARANTINED] + counts[DUPLICATES])
+        undone = (SKIPPED, GATED, QUARANTINED, DUPLICATES)
+        progress.report(skipped=sum(counts[name] for name in undone))
 
 
 def _wrong_rows(output: str, model: str) -> Iterator[Finding]:
@@ -457,7 +502,9 @@ def _wrong_rows(output: str, model: str) -> Iterator[Finding]:
             yield finding
 
 
-def shared_name(item: ImageRef | rows.CommittedRow | rows.PastFailure | Finding) -> str:
+def shared_name(
+    item: ImageRef | rows.CommittedRow | rows.PastFailure | rows.PastAside | Finding,
+) -> str:
     """What images must share to be joined: their names without what tells them apart.
 
     Case goes first: where it counts for nothing, a hash in capitals is one as well.

@@ -44,6 +44,19 @@ UNKNOWN_CAPTURE = Capture()
 
 
 @dataclass(frozen=True)
+class Look:
+    """What a photo looks like, see `transforms.looks`.
+
+    Attributes:
+        perceptual_hash: hexadecimal digits; photos that look alike differ in few bits.
+        sharpness: 0 to 1.
+    """
+
+    perceptual_hash: str
+    sharpness: float
+
+
+@dataclass(frozen=True)
 class ExtraColumn:
     """A metadata column kept as it is: its name, Arrow type (`pyarrow.type_for_alias`), value."""
 
@@ -79,6 +92,7 @@ class ImageRef:
         damage: what the listing found wrong with this member; such an image fails when read.
         attempts: how often this version of the image has failed before.
         replaces: the run whose row of this image the new one replaces; empty where there is none.
+        look: what it looks like, if the run has a gate.
     """
 
     image: str
@@ -95,6 +109,7 @@ class ImageRef:
     damage: str = ""
     attempts: int = 0
     replaces: str = ""
+    look: Look | None = None
 
 
 @dataclass(frozen=True)
@@ -170,6 +185,23 @@ class Failure:
     stage: str
     error: str
     message: str
+
+
+@dataclass(frozen=True)
+class Aside:
+    """The row of one image that is not segmented, because it is not worth it.
+
+    Attributes:
+        ref: the image.
+        reason: `columns.DUPLICATE` or `columns.BLURRED`.
+        value: bits in which its hash differs from that of the other image, or its sharpness.
+        of: the image that it duplicates, or None.
+    """
+
+    ref: ImageRef
+    reason: str
+    value: float
+    of: str | None = None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ REQUIRED = {
         columns.HEIGHT: pa.int64(),
     },
     columns.FAILURES: {field.name: field.type for field in rows.FAILURE_SCHEMA},
+    columns.GATED: {field.name: field.type for field in rows.GATED_SCHEMA},
 }
 """Columns that a run cannot do without, by folder."""
 

@@ -1,4 +1,4 @@
-"""Rows: the Parquet files of `statistics/` and `failures/`, written whole and read back.
+"""Rows: the Parquet files of `statistics/`, `failures/` and `gated/`, written whole and read back.
 
 A row in `statistics/` is the truth that an image is done. The rows of a work unit are one file,
 written after all its masks under a name made from the unit's id, so that a unit that is run twice
@@ -6,6 +6,7 @@ writes the same file twice.
 """
 
 import csv
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,15 @@ from models.merging import MergedClasses
 from transforms import columns, storage
 from transforms.concurrency import map_requests
 from transforms.projections import Projection
-from transforms.records import ExtraColumn, Failure, Segmented, UnitResult
+from transforms.records import (
+    Aside,
+    Capture,
+    ExtraColumn,
+    Failure,
+    Look,
+    Segmented,
+    UnitResult,
+)
 
 ROW_FIELDS = (
     pa.field(columns.IMAGE, pa.string(), nullable=False),
@@ -38,6 +47,11 @@ ROW_FIELDS = (
     pa.field(columns.RUN_ID, pa.string(), nullable=False),
 )
 
+LOOK_FIELDS = (
+    pa.field(columns.PERCEPTUAL_HASH, pa.string()),
+    pa.field(columns.SHARPNESS, pa.float64()),
+)
+
 FAILURE_SCHEMA = pa.schema(
     [
         pa.field(columns.IMAGE, pa.string(), nullable=False),
@@ -47,6 +61,18 @@ FAILURE_SCHEMA = pa.schema(
         pa.field(columns.ERROR, pa.string(), nullable=False),
         pa.field(columns.MESSAGE, pa.string(), nullable=False),
         pa.field(columns.ATTEMPTS, pa.int64(), nullable=False),
+        pa.field(columns.RUN_ID, pa.string(), nullable=False),
+    ]
+)
+
+GATED_SCHEMA = pa.schema(
+    [
+        pa.field(columns.IMAGE, pa.string(), nullable=False),
+        pa.field(columns.URI, pa.string(), nullable=False),
+        pa.field(columns.VERSION, pa.string(), nullable=False),
+        pa.field(columns.REASON, pa.string(), nullable=False),
+        pa.field(columns.VALUE, pa.float64(), nullable=False),
+        pa.field(columns.OF, pa.string()),
         pa.field(columns.RUN_ID, pa.string(), nullable=False),
     ]
 )
@@ -74,6 +100,15 @@ class CommittedRow:
 
 
 @dataclass(frozen=True)
+class PastAside:
+    """For what reason a version of an image was set aside."""
+
+    image: str
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class PastFailure:
     """How often a version of an image has failed so far."""
 
@@ -93,8 +128,8 @@ def statistics_table(
 
     With `merged`, the pixels of each merged class stand behind those of the classes. Mean
     confidences follow where the images have them, then the projection, then solid angles where
-    there are panoramas; their names are kept for them everywhere, so that a column means the same
-    in all files.
+    there are panoramas, then looks where there was a gate; their names are kept for them
+    everywhere, so that a column means the same in all files.
     """
     pixel_names = [columns.PIXELS_PREFIX + key for key in classes.keys]
     merged_names = [columns.MERGED_PREFIX + key for key in merged.keys] if merged else []
@@ -117,6 +152,8 @@ def statistics_table(
     flat = (None,) * len(sphere_names)
     if any(item.on_sphere for item in segmented):
         fields += [pa.field(name, pa.float64()) for name in sphere_names]
+    if any(item.ref.look for item in segmented):
+        fields += LOOK_FIELDS
     fields.append(pa.field(columns.GROUP, pa.string(), nullable=False))
     rows = []
     for item in segmented:
@@ -145,11 +182,14 @@ def statistics_table(
                 **dict(zip(confidence_names, means, strict=True)),
                 columns.PROJECTION: projection.value,
                 **dict(zip(sphere_names, angles, strict=True)),
+                columns.PERCEPTUAL_HASH: ref.look and ref.look.perceptual_hash,
+                columns.SHARPNESS: ref.look and ref.look.sharpness,
             }
         )
     table = pa.Table.from_pylist(rows, pa.schema(fields))
     extras = _extra_arrays([item.ref.extra for item in segmented])
-    taken = {*table.column_names, *confidence_names, *sphere_names}
+    look_names = [field.name for field in LOOK_FIELDS]
+    taken = {*table.column_names, *confidence_names, *sphere_names, *look_names}
     for name, array in extras.items():
         column = name
         while column in taken or (column != name and column in extras):
@@ -208,6 +248,33 @@ def commit(
             f"{columns.STATISTICS}/{result.unit_id}.parquet",
             statistics_table(result.segmented, classes, model, run_id, merged),
         )
+
+
+def write_gated(output: str, aside: Sequence[Aside], run_id: str) -> None:
+    """Write the rows of images that are set aside, if any, under a name made from them.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    if not aside:
+        return
+    table = pa.Table.from_pylist(
+        [
+            {
+                columns.IMAGE: item.ref.image,
+                columns.URI: item.ref.uri,
+                columns.VERSION: item.ref.version,
+                columns.REASON: item.reason,
+                columns.VALUE: item.value,
+                columns.OF: item.of,
+                columns.RUN_ID: run_id,
+            }
+            for item in sorted(aside, key=lambda item: item.ref.image)
+        ],
+        GATED_SCHEMA,
+    )
+    digest = hashlib.sha256(repr(table.to_pylist()).encode()).hexdigest()[:20]
+    _write_table(output, f"{columns.GATED}/{digest}.parquet", table)
 
 
 def parquet_files(output: str, folder: str) -> list[str]:
@@ -284,6 +351,24 @@ def past_failures(files: Iterable[str]) -> Iterator[PastFailure]:
     for _, table in read_tables(files, wanted):
         for row in table.to_pylist():
             yield PastFailure(**row)
+
+
+def past_asides(files: Iterable[str]) -> Iterator[PastAside]:
+    """The images that were set aside, in files of `gated/`."""
+    for _, table in read_tables(files, [columns.IMAGE, columns.VERSION, columns.REASON]):
+        for row in table.to_pylist():
+            yield PastAside(**row)
+
+
+def looks_of(files: Iterable[str], model: str) -> Iterator[tuple[str, Look, Capture]]:
+    """Image, look and position of the rows of `model` in statistics files that have looks."""
+    looks = [field.name for field in LOOK_FIELDS]
+    wanted = [columns.IMAGE, columns.MODEL, *looks, columns.LATITUDE, columns.LONGITUDE]
+    for _, table in read_tables(files, wanted, only_with=looks):
+        values = (table[name].to_pylist() for name in wanted)
+        for image, of_model, digits, sharpness, latitude, longitude in zip(*values, strict=True):
+            if of_model == model and digits:
+                yield image, Look(digits, sharpness), Capture(latitude, longitude)
 
 
 def write_removed(output: str, gone: Iterable[CommittedRow]) -> None:

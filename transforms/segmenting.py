@@ -619,17 +619,12 @@ class SegmentUnit(beam.DoFn):
         requests.report()
 
     def _must_stop(self) -> bool:
-        """Whether the run was asked to stop, or has died and another one has its output folder.
-
-        A remote folder is not asked before every unit: the answer may be some seconds old.
-        """
+        """A remote folder is not asked before every unit: the answer may be some seconds old."""
         now = time.monotonic()
         if storage.is_remote(self._options.output) and now - self._looked < LOOK_SECONDS:
             return False
         self._looked = now
-        owner = locking.holder(self._options.output)
-        taken_over = owner is not None and owner.run_id != self._options.run_id
-        return taken_over or stopping.reason(self._options.output) is not None
+        return must_stop(self._options)
 
     def _load(self) -> UnitSegmenter:
         try:
@@ -642,6 +637,13 @@ class SegmentUnit(beam.DoFn):
         with model_files.at_hand(self._package, self._options.output) as package:
             engine = load_engine(package, self._options.engine)
             return UnitSegmenter(package, engine, self._options)
+
+
+def must_stop(options: SegmentOptions) -> bool:
+    """Whether the run was asked to stop, or has died and another one has its output folder."""
+    owner = locking.holder(options.output)
+    taken_over = owner is not None and owner.run_id != options.run_id
+    return taken_over or stopping.reason(options.output) is not None
 
 
 def _measure(name: str, value: float) -> None:

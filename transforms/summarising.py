@@ -43,6 +43,7 @@ class GroupCounts:
         failed: images that failed in this run.
         skipped: images that this run found done already; they are among `done`.
         left: images that this run left for the next, because it was asked to stop.
+        gated: images that are set aside, by this run or before it.
         pixels: pixels per class in the order of the ids; empty where no image is done.
         images: images that show the class, in the same order.
         merged_images: images that show the merged class, in the order of the mapping.
@@ -53,6 +54,7 @@ class GroupCounts:
     failed: int = 0
     skipped: int = 0
     left: int = 0
+    gated: int = 0
     pixels: tuple[int, ...] = ()
     images: tuple[int, ...] = ()
     merged_images: tuple[int, ...] = ()
@@ -64,6 +66,7 @@ class GroupCounts:
             self.failed + other.failed,
             self.skipped + other.skipped,
             self.left + other.left,
+            self.gated + other.gated,
             _add(self.pixels, other.pixels),
             _add(self.images, other.images),
             _add(self.merged_images, other.merged_images),
@@ -72,12 +75,16 @@ class GroupCounts:
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of the whole archive and of its groups by name."""
+    """Counts of the whole archive and of its groups by name.
+
+    `has_gate` says whether images could be set aside.
+    """
 
     classes: ClassTable
     archive: GroupCounts = GroupCounts("")
     groups: dict[str, GroupCounts] = field(default_factory=dict)
     merged: MergedClasses | None = None
+    has_gate: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The document of `summary.json`."""
@@ -100,8 +107,11 @@ class Summary:
     def _entry(self, counts: GroupCounts) -> dict[str, Any]:
         zeros = (0,) * len(self.classes)
         pixels = counts.pixels or zeros
+        images = {"done": counts.done, "failed": counts.failed, "skipped": counts.skipped}
+        if self.has_gate:
+            images["gated"] = counts.gated
         entry = {
-            "images": {"done": counts.done, "failed": counts.failed, "skipped": counts.skipped},
+            "images": images,
             CLASSES: _shares(self.classes.names, pixels, counts.images or zeros),
         }
         if self.merged:
@@ -129,6 +139,11 @@ def counts_of_undone(result: UnitResult) -> Iterator[GroupCounts]:
 def counts_of_skipped(skipped: SkippedImages) -> GroupCounts:
     """The count of images that were done already."""
     return GroupCounts(skipped.group, skipped=skipped.images)
+
+
+def counts_of_gated(gated: SkippedImages) -> GroupCounts:
+    """The count of images that are set aside."""
+    return GroupCounts(gated.group, gated=gated.images)
 
 
 def counts_of_files(
@@ -177,10 +192,12 @@ class SummarisePixels(beam.PTransform):
     Attributes:
         classes: the classes that the counts are of.
         merged: what to merge them to besides.
+        has_gate: whether images could be set aside.
     """
 
     classes: ClassTable
     merged: MergedClasses | None = None
+    has_gate: bool = False
 
     def expand(self, counts: beam.PCollection[GroupCounts]) -> beam.PCollection[Summary]:
         groups = (
@@ -193,7 +210,9 @@ class SummarisePixels(beam.PTransform):
             counts.pipeline
             | "Classes" >> beam.Create([self.classes], reshuffle=False)
             | "Summary"
-            >> beam.Map(_summary, self.merged, AsList(groups)).with_output_types(Summary)
+            >> beam.Map(_summary, self.merged, self.has_gate, AsList(groups)).with_output_types(
+                Summary
+            )
         )
 
 
@@ -290,10 +309,13 @@ def _add_counts(counts: Iterable[GroupCounts]) -> GroupCounts:
 
 
 def _summary(
-    classes: ClassTable, merged: MergedClasses | None, groups: Sequence[GroupCounts]
+    classes: ClassTable,
+    merged: MergedClasses | None,
+    has_gate: bool,
+    groups: Sequence[GroupCounts],
 ) -> Summary:
     archive = sum(groups, GroupCounts(""))
-    return Summary(classes, archive, {counts.group: counts for counts in groups}, merged)
+    return Summary(classes, archive, {counts.group: counts for counts in groups}, merged, has_gate)
 
 
 def _shares(

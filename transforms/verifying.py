@@ -187,6 +187,7 @@ class VerifyOutput(beam.PTransform):
         output = start.pipeline | "Output" >> beam.Create([self.output])
         statistics, unreadable = self._readable(output, columns.STATISTICS)
         _, unreadable_failures = self._readable(output, columns.FAILURES)
+        _, unreadable_gated = self._readable(output, columns.GATED)
         palettes = (
             statistics
             | "CountPalettes" >> beam.FlatMap(count_palettes, self.output)
@@ -215,7 +216,8 @@ class VerifyOutput(beam.PTransform):
             | "CheckMasks"
             >> beam.FlatMap(_check_file, self.output, beam.pvalue.AsSingleton(palettes))
         )
-        return (unreadable, unreadable_failures, joined[FINDINGS], checked) | beam.Flatten()
+        unreadable_files = unreadable, unreadable_failures, unreadable_gated
+        return (*unreadable_files, joined[FINDINGS], checked) | beam.Flatten()
 
     def _readable(self, output: beam.PCollection[str], folder: str):
         """The Parquet files of a folder that can be read, and findings of the others."""

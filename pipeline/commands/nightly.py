@@ -112,6 +112,8 @@ def _request(settings: NightlyConfig, days: Days | None) -> runs.RunRequest:
         label_ids=settings.label_ids,
         merge=settings.merge,
         max_attempts=settings.max_attempts,
+        skip_duplicates=settings.skip_duplicates,
+        skip_blurred=settings.skip_blurred,
         dates=DateRange(*days, settings.dates.by) if days else None,
         max_images=settings.limits.max_images,
         max_minutes=settings.limits.max_minutes,

@@ -92,6 +92,11 @@ from transforms.projections import Projection
 )  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Try what is in quarantine, too.")
 @click.option(
+    "--skip-duplicates", is_flag=True,
+    help="Set photos aside that look like another one nearby; see gated/.",
+)  # fmt: skip
+@click.option("--skip-blurred", is_flag=True, help="Set photos aside that are blurred.")
+@click.option(
     "--max-images", type=click.IntRange(1), metavar="N",
     help="Take at most N images; leave the others for the next run.",
 )  # fmt: skip
