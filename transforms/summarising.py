@@ -43,10 +43,10 @@ class GroupCounts:
         failed: images that failed in this run.
         skipped: images that this run found done already; they are among `done`.
         left: images that this run left for the next, because it was asked to stop.
-        gated: images that are set aside, by this run or before it.
         pixels: pixels per class in the order of the ids; empty where no image is done.
         images: images that show the class, in the same order.
         merged_images: images that show the merged class, in the order of the mapping.
+        gated: images that are set aside, by this run or before it.
     """
 
     group: str
@@ -54,10 +54,10 @@ class GroupCounts:
     failed: int = 0
     skipped: int = 0
     left: int = 0
-    gated: int = 0
     pixels: tuple[int, ...] = ()
     images: tuple[int, ...] = ()
     merged_images: tuple[int, ...] = ()
+    gated: int = 0
 
     def __add__(self, other: "GroupCounts") -> "GroupCounts":
         return GroupCounts(
@@ -66,10 +66,10 @@ class GroupCounts:
             self.failed + other.failed,
             self.skipped + other.skipped,
             self.left + other.left,
-            self.gated + other.gated,
             _add(self.pixels, other.pixels),
             _add(self.images, other.images),
             _add(self.merged_images, other.merged_images),
+            self.gated + other.gated,
         )
 
 

@@ -20,6 +20,7 @@ from transforms.planning import (
     TAKEN,
     TODO,
     UNITS_PER_BUCKET,
+    Gate,
     Plan,
     Policy,
     SkippedImages,
@@ -32,7 +33,7 @@ from transforms.planning import (
     shared_name,
 )
 from transforms.records import UNKNOWN_CAPTURE, Container, Failure, ImageRef, Segmented, UnitResult
-from transforms.rows import CommittedRow, PastFailure
+from transforms.rows import CommittedRow, PastAside, PastFailure
 
 MODEL = "tiny@0123456789ab"
 
@@ -169,6 +170,25 @@ class TestAgain:
         )
         assert len(found.quarantined) == 1
         assert found.superseded == ()
+
+    def test_set_aside_it_stays_so_while_its_version_stands_and_the_gate_is_on(self):
+        aside = [PastAside("lund/01.jpg", "10-1", "blurred")]
+        gate, other = Policy(gate=Gate(blurred=True)), Policy(gate=Gate(duplicates=True))
+        found = plan([ref()], aside=aside, policy=gate)
+        assert [entry.image for entry in found.gated] == ["lund/01.jpg"]
+        assert (found.todo, found.skipped) == ((), ())
+        for todo in (
+            plan([ref(version="11-2")], aside=aside, policy=gate),
+            plan([ref()], aside=aside, policy=other),
+            plan([ref()], aside=aside),
+            plan([ref()], aside=aside, policy=replace(gate, force=True)),
+        ):
+            assert len(todo.todo) == 1 and not todo.gated
+
+    def test_done_it_is_done_whatever_was_set_aside(self):
+        aside = [PastAside("lund/01.jpg", "10-1", "blurred")]
+        found = plan([ref()], [row_of(ref())], aside=aside, policy=Policy(gate=Gate(blurred=True)))
+        assert len(found.skipped) == 1 and not found.gated
 
     def test_a_unit_that_replaces_rows_has_a_name_of_its_own(self):
         first, again = ref(), replace(ref(), replaces="run1")
@@ -463,7 +483,9 @@ class TestDropDone:
             for counter in result.metrics().query()["counters"]
             if counter.key.metric.namespace == "citymask.planning"
         }
-        assert counters == {"new": 4, "skipped": 0, "quarantined": 0, "given_twice": 1}
+        assert counters == {
+            "new": 4, "skipped": 0, "gated": 0, "quarantined": 0, "given_twice": 1,
+        }  # fmt: skip
 
     def test_finds_same_names_of_two_inputs_together(self, tmp_path):
         with beam.Pipeline(runner=FnApiRunner()) as pipeline:
