@@ -21,7 +21,7 @@ DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 CHARTS = ("shares-chart", "distribution-chart", "runs-chart", "drift-chart")
 AXE = {"resultTypes": ["violations"], "preload": False}
-PATIENCE = 10.0
+PATIENCE = 20.0
 
 
 @dataclass

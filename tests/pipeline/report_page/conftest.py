@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from benchmarks import interactive
-from tests.pipeline.report_page.browsing import DESKTOP, PICTURES, Watched
+from tests.pipeline.report_page.browsing import DESKTOP, PATIENCE, PICTURES, Watched
 from tests.report_sample import write_sample
+
+expect.set_options(timeout=1000 * PATIENCE)
 
 
 @pytest.fixture(scope="module")
