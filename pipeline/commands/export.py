@@ -27,7 +27,7 @@ from transforms.exporting import FORMATS, ExportError
     "--indicators",
     "file",
     metavar="FILE",
-    help="Definitions of indicators in place of the own ones.",
+    help="Indicators in place of the usual ones.",
 )
 @click.option(
     "--resolution", type=click.IntRange(0, 15), default=9, show_default=True, metavar="R",

@@ -26,9 +26,7 @@ IMAGE, GROUP, HEXAGON, ARCHIVE = "image", "group", "hexagon", "archive"
     "--resolution", type=click.IntRange(0, 15), default=9, show_default=True, metavar="R",
     help="H3 resolution of the hexagons: 0 to 15.",
 )  # fmt: skip
-@click.option(
-    "--indicators", "file", metavar="FILE", help="Definitions of indicators, in place of ours."
-)
+@click.option("--indicators", "file", metavar="FILE", help="Indicators in place of the usual ones.")
 @click.option("--model", metavar="M", help="Whose results. Default: of the model that ran last.")
 def indicators(output: str, by: str, resolution: int, file: str | None, model: str | None) -> None:
     """Print shares and indicators of the photos in OUT, the output folder of earlier runs, as CSV.
@@ -70,8 +68,8 @@ def _print(tables: Iterator[pa.Table], by: str, version: str) -> None:
         if by == ARCHIVE:
             table = table.drop_columns(aggregating.KEY)
         if number == 0:
-            names = [by if name == aggregating.KEY else name for name in table.column_names]
-            click.echo(lines([[*names, columns.INDICATORS_VERSION]]), nl=False)
+            header = [by if name == aggregating.KEY else name for name in table.column_names]
+            click.echo(lines([[*header, columns.INDICATORS_VERSION]]), nl=False)
         values = (
             map(as_text, column.to_pylist()) if column.type == pa.string() else column.to_pylist()
             for column in table.columns

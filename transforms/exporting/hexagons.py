@@ -1,5 +1,6 @@
 """Hexagons: means of shares and indicators per H3 cell, for maps. See https://h3geo.org."""
 
+from collections.abc import Callable
 from io import BytesIO
 
 import pyarrow as pa
@@ -17,6 +18,12 @@ PARQUET_FILE = "hexagons.parquet"
 GEOJSON_FILE = "hexagons.geojson"
 SUMS = "sums"
 FEATURES = "features"
+
+CELLS = 10_000
+"""Written at a time."""
+
+Point = tuple[float, float]
+"""Longitude and latitude."""
 
 
 class Hexagons(Format):
@@ -43,9 +50,10 @@ class Hexagons(Format):
         total = add_sums(map(pq.read_table, self.fragments(SUMS, parts)))
         table = hexagon_table(means(total), self.indicators.version)
         self.put(PARQUET_FILE, _parquet(table))
-        features = BytesIO(items(map(_feature, json_rows(table))))
+        slices = (table.slice(start, CELLS) for start in range(0, len(table), CELLS))
+        features = (BytesIO(items(map(_feature, json_rows(cells)))) for cells in slices)
         with self.open(GEOJSON_FILE) as file:
-            write_object(file, {"type": "FeatureCollection"}, {FEATURES: [features]})
+            write_object(file, {"type": "FeatureCollection"}, {FEATURES: features})
         self.remove_fragments()
 
 
@@ -74,13 +82,13 @@ def outline(cell: str) -> dict:
     return {"type": "MultiPolygon", "coordinates": [[_closed(east)], [_closed(west)]]}
 
 
-def _closed(ring: list[tuple[float, float]]) -> list[list[float]]:
+def _closed(ring: list[Point]) -> list[list[float]]:
     return [[x, y] for x, y in [*ring, ring[0]]]
 
 
-def _cut(ring, inside):
+def _cut(ring: list[Point], inside: Callable[[float], float]) -> list[Point]:
     """The part of a convex ring in which `inside(x)` is not negative (Sutherland and Hodgman)."""
-    found = []
+    found: list[Point] = []
     for (x0, y0), (x1, y1) in zip(ring[-1:] + ring[:-1], ring, strict=True):
         a, b = inside(x0), inside(x1)
         if a * b < 0:
