@@ -39,6 +39,19 @@ def test_the_short_form_prints_a_ratio_and_finds_the_masks_equal(tmp_path):
     }  # fmt: skip
 
 
+def test_the_report_of_made_rows_is_built_and_measured(tmp_path):
+    program = [sys.executable, "benchmarks/report.py", "--images", "600", "--output", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    finished = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert re.search(
+        r"600 photos, \d+ cores: built in [\d.]+ s, peak \d+ MiB; the page has [\d.]+ MB, "
+        r"of which data.js 0\.\d+ MB",
+        finished.stdout,
+    )
+    assert re.search(r"can be used after [\d.]+ s|not timed in a browser: ", finished.stdout)
+
+
 def test_folders_of_the_same_masks_do_not_differ(tmp_path):
     save_mask(tmp_path / "one" / "a.png")
     save_mask(tmp_path / "other" / "a.png")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from signal import Signals
 
 import duckdb
 import h3
@@ -17,6 +18,7 @@ import yaml
 
 from benchmarks.report import write_archive
 from models.packages import load_package
+from pipeline.commands.run import report_on
 from pipeline.run import locked
 from tests.gcs_server import GcsServer
 from tests.reports import Report
@@ -283,6 +285,10 @@ def test_a_report_that_fails_changes_nothing_of_the_run(run, photos, output):
     assert "Error: the report could not be written: " in failed.stderr
     assert len(output.rows) == 3 and len(output.runs) == 1
     assert (output.path / "report").read_text() == "a file in its place"
+
+
+def test_an_interrupted_run_ends_without_one():
+    assert report_on({}, Signals.SIGTERM) == ""
 
 
 def test_a_job_that_is_left_to_itself_writes_no_report(citymask, output):
