@@ -176,10 +176,8 @@ def count_results(job: Job) -> dict[str, int]:
     files = rows.parquet_files(output, columns.STATISTICS)
     tables = (table for _, table in rows.read_tables(files, [columns.RUN_ID]))
     return {
+        **summary["images"],
         "done": sum(table[columns.RUN_ID].to_pylist().count(run_id) for table in tables),
-        "failed": summary["images"]["failed"],
-        "skipped": summary["images"]["skipped"],
-        "gated": summary["images"].get("gated", 0),
         "left": summary.get("interrupted", {}).get("left", 0),
     }
 

@@ -441,6 +441,17 @@ class TestNetwork:
         assert locking.holder(f"{ROOT}/out") is None
 
 
+def test_copies_are_set_aside_before_they_are_segmented(anew, fetched):
+    anew.server.put(BUCKET, "photos/0_again.jpg", photo(0))
+    for expected in ({"skipped": 0, "gated": 1}, {"skipped": PHOTOS, "gated": 1}):
+        anew.run("--skip-duplicates")
+        output = fetched(anew.server)
+        assert output.summary["images"] == {"done": PHOTOS, "failed": 0} | expected
+        assert "0_again.jpg" not in output.rows.index
+    (row,) = pd.read_parquet(output.path / "gated").to_dict("records")
+    assert (row["image"], row["reason"], row["of"]) == ("0_again.jpg", "duplicate", "0.jpg")
+
+
 class TestStopping:
     def test_images_beyond_a_number_are_left(self, anew, fetched):
         anew.run("--max-images", 2)

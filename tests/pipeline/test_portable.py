@@ -144,6 +144,20 @@ class TestTwoWorkers:
             assert record["stages"][name]["count"] == stage["count"]
 
 
+def test_two_workers_set_the_same_photos_aside(services, tiny_model, make_photo, citymask, output):
+    for seed in range(2):
+        for copy in range(3):
+            make_photo(output.path / "in" / str(seed) / f"{copy}.jpg", seed=seed)
+    result = citymask(
+        "run", output.path / "in", "-o", output.path, "--model", tiny_model, "--skip-duplicates",
+        *services.options(services.two_workers),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert set(output.rows.index) == {"0/0.jpg", "1/0.jpg"}
+    assert output.summary["images"] == {"done": 2, "failed": 0, "skipped": 0, "gated": 4}
+    assert output.runs[0]["images"]["duplicate"] == 4
+
+
 def test_a_killed_worker_loses_and_doubles_nothing(
     archive, tiny_model, services, expected, citymask, output
 ):

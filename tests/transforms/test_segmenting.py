@@ -25,6 +25,7 @@ from models.upsampling import logits_to_mask
 from transforms import SegmentArchive, SegmentOptions
 from transforms.listing import list_input, list_members
 from transforms.photos import Photo
+from transforms.projections import Projection
 from transforms.records import Capture, ImageRef, Segmented, UnitResult, WorkUnit
 from transforms.segmenting import SPARE_THREADS, UnitSegmenter, UnitStream
 from transforms.storage import StorageError
@@ -178,6 +179,45 @@ def files_below(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+class TestPanoramas:
+    @pytest.fixture
+    def photos(self, archive) -> Path:
+        """Panoramas that are darkest in their middle, among flat photos of the same shape."""
+        around = np.abs(np.linspace(-255, 255, 240, endpoint=False))
+        for number in range(3):
+            turned = np.roll(around, 70 * number).astype(np.uint8)
+            pixels = np.broadcast_to(turned[None, :, None], (120, 240, 3))
+            Image.fromarray(np.ascontiguousarray(pixels)).save(archive / f"{number}.png")
+            plain(archive / f"square{number}.png", 120, size=(100, 100))
+        return archive
+
+    @pytest.mark.parametrize(
+        "engine", [BrightnessEngine(4), EngineThatMakesMasks(4), EngineThatMakesMasks(2)]
+    )
+    def test_are_the_same_alone_and_in_batches_of_every_engine(
+        self, photos, segment, output, engine
+    ):
+        around = {"projection": Projection.EQUIRECTANGULAR}
+        alone = segment(unit_of(photos), BrightnessEngine(1), threads=1, **around)
+        expected = files_below(output)
+        assert segment(unit_of(photos), engine, **around).segmented == alone.segmented
+        assert files_below(output) == expected
+        on_sphere = {item.ref.image: item.on_sphere is not None for item in alone.segmented}
+        assert on_sphere == {f"{n}.png": True for n in range(3)} | {
+            f"square{n}.png": False for n in range(3)
+        }
+
+    def test_a_turned_one_has_the_turned_mask(self, photos, segment, output):
+        segment(unit_of(photos), projection=Projection.EQUIRECTANGULAR)
+        first, second, _ = (read_mask(output / "masks" / f"{n}.png.png") for n in range(3))
+        assert (np.roll(first, 70, axis=1) == second).mean() > 0.97
+        assert len(np.unique(first)) == 3
+
+    def test_confidences_are_those_of_the_mask(self, photos, segment):
+        result = segment(unit_of(photos), projection=Projection.EQUIRECTANGULAR, confidence=True)
+        assert all(item.confidence for item in result.segmented)
 
 
 class TestMasksAndCounts:
