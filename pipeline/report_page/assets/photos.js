@@ -6,7 +6,6 @@
   const NO_CLASS = 255;
   /** Where the crosshair begins, in percent of width and height: beside the divider. */
   const CROSS = 75;
-  const LOW_CONFIDENCE = "low_confidence";
   const ORDERS = {
     given: ["as listed", null],
     most: ["most first", (photo, m) => -(photo.values[m] ?? -Infinity)],
@@ -43,7 +42,7 @@
   const notes = (photo) => [
     photo.group,
     ...(photo.confidence === null ? []
-      : [`Confidence: ${page.percent(photo.confidence)}${photo.reasons.includes(LOW_CONFIDENCE) ? ", low" : ""}`]),
+      : [`Confidence: ${page.percent(photo.confidence)}`]),
   ];
 
   function showGallery() {
@@ -187,7 +186,7 @@
   function reason(text) {
     const [end, key] = text.split(":");
     const name = report.measures.find((measure) => measure.key === key)?.name ?? key;
-    return { coverage: "overview", low_confidence: "low confidence" }[end] ?? `${end} ${name}`;
+    return { coverage: "overview", low_confidence: "among the least confident" }[end] ?? `${end} ${name}`;
   }
 
   function showFacts() {
