@@ -6,7 +6,8 @@ import click
 
 from pipeline import console
 from pipeline.beam_options import pipeline_options
-from pipeline.commands.common import BeamCommand, foreseen_errors
+from pipeline.commands.common import BeamCommand, Broken, foreseen_errors
+from pipeline.errors import message
 from pipeline.reports import ReportRequest, prepare, write_report
 from pipeline.run import locked
 from transforms import storage
@@ -42,5 +43,8 @@ def report(beam_arguments: dict[str, Any], output: str, **settings: Any) -> None
     with foreseen_errors():
         job = prepare(request)
         with locked(request.output, "report"):
-            page = write_report(job, pipeline_options(beam_arguments))
+            try:
+                page = write_report(job, pipeline_options(beam_arguments))
+            except storage.StorageError as error:
+                raise Broken(message(error)) from error
     click.echo(page)
