@@ -193,14 +193,17 @@ def settle(
     """Put together what was counted, and choose the gallery."""
     placed = list(points)
     return Gathered(
-        survey,
-        counted,
-        archive,
-        groups,
-        cells,
-        pa.concat_tables(placed) if placed else None,
-        failing.still_failing(failures, done),
-        selection.choose(candidates, job.measures, job.rules) if candidates is not None else None,
+        survey=survey,
+        totals=counted,
+        archive=archive,
+        groups=None if groups is None else document.largest_groups(groups),
+        group_count=0 if groups is None else len(groups),
+        cells=cells,
+        points=pa.concat_tables(placed) if placed else None,
+        failures=failing.still_failing(failures, done),
+        chosen=None
+        if candidates is None
+        else selection.choose(candidates, job.measures, job.rules),
     )
 
 

@@ -107,4 +107,6 @@ def means(sums: pa.Table) -> pa.Table:
 def _total(sums: pa.Table) -> pa.Table:
     names = [name for name in sums.column_names if name != KEY]
     total = sums.group_by(KEY).aggregate([(name, "sum") for name in names])
+    # Its chunks are slices, and each would be pickled with all that it is a slice of.
+    total = total.combine_chunks()
     return total.rename_columns([name.removesuffix("_sum") for name in total.column_names])

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from transforms import aggregating, columns
 from transforms.archives import Archive
@@ -19,6 +20,7 @@ from transforms.reporting.surveying import Survey
 from transforms.reporting.totals import Totals
 
 MOST_GROUPS = 1_000
+LARGEST_FIRST = [(aggregating.IMAGES, "descending"), (aggregating.KEY, "ascending")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +31,8 @@ class Gathered:
         survey: where the photos are.
         totals: counts over all of them.
         archive: sums over all of them (`transforms.aggregating`); None where there is none.
-        groups: sums per group, or None.
+        groups: sums of the largest groups, or None.
+        group_count: how many groups there are in all.
         cells: sums per H3 cell, or None.
         points: the photos with a position where they are shown each, or None.
         failures: those of images that have not been done since.
@@ -40,6 +43,7 @@ class Gathered:
     totals: Totals
     archive: pa.Table | None
     groups: pa.Table | None
+    group_count: int
     cells: pa.Table | None
     points: pa.Table | None
     failures: pa.Table
@@ -63,6 +67,11 @@ class Frame:
     nights: tuple[contract.Night, ...]
     settings: contract.Settings | None
     tiles: contract.Tiles | None
+
+
+def largest_groups(sums: pa.Table) -> pa.Table:
+    """The sums of the groups that the page shows."""
+    return sums.take(pc.select_k_unstable(sums, MOST_GROUPS, LARGEST_FIRST))
 
 
 def wanted_pictures(chosen: Chosen) -> list[Wanted]:
@@ -115,7 +124,7 @@ def build(
             else [None] * len(measures),
         ),
         distributions=totals.distributions(counted, measures),
-        groups=_groups(gathered.groups, measures),
+        groups=_groups(gathered.groups, gathered.group_count, measures),
         extremes=_extremes(gathered.chosen, measures),
         map=_map(gathered, measures, frame.tiles),
         gallery=_gallery(gathered.chosen, measures, pictures),
@@ -143,12 +152,10 @@ def _model(archive: Archive) -> contract.Model:
     )
 
 
-def _groups(sums: pa.Table | None, measures: Measures) -> contract.Groups:
+def _groups(sums: pa.Table | None, count: int, measures: Measures) -> contract.Groups:
     if sums is None:
         return contract.Groups(rows=[], left_out=0)
-    order = [(aggregating.IMAGES, "descending"), (aggregating.KEY, "ascending")]
-    largest = sums.sort_by(order)[:MOST_GROUPS]
-    means = aggregating.means(largest).sort_by(order)
+    means = aggregating.means(sums).sort_by(LARGEST_FIRST)
     rows = zip(
         means[aggregating.KEY].to_pylist(),
         means[aggregating.IMAGES].to_pylist(),
@@ -157,7 +164,7 @@ def _groups(sums: pa.Table | None, measures: Measures) -> contract.Groups:
     )
     return contract.Groups(
         rows=[contract.Group(name=n, images=images, values=v) for n, images, v in rows],
-        left_out=len(sums) - len(largest),
+        left_out=count - len(means),
     )
 
 

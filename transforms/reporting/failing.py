@@ -24,8 +24,10 @@ def newest_failures(files: Iterable[str]) -> pa.Table:
     found = pa.concat_tables(tables) if tables else schema.empty_table()
     ordered = found.sort_by([(columns.RUN_ID, "ascending"), (columns.MESSAGE, "ascending")])
     kept = [name for name in _WANTED if name not in (columns.IMAGE, columns.RUN_ID)]
-    newest = ordered.group_by(columns.IMAGE, use_threads=False).aggregate(
-        [(name, "last") for name in kept]
+    newest = (
+        ordered.group_by(columns.IMAGE, use_threads=False)
+        .aggregate([(name, "last") for name in kept])
+        .combine_chunks()  # Slices would be pickled with all that they are slices of.
     )
     return newest.rename_columns([name.removesuffix("_last") for name in newest.column_names])
 

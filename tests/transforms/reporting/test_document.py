@@ -1,0 +1,23 @@
+"""The document: the largest groups, and how many are left out."""
+
+import pickle
+
+import numpy as np
+import pyarrow as pa
+
+from transforms import aggregating
+from transforms.reporting import document
+
+
+def test_the_largest_groups_are_shown_and_equal_ones_by_name(derived, measures, monkeypatch):
+    monkeypatch.setattr(document, "MOST_GROUPS", 3)
+    keys = pa.array(["d", "b", "b", "a", "c"])
+    sums = aggregating.sums_per_key(derived[:5], keys, measures.names)
+    assert document.largest_groups(sums)["key"].to_pylist() == ["b", "a", "c"]
+
+
+def test_sums_travel_without_what_they_were_cut_from(derived, measures):
+    many = derived.take(pa.array(np.arange(100_000) % len(derived)))
+    keys = pa.array([f"{n}" for n in range(len(many))])
+    sums = aggregating.add_sums([aggregating.sums_per_key(many, keys, measures.names)] * 2)
+    assert len(pickle.dumps(sums)) < 1.1 * sums.nbytes
