@@ -10,12 +10,12 @@ depths of the queues bound the memory.
 import logging
 import math
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 
 import apache_beam as beam
@@ -102,6 +102,9 @@ large, and the windows of one keep the machine busy while the other is decoded."
 
 MOST_UNITS = 2
 """So many units have begun at a time, and are finished when a run is asked to stop."""
+
+TELL_SECONDS = 0.1
+"""Between two reports of progress: one for each photo would cost 1 % of the time."""
 
 LOOK_SECONDS = 5.0
 """Between two looks into a remote output folder, whether the run must stop."""
@@ -446,6 +449,8 @@ class UnitStream:
         self._closed = False
         self.open_units = 0
         self._ended: dict[str, list[_Item]] = defaultdict(list)
+        self._untold: Counter[str] = Counter()
+        self._told = -math.inf
         self._items = segmenter.work_on(self._feed())
 
     def add(self, unit: WorkUnit) -> Iterator[UnitResult]:
@@ -474,12 +479,14 @@ class UnitStream:
     def _results(self) -> Iterator[UnitResult]:
         for item in self._items:
             if isinstance(item, Pause):
-                return
+                break
             for name, value in item.measured.items():
                 self._measure(name, value)
-            done = isinstance(item.outcome, Segmented)
-            progress.report(**{DONE if done else FAILED: 1})
-            self._measure(DONE if done else FAILED, 1)
+            ending = DONE if isinstance(item.outcome, Segmented) else FAILED
+            self._measure(ending, 1)
+            self._untold[ending] += 1
+            if time.monotonic() - self._told > TELL_SECONDS:
+                self._tell()
             of_unit = self._ended[item.unit.unit_id]
             of_unit.append(item)
             if len(of_unit) == len(item.unit.refs):
@@ -488,6 +495,13 @@ class UnitStream:
                 self._measure(COMMIT + MICROSECONDS, (time.perf_counter() - start) * 1e6)
                 self.open_units -= 1
                 yield result
+        self._tell()
+
+    def _tell(self) -> None:
+        """Report how many images have ended since the last time."""
+        progress.report(**self._untold)
+        self._untold.clear()
+        self._told = time.monotonic()
 
 
 def _each_of(batches: Iterable[Sequence[_Item] | Pause]) -> Iterator[_Item | Pause]:
@@ -647,7 +661,12 @@ def must_stop(options: SegmentOptions) -> bool:
 
 
 def _measure(name: str, value: float) -> None:
+    _measuring(name)(round(value))
+
+
+@cache
+def _measuring(name: str) -> Callable[[int], None]:
+    """What takes a value for the Beam metric of that name; making one costs more than using it."""
     if name == BATCH_SIZE or name.endswith(MICROSECONDS):
-        Metrics.distribution(COUNTERS, name).update(round(value))
-    else:
-        Metrics.counter(COUNTERS, name).inc(round(value))
+        return Metrics.distribution(COUNTERS, name).update
+    return Metrics.counter(COUNTERS, name).inc
