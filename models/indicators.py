@@ -124,7 +124,7 @@ class Indicators:
         except OSError as error:
             raise IndicatorError(f"{path}: cannot be read: {error.strerror}") from error
         except yaml.YAMLError as error:
-            raise IndicatorError(f"{path}: is no YAML: {error}") from error
+            raise IndicatorError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
         except UnicodeDecodeError as error:
             raise IndicatorError(f"{path}: is no UTF-8 text: {error}") from error
         except ValidationError as error:

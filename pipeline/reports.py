@@ -19,8 +19,6 @@ from transforms.reporting.document import Frame
 from transforms.reporting.measuring import Measures
 from transforms.reporting.tiles import check_tiles, host_of
 
-INDEX = f"{contract.FOLDER}/index.html"
-
 MOST_NIGHTS = 1_000
 
 ALARMS = "alarms"
@@ -85,7 +83,7 @@ def write_report(job: ReportJob, beam_options: PipelineOptions) -> str:
     pipeline = new_pipeline(beam_options)
     build_graph(pipeline, job)
     pipeline.run().wait_until_finish()
-    return f"{job.archive.output}/{INDEX}"
+    return f"{job.archive.output}/{columns.REPORT}"
 
 
 def try_report(request: ReportRequest) -> str:

@@ -167,6 +167,8 @@ def run(
     if not quiet:
         console.print_classes(record)
         console.print_closing(record)
+        if report and not (unwritten or signal):
+            click.echo(f"Report in {record['options']['output']}/{columns.REPORT}")
     code, reason = verdict(record, signal, max_failures)
     click.echo(reason, err=True, nl=bool(reason))
     click.echo(unwritten, err=True, nl=bool(unwritten))

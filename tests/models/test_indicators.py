@@ -88,6 +88,7 @@ def test_wrong_files_say_what_is_wrong(tmp_path, text, said):
     with pytest.raises(IndicatorError, match="wrong.yaml") as error:
         Indicators.load(CAMVID, file)
     assert said in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -275,7 +275,7 @@ def test_a_run_writes_the_report_when_asked_to(run, photos, output):
     done = run(photos, "--report")
     data = Report(output.path / "report").data
     assert data["images"]["done"] == 3 and len(data["nights"]) == 1
-    assert "Results in" in done.output
+    assert f"Report in {output.path / 'report/index.html'}" in done.output
     run(photos)
     assert len(Report(output.path / "report").data["nights"]) == 1
 
