@@ -11,8 +11,7 @@ from typing import Any, NoReturn, TypeVar
 
 import apache_beam as beam
 import click
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
-from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipeline.errors import ConfigurationError
@@ -79,9 +78,10 @@ def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
     """
     runner = None
     direct = options.view_as(DirectOptions)
-    if options.get_all_options().get("runner") == IN_PROCESS_RUNNER and (
-        direct.direct_running_mode == IN_PROCESSES
-    ):
+    in_processes = direct.direct_running_mode == IN_PROCESSES
+    if in_processes and options.view_as(StandardOptions).runner == IN_PROCESS_RUNNER:
+        from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+
         # Beam would start its own workers, which a Ctrl-C ends at once.
         direct.direct_running_mode = "in_memory"
         runner = FnApiRunner(SubprocessSDKEnvironment.from_command_string(WORKER))
