@@ -17,7 +17,7 @@ setup(
     packages=find_packages(include=["pipeline*", "transforms*", "models*"]),
     package_data={
         "models": ["weights/*/*", "class_sets/*.csv", "indicators.yaml"],
-        "pipeline": ["report_page/**/*"],
+        "transforms": ["reporting/page/**/*"],
     },
     install_requires=[
         "apache-beam[gcp]>=2.70,<2.80",

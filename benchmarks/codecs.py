@@ -30,8 +30,8 @@ from models.inputs import network_shape, resize
 from models.packages import ModelPackage, load_package
 from models.speed import machine
 from models.upsampling import logits_to_mask
-from transforms.masks import encode_mask
-from transforms.photos import DEFAULT_MAX_PIXELS, decode_full, decode_photo
+from transforms.photos.decoding import DEFAULT_MAX_PIXELS, decode_full, decode_photo
+from transforms.photos.mask_files import encode_mask
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = (2048, 1024)

@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.packages import load_package
-from transforms import archives, columns, masks, names, rows
 from transforms.exporting import FORMATS
+from transforms.output import archives, columns, names, schemas
+from transforms.photos import mask_files
 
 PACKAGE = load_package("default")
 ROWS_PER_FILE = 1000
@@ -61,7 +62,7 @@ def write_archive(output: str, photos: int, with_masks: bool) -> None:
     random = np.random.default_rng(0)
     pixels = random.integers(0, len(PACKAGE.classes), (HEIGHT, WIDTH)).astype(np.uint8)
     first = Path(output, "mask.png")
-    first.write_bytes(masks.encode_mask(pixels, PACKAGE.palette))
+    first.write_bytes(mask_files.encode_mask(pixels, PACKAGE.palette))
     counts = np.bincount(pixels.ravel(), minlength=len(PACKAGE.classes))
     for start in range(0, photos, ROWS_PER_FILE):
         numbers = range(start, min(photos, start + ROWS_PER_FILE))
@@ -95,7 +96,7 @@ def made_rows(
     } | {columns.PIXELS_PREFIX + key: [count] * len(images) for key, count in keys}
     schema = pa.schema(
         [
-            *rows.ROW_FIELDS,
+            *schemas.ROW_FIELDS,
             *(pa.field(columns.PIXELS_PREFIX + key, pa.int64()) for key in PACKAGE.classes.keys),
             pa.field(columns.GROUP, pa.string()),
         ]

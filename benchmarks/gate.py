@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from transforms.gating import LEAST_SHARPNESS, MOST_BITS
-from transforms.looks import look_at
-from transforms.photos import DEFAULT_MAX_PIXELS, is_image_name
-from transforms.records import Look
+from transforms.flow.records import Look
+from transforms.photos.decoding import DEFAULT_MAX_PIXELS, is_image_name
+from transforms.photos.looks import look_at
+from transforms.planning.duplicates import MOST_BITS
+from transforms.planning.gating import LEAST_SHARPNESS
 
 Change = Callable[[Image.Image], Image.Image]
 

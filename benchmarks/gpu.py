@@ -20,10 +20,10 @@ import tensorflow as tf
 from PIL import Image
 
 from models.engines.batches import MOST_ON_GPU
-from models.engines.cpu import CpuEngine
 from models.engines.devices import dtype_policy, find_gpu, keras_precision
-from models.engines.gpu import GpuEngine
 from models.engines.options import GpuPolicy, Precision
+from models.engines.tensorflow_cpu import CpuEngine
+from models.engines.tensorflow_gpu import GpuEngine
 from models.inputs import network_shape, resize
 from models.packages import ModelPackage, load_package
 from models.speed import machine

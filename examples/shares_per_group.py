@@ -10,7 +10,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from models.packages import load_package
 from transforms import ListImages, SegmentArchive, SegmentOptions, SummarisePixels
-from transforms.summarising import Summary, counts_of_result
+from transforms.output.summarising import Summary, counts_of_result
 
 
 def print_table(summary: Summary) -> None:

@@ -9,7 +9,7 @@ import click
 
 from pipeline import __version__
 from pipeline.errors import EXIT_SIGNAL, EXIT_UNEXPECTED, first_line
-from pipeline.signals import RaiseOnSignal
+from pipeline.runs.signals import RaiseOnSignal
 
 COLLECT_AFTER = 50_000
 """New objects after which Python looks for garbage: what is imported and built at the start stays,

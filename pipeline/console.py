@@ -24,7 +24,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from transforms import columns, progress, storage
+from transforms import storage
+from transforms.flow import progress
+from transforms.output import columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,12 +11,13 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from models.classes import ClassTable
 from models.evaluation import Metrics
 from models.labels import label_folder, list_labels
-from pipeline.beam_options import new_pipeline
 from pipeline.errors import ConfigurationError
-from transforms import EvaluateMasks, listing, storage
-from transforms.evaluating import Evaluation, is_mask, write_evaluation
-from transforms.manifests import ManifestError
-from transforms.records import ImageRef
+from pipeline.runners.options import new_pipeline
+from transforms import EvaluateMasks, storage
+from transforms.checking.evaluating import Evaluation, is_mask, write_evaluation
+from transforms.flow.records import ImageRef
+from transforms.inputs import listing
+from transforms.inputs.manifests import ManifestError
 
 RESULT = "evaluation.json"
 

@@ -9,14 +9,15 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
 from models.indicators import Indicators
-from pipeline.beam_options import new_pipeline
 from pipeline.errors import JobError
-from pipeline.run import locked
-from transforms import columns, rows, storage
-from transforms.archives import Archive, statistics_of
+from pipeline.runners.options import new_pipeline
+from pipeline.runs.request import locked
+from transforms import storage
 from transforms.exporting import FORMATS, ExportArchive, Exported, ExportError, Format, places
 from transforms.exporting.graph import COUNTERS, LEFT_OUT, PHOTOS
 from transforms.exporting.tables import has_position
+from transforms.output import columns, rows
+from transforms.output.archives import Archive, statistics_of
 
 
 @dataclass(frozen=True)

@@ -27,24 +27,18 @@ from transforms import (
     SegmentOptions,
     SummarisePixels,
 )
-from transforms.gating import KEPT
-from transforms.planning import (
-    DEFAULT_UNIT_SIZE,
-    EVERY_NIGHT,
-    GATED,
-    REMOVED,
-    SKIPPED,
-    SUPERSEDED,
-    TODO,
-    Policy,
-)
-from transforms.rows import write_removed
-from transforms.summarising import (
+from transforms.output.rows import write_removed
+from transforms.output.summarising import (
     counts_of_gated,
     counts_of_skipped,
     counts_of_undone,
     write_summary,
 )
+from transforms.planning.counters import GATED, REMOVED, SKIPPED
+from transforms.planning.dropping import SUPERSEDED, TODO
+from transforms.planning.gating import KEPT
+from transforms.planning.policy import EVERY_NIGHT, Policy
+from transforms.planning.units import DEFAULT_UNIT_SIZE
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,18 @@ from typing import Any
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from models.indicators import IndicatorError, Indicators
-from pipeline import __version__, nights, run_record
-from pipeline.beam_options import new_pipeline, pipeline_options
+from pipeline import __version__
 from pipeline.console import logger
 from pipeline.errors import ConfigurationError, first_line
-from pipeline.report_graph import ReportJob, build_graph
-from transforms import archives, columns, storage
-from transforms.archives import Archive, ArchiveError
+from pipeline.nights import comparing
+from pipeline.runners.options import new_pipeline, pipeline_options
+from pipeline.runs import record as run_record
+from transforms import storage
+from transforms.output import archives, columns
+from transforms.output.archives import Archive, ArchiveError
 from transforms.reporting import DEFAULT_GALLERY, contract, document
 from transforms.reporting.document import Frame
+from transforms.reporting.graph import ReportJob, build_graph
 from transforms.reporting.measuring import Measures
 from transforms.reporting.tiles import check_tiles, host_of
 
@@ -59,7 +62,7 @@ def prepare(request: ReportRequest) -> ReportJob:
     try:
         archive = archives.open_archive(request.output, request.model)
         indicators = Indicators.load(archive.classes, request.indicators)
-        records = nights.read_records(archive.output)
+        records = comparing.read_records(archive.output)
     except (ArchiveError, IndicatorError, storage.StorageError) as error:
         raise ConfigurationError(str(error)) from error
     newest = document.plain(records[-1]) if records else None
@@ -111,21 +114,21 @@ def nights_of(records: Iterable[Mapping[str, Any]], archive: Archive) -> Iterato
 
 
 def _night(record: Mapping[str, Any], archive: Archive) -> contract.Night:
-    pixels = record.get(nights.PIXELS) or {}
+    pixels = record.get(comparing.PIXELS) or {}
     total = sum(pixels.values()) if record.get(columns.MODEL) == archive.model else 0
     alarms = (record.get(COMPARISON) or {}).get(ALARMS, [])
     return contract.Night(
         run_id=record[columns.RUN_ID],
-        started_at=record[nights.STARTED_AT],
+        started_at=record[comparing.STARTED_AT],
         seconds=record["seconds"],
-        images=record[nights.IMAGES],
-        images_per_second=record[nights.IMAGES_PER_SECOND],
+        images=record[comparing.IMAGES],
+        images_per_second=record[comparing.IMAGES_PER_SECOND],
         shares=[
             round(pixels.get(name, 0) / total, contract.DIGITS) for name in archive.classes.names
         ]
         if total
         else None,
-        alarms=[str(nights.Alarm(**alarm)) for alarm in alarms],
+        alarms=[str(comparing.Alarm(**alarm)) for alarm in alarms],
         interrupted=record.get("interrupted"),
     )
 

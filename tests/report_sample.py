@@ -16,7 +16,7 @@ from PIL import Image
 from transforms.reporting import contract
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "pipeline" / "report_page"
+PAGE = ROOT / "transforms" / "reporting" / "page"
 DEMO = ROOT / "demo" / "photos"
 
 HOSTILE = '<img src=x onerror="window.hacked=1">'

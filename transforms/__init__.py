@@ -3,14 +3,17 @@
 The transforms below are public: put them into a pipeline of your own.
 """
 
-from transforms.dates import DateRange, OnDates
-from transforms.evaluating import EvaluateMasks
-from transforms.gating import GateImages
-from transforms.listing import ListImages
-from transforms.planning import DropDone, GroupIntoUnits
-from transforms.segmenting import SegmentArchive, SegmentOptions, SegmentUnit
-from transforms.summarising import CountCommitted, RemoveSuperseded, SummarisePixels
-from transforms.verifying import VerifyOutput
+from transforms.checking.evaluating import EvaluateMasks
+from transforms.checking.verifying import VerifyOutput
+from transforms.inputs.dates import DateRange, OnDates
+from transforms.inputs.listing import ListImages
+from transforms.output.replacing import RemoveSuperseded
+from transforms.output.summarising import CountCommitted, SummarisePixels
+from transforms.planning.dropping import DropDone
+from transforms.planning.gating import GateImages
+from transforms.planning.units import GroupIntoUnits
+from transforms.segmenting.options import SegmentOptions
+from transforms.segmenting.step import SegmentArchive, SegmentUnit
 
 __all__ = [
     "CountCommitted",

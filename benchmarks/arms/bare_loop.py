@@ -20,9 +20,9 @@ from models.engines.devices import cores
 from models.inputs import network_shape
 from models.packages import ModelPackage, load_package
 from models.upsampling import logits_to_mask
-from transforms.masks import encode_mask
-from transforms.photos import DEFAULT_MAX_PIXELS, Photo, decode_photo
-from transforms.segmenting import SPARE_THREADS
+from transforms.photos.decoding import DEFAULT_MAX_PIXELS, Photo, decode_photo
+from transforms.photos.mask_files import encode_mask
+from transforms.segmenting.unit import SPARE_THREADS
 
 
 def run(archive: Path, output: Path, model: str) -> None:

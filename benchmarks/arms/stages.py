@@ -14,9 +14,9 @@ from models.inputs import network_shape
 from models.packages import load_package
 from models.upsampling import logits_to_mask
 from transforms import storage
-from transforms.columns import DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
-from transforms.masks import encode_mask
-from transforms.photos import DEFAULT_MAX_PIXELS, decode_photo
+from transforms.output.columns import DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
+from transforms.photos.decoding import DEFAULT_MAX_PIXELS, decode_photo
+from transforms.photos.mask_files import encode_mask
 
 
 def run(archive: Path, output: Path, model: str) -> dict[str, dict[str, float]]:

@@ -20,7 +20,7 @@ from models.engines.options import (
 from models.engines.tiles import Mask
 
 if TYPE_CHECKING:
-    from models.engines.gpu import GpuEngine
+    from models.engines.tensorflow_gpu import GpuEngine
     from models.packages import ModelPackage
 
 __all__ = [
@@ -124,7 +124,7 @@ def load_engine(package: "ModelPackage", options: EngineOptions = AUTOMATIC) -> 
                 raise
             logger.warning("TensorFlow segments in place of OpenVINO: %s", error)
     import_tensorflow()
-    from models.engines.cpu import CpuEngine
+    from models.engines.tensorflow_cpu import CpuEngine
 
     return CpuEngine(package, options)
 
@@ -135,7 +135,7 @@ def _on_gpu(package: "ModelPackage", options: EngineOptions) -> "GpuEngine | Non
         return None
     import tensorflow as tf
 
-    from models.engines.gpu import GpuEngine
+    from models.engines.tensorflow_gpu import GpuEngine
 
     if options.precision is Precision.F32:
         tf.config.experimental.enable_tensor_float_32_execution(False)
@@ -151,7 +151,7 @@ def _on_gpu(package: "ModelPackage", options: EngineOptions) -> "GpuEngine | Non
 
 
 def _on_keras(package: "ModelPackage", options: EngineOptions) -> Engine:
-    from models.engines.other import KerasEngine
+    from models.engines.keras_backends import KerasEngine
 
     return KerasEngine(package, options)
 

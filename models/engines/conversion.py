@@ -87,7 +87,7 @@ def _convert(package: ModelPackage) -> "openvino.Model":
     devices.import_tensorflow()
     import openvino
 
-    from models.engines.cpu import freeze
+    from models.engines.tensorflow_cpu import freeze
 
     if devices.keras_backend() != devices.TENSORFLOW:
         raise EngineError(

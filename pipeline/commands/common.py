@@ -14,7 +14,6 @@ from models.classes import ClassTable
 from models.engines import EngineError, EngineName, Precision
 from models.inputs import SHAPE_MULTIPLE
 from models.packages import PackageError
-from pipeline.beam_options import split_arguments
 from pipeline.errors import (
     EXIT_CONFIGURATION,
     EXIT_LOCKED,
@@ -23,7 +22,8 @@ from pipeline.errors import (
     JobError,
     message,
 )
-from transforms.locking import LockedError
+from pipeline.runners.options import split_arguments
+from transforms.output.locking import LockedError
 
 CLASS_FILE = "classes.csv"
 """The class table beside labelled photos."""

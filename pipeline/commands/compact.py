@@ -4,10 +4,11 @@ import os
 
 import click
 
-from pipeline import run as runs
 from pipeline.commands.common import Refused, foreseen_errors
-from transforms import columns, storage
-from transforms.compacting import compact as merge_files
+from pipeline.runs import request as runs
+from transforms import storage
+from transforms.output import columns
+from transforms.output.compacting import compact as merge_files
 
 
 @click.command()

@@ -17,7 +17,6 @@ from models.engines import (
 )
 from models.packages import ModelPackage, load_package
 from pipeline import console
-from pipeline.beam_options import pipeline_options
 from pipeline.commands.common import (
     CLASS_FILE,
     BeamCommand,
@@ -27,6 +26,7 @@ from pipeline.commands.common import (
 )
 from pipeline.errors import first_line
 from pipeline.evaluation import evaluate_masks
+from pipeline.runners.options import pipeline_options
 
 
 @click.command(cls=BeamCommand)

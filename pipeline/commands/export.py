@@ -6,14 +6,15 @@ import click
 
 from models.indicators import IndicatorError, Indicators
 from pipeline import console
-from pipeline.beam_options import pipeline_options
 from pipeline.commands.common import BeamCommand, Refused, foreseen_errors
 from pipeline.errors import message
 from pipeline.exporting import check, make_formats
 from pipeline.exporting import export as make_exports
-from transforms import names, storage
-from transforms.archives import ArchiveError, open_archive
+from pipeline.runners.options import pipeline_options
+from transforms import storage
 from transforms.exporting import FORMATS, ExportError
+from transforms.output import names
+from transforms.output.archives import ArchiveError, open_archive
 
 
 @click.command(cls=BeamCommand)

@@ -8,10 +8,12 @@ import pyarrow as pa
 
 from models.indicators import IndicatorError, Indicators
 from pipeline.commands.common import Refused
-from transforms import aggregating, columns, names, rows, storage
-from transforms.archives import Archive, ArchiveError, open_archive, statistics_of
-from transforms.csv_cells import as_text, lines
-from transforms.deriving import derive
+from transforms import storage
+from transforms.measures import aggregating
+from transforms.measures.csv_cells import as_text, lines
+from transforms.measures.deriving import derive
+from transforms.output import columns, names, rows
+from transforms.output.archives import Archive, ArchiveError, open_archive, statistics_of
 
 IMAGE, GROUP, HEXAGON, ARCHIVE = "image", "group", "hexagon", "archive"
 

@@ -7,19 +7,21 @@ from typing import Any
 
 import click
 
-from pipeline import console, nights, run_record
-from pipeline import run as runs
+from pipeline import console
 from pipeline.commands.common import (
     BeamCommand,
     Days,
     day_options,
     foreseen_errors,
 )
-from pipeline.commands.run import performed, report_on, show_plan, verdict
 from pipeline.errors import EXIT_THRESHOLD, EXIT_UNEXPECTED
-from pipeline.nightly_config import NightlyConfig, load_config
-from pipeline.notifying import NotifyError, notify
-from pipeline.retention import remove_old
+from pipeline.nights import comparing, printing
+from pipeline.nights.config import NightlyConfig, load_config
+from pipeline.nights.notifying import NotifyError, notify
+from pipeline.nights.retention import remove_old
+from pipeline.runs import record as run_record
+from pipeline.runs import request as runs
+from pipeline.runs.performing import performed, report_on, show_plan, verdict
 from transforms import DateRange
 
 
@@ -54,13 +56,13 @@ def nightly(
         return
     with performed(request, settings.beam | beam_arguments, level) as (record, signal):
         output = record["options"]["output"]
-        comparison = nights.compare(
+        comparison = comparing.compare(
             record,
-            nights.read_archive_pixels(output),
-            nights.read_records(output),
+            comparing.read_archive_pixels(output),
+            comparing.read_records(output),
             settings.thresholds,
         )
-        failures = nights.worst_failures(output, record["run_id"])
+        failures = comparing.worst_failures(output, record["run_id"])
         record["comparison"] = comparison.to_json()
         record["worst_failures"] = [asdict(kind) for kind in failures]
         run_record.write_record(record)
@@ -81,7 +83,7 @@ def nightly(
         reasons.append(f"Error: {error}")
     if not quiet:
         console.print_closing(record)
-        nights.print_comparison(comparison, failures)
+        printing.print_comparison(comparison, failures)
     for reason in reasons:
         click.echo(reason, err=True)
     sys.exit(code)

@@ -5,11 +5,11 @@ from typing import Any
 import click
 
 from pipeline import console
-from pipeline.beam_options import pipeline_options
 from pipeline.commands.common import BeamCommand, Broken, foreseen_errors
 from pipeline.errors import message
 from pipeline.reports import ReportRequest, prepare, write_report
-from pipeline.run import locked
+from pipeline.runners.options import pipeline_options
+from pipeline.runs.request import locked
 from transforms import storage
 from transforms.reporting import DEFAULT_GALLERY
 

@@ -14,12 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline import console
-from pipeline.beam_options import new_pipeline, pipeline_options
 from pipeline.commands.common import BeamCommand, foreseen_errors
 from pipeline.errors import EXIT_THRESHOLD, ConfigurationError
-from pipeline.run import locked
-from transforms import VerifyOutput, columns, names, storage, verifying
-from transforms.findings import Finding, read_findings
+from pipeline.runners.options import new_pipeline, pipeline_options
+from pipeline.runs.request import locked
+from transforms import VerifyOutput, storage
+from transforms.checking import verifying
+from transforms.output import columns, names
+from transforms.output.findings import Finding, read_findings
 
 SHOWN = 3
 """Findings of a kind that are printed."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import dataflow
 from pipeline.commands.run import run
+from pipeline.runners import dataflow_options
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "dataflow.md").read_text("utf-8")
@@ -92,8 +92,8 @@ def test_runs_are_lines_that_citymask_takes(calls, built):
         context = run.make_context(command, words)
         request = {key: context.params[key] for key in ("inputs", "output", "gpu")}
         given = context.obj
-        assert dataflow.is_chosen(given)
-        assert all(given[name] for name in dataflow.REQUIRED)
+        assert dataflow_options.is_chosen(given)
+        assert all(given[name] for name in dataflow_options.REQUIRED)
         assert all(path.startswith("gs://") for path in (*request["inputs"], request["output"]))
         assert given["sdk_container_image"] in built
         assert ("-gpu:" in given["sdk_container_image"]) is bool(request["gpu"])
@@ -151,9 +151,9 @@ def test_figures_and_defaults_are_those_of_readme_and_program():
     workers = 1_000_000 / (3600 * float(speed) * 6)
     assert f"1 000 000 / ({per_hour} x 6) = {workers:.1f}" in PAGE
     for row in (
-        f"| machine | `{dataflow.MACHINE_TYPE}` |",
-        f"| work units at a time in a process | {dataflow.THREADS}:",
-        f"| disk | {dataflow.DISK_SIZE_GB} GB | {dataflow.DISK_SIZE_GB} GB |",
+        f"| machine | `{dataflow_options.MACHINE_TYPE}` |",
+        f"| work units at a time in a process | {dataflow_options.THREADS}:",
+        f"| disk | {dataflow_options.DISK_SIZE_GB} GB | {dataflow_options.DISK_SIZE_GB} GB |",
     ):
         assert row in PAGE, row
 

@@ -25,11 +25,12 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 from jsonschema import ValidationError
 
-from pipeline.beam_options import pipeline_options, split_arguments
 from pipeline.cli import cli
 from pipeline.commands.run import run
-from pipeline.dataflow import job_name
-from pipeline.run import RunRequest, execute, prepared
+from pipeline.runners.dataflow_options import job_name
+from pipeline.runners.local import execute
+from pipeline.runners.options import pipeline_options, split_arguments
+from pipeline.runs.request import RunRequest, prepared
 from tests.deploy import discovery
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

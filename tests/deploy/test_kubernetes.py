@@ -6,7 +6,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from pipeline.nightly_config import load_config
+from pipeline.nights.config import load_config
 
 FILE = Path(__file__).parents[2] / "deploy" / "kubernetes" / "nightly-cronjob.yaml"
 OBJECTS = {found["kind"]: found for found in yaml.safe_load_all(FILE.read_text("utf-8"))}

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from tests.faults.runs import City, verify
-from transforms import columns, locking, stopping, storage
+from transforms import storage
+from transforms.output import columns, locking, stopping
 
 
 @dataclass(frozen=True)

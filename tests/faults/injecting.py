@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.runs import PATIENCE, PROCESSES, UNIT_SIZE, City
-from transforms import listing, planning
-from transforms.records import ImageRef, WorkUnit
-from transforms.segmenting import SegmentOptions, UnitSegmenter
+from transforms.flow.records import ImageRef, WorkUnit
+from transforms.inputs import listing
+from transforms.planning import units
+from transforms.segmenting.options import SegmentOptions
+from transforms.segmenting.stream import segment_unit
+from transforms.segmenting.unit import UnitSegmenter
 
 
 class SmallDisk:
@@ -96,7 +99,7 @@ class Bundles:
             for ref in listing.list_members(listed)
             if isinstance(ref, ImageRef)
         ]
-        return list(planning.make_units(refs, UNIT_SIZE, "tiny"))
+        return list(units.make_units(refs, UNIT_SIZE, "tiny"))
 
     def segment(self, unit: WorkUnit, output: Path) -> None:
         """Segment a unit as a worker does."""
@@ -107,7 +110,7 @@ class Bundles:
             package = load_package(str(self.city.model))
             options = SegmentOptions(str(output), run_id="run", engine=EngineOptions(threads=2))
             self._segmenters[output] = UnitSegmenter(package, load_engine(package), options)
-        self._segmenters[output].segment(unit, lambda name, value: None)
+        segment_unit(self._segmenters[output], unit, lambda name, value: None)
 
     def segment_at_once(self, units: Sequence[WorkUnit], output: Path, times: int = 2) -> None:
         """Segment each of the units in several threads at the same time."""

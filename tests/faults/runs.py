@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.archives import make_archive, make_model
-from transforms import columns, locking, storage
+from transforms import storage
+from transforms.output import columns, locking
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT_SIZE = 4
@@ -119,7 +120,7 @@ def _become(
 
 def _set_clock(shift: timedelta) -> None:
     """Let this process take the time for another; the kernel's times of files stay true."""
-    from pipeline import run_record
+    from pipeline.runs import record
 
     class Shifted(datetime):
         @classmethod
@@ -128,7 +129,7 @@ def _set_clock(shift: timedelta) -> None:
 
     true_time = time.time
     time.time = lambda: true_time() + shift.total_seconds()
-    run_record.datetime = locking.datetime = Shifted
+    record.datetime = locking.datetime = Shifted
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,8 @@ from tests.faults.runs import (
     kill_at,
     stand_still_at,
 )
-from transforms import columns, storage
+from transforms import storage
+from transforms.output import columns
 
 TEN_YEARS = timedelta(days=3652)
 PAGES_FOR_A_FAILURE = 6

@@ -15,7 +15,7 @@ from tests.faults.archives import BROKEN
 from tests.faults.comparing import Differences, differences
 from tests.faults.injecting import SmallDisk
 from tests.faults.runs import MASKS, ROWS, SUMMARY, WRITING
-from transforms import columns
+from transforms.output import columns
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 

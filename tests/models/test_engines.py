@@ -33,11 +33,11 @@ from models.engines import (
     tiles,
 )
 from models.engines.batches import MOST_ON_GPU, fitting
-from models.engines.cpu import CpuEngine
 from models.engines.devices import device_memory
-from models.engines.gpu import GpuEngine
+from models.engines.keras_backends import KerasEngine
 from models.engines.openvino import OpenVinoEngine
-from models.engines.other import KerasEngine
+from models.engines.tensorflow_cpu import CpuEngine
+from models.engines.tensorflow_gpu import GpuEngine
 from models.engines.tiles import TILE_WIDTH
 from models.inputs import normalise
 from models.packages import ModelPackage, load_package
@@ -607,7 +607,7 @@ from models.engines import (
     tiles,
 )
 from models.engines.batches import Batches
-from models.engines.other import KerasEngine
+from models.engines.keras_backends import KerasEngine
 from models.packages import load_package
 
 package = load_package(sys.argv[1])

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.cli import cli
-from transforms import progress
+from transforms.flow import progress
 
 
 @pytest.fixture(scope="session")

@@ -29,14 +29,16 @@ from PIL import Image
 
 from models.packages import load_package
 from pipeline.cli import main
-from pipeline.run import locked
-from pipeline.signals import StopOnSignal
+from pipeline.runs.request import locked
+from pipeline.runs.signals import StopOnSignal
 from tests.faults.archives import make_model
 from tests.faulty_proxy import DISTURBANCES, PASS, FaultyProxy, sometimes
 from tests.gcs_server import GcsServer, RefusedError
-from transforms import locking, rows, segmenting, stopping, storage
-from transforms.records import Failure, ImageRef, UnitResult
-from transforms.segmenting import MOST_UNITS
+from transforms import storage
+from transforms.flow.records import Failure, ImageRef, UnitResult
+from transforms.output import locking, rows, stopping
+from transforms.segmenting import step
+from transforms.segmenting.step import MOST_UNITS
 from transforms.storage import gcs, metering
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("citymask")
@@ -474,7 +476,7 @@ class TestStopping:
         assert anew.record["interrupted"] == "max_minutes"
 
     def test_a_signal_lets_what_has_begun_be_finished(self, anew, fetched, monkeypatch):
-        monkeypatch.setattr(segmenting, "LOOK_SECONDS", 0.0)
+        monkeypatch.setattr(step, "LOOK_SECONDS", 0.0)
 
         def interrupt(method: str, name: str) -> None:
             if name.startswith("out/masks/"):
@@ -527,7 +529,7 @@ class TestLock:
         self, anew, monkeypatch, fetched
     ):
         monkeypatch.setattr(locking, "HEARTBEAT_SECONDS", 0.1)
-        monkeypatch.setattr(segmenting, "LOOK_SECONDS", 0.0)
+        monkeypatch.setattr(step, "LOOK_SECONDS", 0.0)
 
         def take_over(method: str, name: str) -> None:
             if name.startswith("out/masks/"):

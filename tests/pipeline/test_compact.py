@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from transforms import compacting
-from transforms.locking import OutputLock
+from transforms.output import compacting
+from transforms.output.locking import OutputLock
 from transforms.storage import local
 
 

@@ -26,7 +26,7 @@ from models.classes import ClassTable, SegmentationClass
 from models.packages import load_package, write_package
 from tests.gcs_server import GcsServer
 from transforms.exporting import FORMATS
-from transforms.locking import OutputLock
+from transforms.output.locking import OutputLock
 
 CLASSES = ("Sky", "Tree top", "Road")
 LABEL_IDS = (23, 21, 7)

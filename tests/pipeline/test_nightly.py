@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 import pytest
 import yaml
 
-from pipeline.run import locked
+from pipeline.runs.request import locked
 
 
 @pytest.fixture

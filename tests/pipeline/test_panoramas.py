@@ -11,8 +11,8 @@ import pytest
 import webdataset as wds
 from PIL import Image
 
-from transforms import columns
-from transforms.projections import GPANO
+from transforms.output import columns
+from transforms.photos.projections import GPANO
 
 ANGLES = [f"solid_angle_{key}" for key in ("sky", "tree_top", "road")]
 WHOLE = f"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF

@@ -294,7 +294,7 @@ def test_overlays_are_small_and_have_the_colours_of_both(report):
 
 
 def test_names_of_photos_reach_no_path_and_cannot_end_the_script(report):
-    page = Path(__file__).parents[2] / "pipeline" / "report_page"
+    page = Path(__file__).parents[2] / "transforms" / "reporting" / "page"
     static = {p.relative_to(page).as_posix() for p in page.rglob("*") if p.is_file()}
     others = set(report.files) - static - {"data.js"}
     assert others and static <= set(report.files)

@@ -18,14 +18,14 @@ import yaml
 
 from benchmarks.report import write_archive
 from models.packages import load_package
-from pipeline.commands.run import report_on
-from pipeline.run import locked
+from pipeline.runs.performing import report_on
+from pipeline.runs.request import locked
 from tests.gcs_server import GcsServer
 from tests.reports import Report
 from transforms.reporting import mapping
 
 BUCKET = "city-bucket"
-PAGE = Path(__file__).parents[2] / "pipeline" / "report_page"
+PAGE = Path(__file__).parents[2] / "transforms" / "reporting" / "page"
 
 
 @pytest.fixture
@@ -405,7 +405,7 @@ def test_what_is_no_output_folder_is_refused(citymask, tmp_path, run, photos, ou
 def test_nothing_of_a_report_is_imported_by_a_run_without_one():
     program = (
         "import sys; from pipeline.commands import run, nightly; "
-        "print([name for name in ('h3', 'pipeline.report_graph') if name in sys.modules])"
+        "print([name for name in ('h3', 'transforms.reporting.graph') if name in sys.modules])"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert printed.stdout == "[]\n", printed.stderr

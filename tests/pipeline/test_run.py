@@ -29,7 +29,9 @@ from models.classes import ClassTable
 from models.packages import load_package
 from pipeline import console
 from pipeline.cli import main
-from transforms import progress, stopping, storage
+from transforms import storage
+from transforms.flow import progress
+from transforms.output import stopping
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("citymask")
 CLASSES = ClassTable.of([("Sky", (0, 0, 255)), ("Tree top", (0, 128, 0)), ("Road", (9, 9, 9))])
@@ -646,7 +648,7 @@ def test_a_run_beside_another_one_ends_with_exit_code_4(
 ):
     output.path.mkdir()
     program = (
-        "import sys, time; from transforms.locking import OutputLock; "
+        "import sys, time; from transforms.output.locking import OutputLock; "
         "OutputLock(sys.argv[1], 'other-run').acquire(); print('held', flush=True); time.sleep(600)"
     )
     other = subprocess.Popen(

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from transforms.findings import (
+from transforms.output.findings import (
     MASK_DAMAGED,
     MASK_MISSING,
     MASK_ORPHAN,
@@ -18,7 +18,7 @@ from transforms.findings import (
     read_findings,
     repair_files,
 )
-from transforms.locking import OutputLock
+from transforms.output.locking import OutputLock
 
 PHOTOS = ("lund/a.jpg", "lund/[red]b[/red].jpg", "c.jpg", "d.png")
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from models.classes import ClassTable
-from transforms import masks, names, rows
-from transforms.records import UNKNOWN_CAPTURE, ImageRef, Segmented, UnitResult
+from transforms.flow.records import UNKNOWN_CAPTURE, ImageRef, Segmented, UnitResult
+from transforms.output import names, rows
+from transforms.photos import mask_files
 
 
 class MadeOutput(PosixPath):
@@ -22,14 +23,14 @@ class MadeOutput(PosixPath):
 
     @classmethod
     def encoded_mask(cls, seed: int, palette: bytes | None = None) -> bytes:
-        return masks.encode_mask(cls.made_mask(seed), palette or cls.CLASSES.palette())
+        return mask_files.encode_mask(cls.made_mask(seed), palette or cls.CLASSES.palette())
 
     def segment(self, image, seed=0, *, folder="masks", palette=None, values=None, extra=()):
         """Write a mask; return what becomes its row."""
         mask = self.made_mask(seed)
         path = names.mask_path(folder, image)
         pixels = mask if values is None else values[mask]
-        self.write(path, masks.encode_mask(pixels, palette or self.CLASSES.palette()))
+        self.write(path, mask_files.encode_mask(pixels, palette or self.CLASSES.palette()))
         ref = ImageRef(image, f"/a/{image}", f"/a/{image}", "10-1", ".", path, extra=extra)
         counts = tuple(np.bincount(mask.ravel(), minlength=3).tolist())
         return Segmented(ref, mask.shape[1], mask.shape[0], UNKNOWN_CAPTURE, counts)

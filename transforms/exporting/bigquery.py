@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms import columns
-from transforms.deriving import distinct_names
 from transforms.exporting.format import Exported, Format
 from transforms.exporting.parts import Part
 from transforms.exporting.tables import derived_table
+from transforms.measures.deriving import distinct_names
+from transforms.output import columns
 
 RUN_DATE = "run_date"
 """The key of the partitions; it is in the path, not in the files."""

@@ -14,11 +14,12 @@ import re
 import numpy as np
 
 from models.classes import ClassTable
-from transforms import columns, masks
-from transforms.csv_cells import as_text, lines
 from transforms.exporting.format import ExportError
 from transforms.exporting.masked import MaskedPhoto
 from transforms.exporting.naming import NamedMasks
+from transforms.measures.csv_cells import as_text, lines
+from transforms.output import columns
+from transforms.photos import mask_files
 
 ENDING = "_labelIds.png"
 UNLABELED = 0
@@ -52,7 +53,7 @@ class Cityscapes(NamedMasks):
         values = np.full(256, UNLABELED, np.uint8)
         values[: len(self.archive.classes)] = label_ids(self.archive.classes)
         name = file_name(photo)
-        self.put(name, masks.encode_grey(values[mask]))
+        self.put(name, mask_files.encode_grey(values[mask]))
         return self.name_entry(name, photo)
 
     def finish(self, parts: int) -> None:

@@ -10,10 +10,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from models.classes import IGNORE
-from transforms import masks
-from transforms.archives import Archive
 from transforms.exporting.json_lists import to_json, write_object
 from transforms.exporting.masked import MaskedPhoto, MaskFormat, class_colors, color_table
+from transforms.output.archives import Archive
+from transforms.photos import mask_files
 
 IMAGES, ANNOTATIONS = "images", "annotations"
 MAX_CLASSES = 256
@@ -52,7 +52,7 @@ class CocoPanoptic(CocoFormat):
     def write_mask(self, photo: MaskedPhoto, mask: np.ndarray) -> dict[str, list[str]]:
         """See `MaskFormat.write_mask`."""
         colors = class_colors(self.archive)
-        self.put(f"panoptic/{photo.path}", masks.encode_rgb(color_table(colors)[mask]))
+        self.put(f"panoptic/{photo.path}", mask_files.encode_rgb(color_table(colors)[mask]))
         segments = [
             {
                 "id": segment_id(colors[class_id]),

@@ -10,9 +10,9 @@ import re
 
 import numpy as np
 
-from transforms import masks
 from transforms.exporting.masked import NO_COLOR, MaskedPhoto, class_colors, color_table
 from transforms.exporting.naming import NamedMasks
+from transforms.photos import mask_files
 
 BACKGROUND = "background"
 """CVAT's name for what is no class."""
@@ -28,7 +28,7 @@ class Cvat(NamedMasks):
             ("SegmentationClass", class_colors(self.archive)),
             ("SegmentationObject", voc_colors(len(self.archive.classes))),
         ):
-            self.put(f"{folder}/{name}.png", masks.encode_rgb(color_table(colors)[mask]))
+            self.put(f"{folder}/{name}.png", mask_files.encode_rgb(color_table(colors)[mask]))
         return self.name_entry(name, photo)
 
     def finish(self, parts: int) -> None:

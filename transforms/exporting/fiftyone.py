@@ -8,9 +8,10 @@ files of their own, as in shards and in Cloud Storage, FiftyOne cannot open; the
 
 import numpy as np
 
-from transforms import masks, storage
+from transforms import storage
 from transforms.exporting.json_lists import copy_items, to_json
 from transforms.exporting.masked import MaskedPhoto, MaskFormat
+from transforms.photos import mask_files
 
 PHOTOS = "photos"
 
@@ -28,7 +29,7 @@ class FiftyOne(MaskFormat):
     def write_mask(self, photo: MaskedPhoto, mask: np.ndarray) -> dict[str, list[str]]:
         """See `MaskFormat.write_mask`."""
         # 255 + 1 is 0 in 8 bits. Of a palette, FiftyOne would take the colours for the values.
-        self.put(f"labels/{photo.path}", masks.encode_grey(mask + np.uint8(1)))
+        self.put(f"labels/{photo.path}", mask_files.encode_grey(mask + np.uint8(1)))
         return {PHOTOS: [f"{to_json(photo.path)}: {to_json(photo.uri)}"]}
 
     def finish(self, parts: int) -> None:

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from models.indicators import Indicators
 from transforms import storage
-from transforms.archives import Archive
 from transforms.exporting.parts import Part
+from transforms.output.archives import Archive
 
 FRAGMENTS = ".fragments"
 """Folder of what the last step puts together; then it goes away."""

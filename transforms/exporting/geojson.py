@@ -5,11 +5,11 @@ Photos without a position are left out.
 
 import pyarrow as pa
 
-from transforms import columns
 from transforms.exporting.format import Exported, Format
 from transforms.exporting.json_lists import items, to_json, write_object
 from transforms.exporting.parts import Part
 from transforms.exporting.tables import derived_table, has_position, json_rows
+from transforms.output import columns
 
 FILE = "photos.geojson"
 FEATURES = "features"

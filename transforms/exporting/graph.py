@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from transforms import columns, rows
-from transforms.archives import Archive
 from transforms.exporting.format import Format
 from transforms.exporting.parts import Layout, Part, survey
+from transforms.output import columns, rows
+from transforms.output.archives import Archive
 
 COUNTERS = "citymask.exporting"
 """Namespace of the Beam counters of these steps: a format and `PHOTOS` or `LEFT_OUT`."""

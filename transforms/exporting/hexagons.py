@@ -6,12 +6,13 @@ from io import BytesIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms import aggregating, columns
-from transforms.aggregating import add_sums, cell_keys, means, measures, sums_per_key
 from transforms.exporting.format import Exported, Format
 from transforms.exporting.json_lists import items, to_json, write_object
 from transforms.exporting.parts import Part
 from transforms.exporting.tables import derived_table, has_position, json_rows
+from transforms.measures import aggregating
+from transforms.measures.aggregating import add_sums, cell_keys, means, measures, sums_per_key
+from transforms.output import columns
 
 CELL = "cell"
 PARQUET_FILE = "hexagons.parquet"

@@ -11,12 +11,13 @@ import pyarrow as pa
 from PIL import Image
 
 from models.classes import IGNORE
-from transforms import columns, storage
-from transforms.archives import Archive
-from transforms.concurrency import map_requests
+from transforms import storage
 from transforms.exporting.format import Exported, ExportError, Format
 from transforms.exporting.json_lists import items
 from transforms.exporting.parts import Part, mask_schema
+from transforms.flow.concurrency import map_requests
+from transforms.output import columns
+from transforms.output.archives import Archive
 
 NO_COLOR = (0, 0, 0)
 """What tools take for no class, so no class may have it."""

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.types as pt
 
-from transforms import columns, rows
-from transforms.archives import Archive, statistics_of
+from transforms.output import columns
+from transforms.output.archives import Archive, statistics_of
+from transforms.output.schemas import ROW_FIELDS
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
     Columns come in the order of the contract, the others behind them. Whole numbers among fractions
     become fractions; what is mixed otherwise becomes text, as within a file.
     """
-    known = {field.name: position for position, field in enumerate(rows.ROW_FIELDS)}
+    known = {field.name: position for position, field in enumerate(ROW_FIELDS)}
     types: dict[str, set[pa.DataType]] = {}
     for schema in schemas:
         for field in schema:
@@ -155,7 +156,7 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 def mask_schema() -> pa.Schema:
     """The columns that exports of masks read."""
     wanted = (columns.IMAGE, columns.URI, columns.WIDTH, columns.HEIGHT, columns.MASK)
-    fields = [field for field in rows.ROW_FIELDS if field.name in wanted]
+    fields = [field for field in ROW_FIELDS if field.name in wanted]
     return pa.schema([*fields, pa.field(columns.GROUP, pa.string())])
 
 

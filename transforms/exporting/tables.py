@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.indicators import Indicators
-from transforms import columns
-from transforms.archives import Archive
-from transforms.deriving import derive, distinct_names
+from transforms.measures.deriving import derive, distinct_names
+from transforms.output import columns
+from transforms.output.archives import Archive
 
 GEOMETRY = "geometry"
 

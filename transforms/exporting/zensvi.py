@@ -13,10 +13,10 @@ from itertools import chain
 import numpy as np
 import pyarrow as pa
 
-from transforms import columns, names
-from transforms.csv_cells import as_text, lines
 from transforms.exporting.format import Exported, Format
 from transforms.exporting.parts import Part
+from transforms.measures.csv_cells import as_text, lines
+from transforms.output import columns, names
 
 FILE = "pixel_ratios.csv"
 LONG, WIDE = "long", "wide"

@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import aggregating, columns
-from transforms.archives import Archive
+from transforms.measures import aggregating
+from transforms.output import columns
+from transforms.output.archives import Archive
 from transforms.reporting import contract, mapping, totals
 from transforms.reporting.failing import failure_kinds
 from transforms.reporting.measuring import Measures
@@ -30,7 +31,7 @@ class Gathered:
     Attributes:
         survey: where the photos are.
         totals: counts over all of them.
-        archive: sums over all of them (`transforms.aggregating`); None where there is none.
+        archive: sums over all of them (`measures.aggregating`); None where there is none.
         groups: sums of the largest groups, or None.
         group_count: how many groups there are in all.
         cells: sums per H3 cell, or None.

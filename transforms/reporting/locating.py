@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
-from transforms import listing, storage
-from transforms.listing import ListedFile
-from transforms.records import ImageRef
+from transforms import storage
+from transforms.flow.records import ImageRef
+from transforms.inputs import listing
+from transforms.inputs.listing import ListedFile
 
 _MEMBER = "#"
 """Between a shard and the name of its member."""

@@ -8,8 +8,9 @@ import pyarrow.compute as pc
 
 from models.classes import ClassTable
 from models.indicators import Indicators
-from transforms import aggregating, columns
-from transforms.deriving import derive
+from transforms.measures import aggregating
+from transforms.measures.deriving import derive
+from transforms.output import columns
 from transforms.reporting import contract
 
 

@@ -11,12 +11,13 @@ from PIL import Image
 
 from models.classes import IGNORE
 from models.inputs import resize_pixels
-from transforms import masks, photos, storage
-from transforms.archives import Archive
-from transforms.records import ImageRef
+from transforms import storage
+from transforms.flow.records import ImageRef
+from transforms.inputs.members import ShardError
+from transforms.inputs.reading import read_image
+from transforms.output.archives import Archive
+from transforms.photos import decoding, mask_files
 from transforms.reporting import contract
-from transforms.segmenting import read_image
-from transforms.shards import ShardError
 
 logger = logging.getLogger("citymask")
 
@@ -96,8 +97,8 @@ def _read_photo(wanted: Wanted, size: Size) -> np.ndarray | None:
     shape = size[::-1]
     try:
         data = read_image(wanted.ref, wanted.version)
-        photo = photos.decode_photo(data, lambda *_: shape, wanted.width * wanted.height)
-    except (storage.StorageError, ShardError, photos.DecodeError) as error:
+        photo = decoding.decode_photo(data, lambda *_: shape, wanted.width * wanted.height)
+    except (storage.StorageError, ShardError, decoding.DecodeError) as error:
         logger.debug("%s: no picture in the report: %s", wanted.uri, error)
         return None
     if (photo.width, photo.height) != (wanted.width, wanted.height):
@@ -139,7 +140,7 @@ def _overlay(pixels: np.ndarray | None, mask: np.ndarray, archive: Archive) -> b
         colours = np.frombuffer(palette, np.uint8).reshape(256, 3)
         return _jpeg(colours[small])
     photo = Image.fromarray(resize_pixels(pixels, (height, width)))
-    return masks.encode_overlay(photo, small, palette)
+    return mask_files.encode_overlay(photo, small, palette)
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:

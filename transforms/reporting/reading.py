@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from transforms import archives, columns
-from transforms.archives import Archive
+from transforms.output import archives, columns
+from transforms.output.archives import Archive
 
 ROWS = 16_384
 """Rows that are worth being worked on together; a compacted file has more of them."""

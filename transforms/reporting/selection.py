@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import aggregating, columns
+from transforms.measures import aggregating
+from transforms.output import columns
 from transforms.reporting import contract
 from transforms.reporting.measuring import Measures, numbers
 from transforms.reporting.reading import OF_PHOTO

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import columns
+from transforms.output import columns
 
 FINEST = 12
 """H3 resolution: its hexagons measure some twenty metres, less says nothing of a street. See

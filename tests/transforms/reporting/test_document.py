@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pyarrow as pa
 
-from transforms import aggregating
+from transforms.measures import aggregating
 from transforms.reporting import document
 
 

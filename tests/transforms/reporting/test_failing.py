@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-from transforms import rows
-from transforms.records import Failure, ImageRef, UnitResult
+from transforms.flow.records import Failure, ImageRef, UnitResult
+from transforms.output import rows
 from transforms.reporting.failing import (
     done_among,
     failure_kinds,

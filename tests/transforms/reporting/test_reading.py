@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.classes import ClassTable
-from transforms.archives import Archive
+from transforms.output.archives import Archive
 from transforms.reporting import reading
 from transforms.reporting.reading import OF_PHOTO, read_photos
 

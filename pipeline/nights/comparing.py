@@ -1,0 +1,274 @@
+"""Nights: what a run's record says beside those of the nights before, and what failed most."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, median
+from typing import Any
+
+import pyarrow.compute as pc
+
+from pipeline.nights.config import Thresholds
+from transforms import storage
+from transforms.output import columns, rows
+
+logger = logging.getLogger("citymask")
+
+STARTED_AT = "started_at"
+IMAGES = "images"
+IMAGES_PER_SECOND = "images_per_second"
+PIXELS = "pixels"
+DONE = "done"
+FAILED = "failed"
+IMAGE_COUNTS = ("new", DONE, FAILED, "skipped", "quarantined", "removed", "left")
+"""Keys of a run record, and those of its `images` that nights are compared by."""
+
+MOST_FAILURES = 5
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of tonight and what it usually is; None where nothing is known of it."""
+
+    tonight: float | None
+    usual: float | None
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """A class's share of the pixels, 0 to 1; None where there are no pixels.
+
+    Attributes:
+        name: the class.
+        tonight: of the images done tonight.
+        before: of the images done in the last nights.
+        archive: of all images of the archive.
+    """
+
+    name: str
+    tonight: float | None
+    before: float | None
+    archive: float | None
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A class whose share tonight is far from that of the last nights."""
+
+    name: str
+    tonight: float
+    before: float
+    drift: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {self.tonight:.1%} of the pixels tonight, {self.before:.1%} in the "
+            f"last nights; the two may differ by {100 * self.drift:g} percentage points"
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A night beside the last nights that had work to do.
+
+    Attributes:
+        run_id: the run of the night.
+        nights: how many nights it is compared with.
+        images: images by what became of them; usual is the mean.
+        images_per_second: usual is the median.
+        classes: the shares of the classes, the largest first.
+        nights_of_model: how many nights of the same model the classes are compared with.
+        alarms: the classes that drifted.
+    """
+
+    run_id: str
+    nights: int
+    images: dict[str, Figure]
+    images_per_second: Figure
+    classes: tuple[ClassShare, ...]
+    nights_of_model: int
+    alarms: tuple[Alarm, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class FailureKind:
+    """Failures of one kind in one run.
+
+    Attributes:
+        stage: where they happened.
+        error: name of the error.
+        failures: how many they are.
+        image: one of the images.
+        message: what was said of it.
+    """
+
+    stage: str
+    error: str
+    failures: int
+    image: str
+    message: str
+
+
+def read_records(output: str) -> list[dict[str, Any]]:
+    """The run records of an output folder, oldest first; one that cannot be read is passed over."""
+    found = (record for _, record in record_files(output))
+    return sorted(found, key=lambda record: (record[STARTED_AT], record[columns.RUN_ID]))
+
+
+def record_files(output: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Path and content of each run record that can be read."""
+    for path in (file.path for file in storage.list_folder(f"{output}/{columns.RUNS}", ".json")):
+        try:
+            record = json.loads(storage.read(path))
+            if not all(isinstance(record[key], str) for key in (STARTED_AT, columns.RUN_ID)):
+                raise ValueError("run_id and started_at are no text")
+        except (storage.StorageError, ValueError, TypeError, KeyError) as error:
+            logger.warning("%s: not a run record (%s); passed over", path, error)
+            continue
+        yield path, record
+
+
+def last_speed(output: str, model: str) -> float | None:
+    """Images per second of the last run into a folder that did any with this model."""
+    for record in reversed(read_records(output)):
+        if record.get(columns.MODEL) == model and (speed := _speed(record)):
+            return speed
+    return None
+
+
+def read_archive_pixels(output: str) -> dict[str, int]:
+    """Pixels per class of the whole archive, from `summary.json`.
+
+    Raises:
+        StorageError: there is no such file, or it cannot be read.
+    """
+    summary = json.loads(storage.read(os.path.join(output, columns.SUMMARY_JSON)))
+    return {entry["name"]: entry[PIXELS] for entry in summary["classes"]}
+
+
+def compare(
+    record: Mapping[str, Any],
+    archive_pixels: Mapping[str, int],
+    earlier: Sequence[Mapping[str, Any]],
+    thresholds: Thresholds,
+) -> Comparison:
+    """Compare a night with the last ones that had work to do.
+
+    Images are compared with all of those nights, class shares with those of the same model: other
+    models see other classes.
+
+    Args:
+        record: the run record of the night.
+        archive_pixels: pixels per class of the archive.
+        earlier: run records, oldest first; that of the night may be among them.
+        thresholds: how many nights to look back, and what is an alarm.
+    """
+    last = [
+        night
+        for night in earlier
+        if night[columns.RUN_ID] != record[columns.RUN_ID] and _worked(night)
+    ]
+    of_model = [
+        night
+        for night in last
+        if night.get(columns.MODEL) == record.get(columns.MODEL) and _pixels(night)
+    ][-thresholds.drift_nights :]
+    last = last[-thresholds.drift_nights :]
+    before: dict[str, int] = {}
+    for night in of_model:
+        for name, pixels in _pixels(night).items():
+            before[name] = before.get(name, 0) + pixels
+    classes = _class_shares(_pixels(record), before, archive_pixels)
+    enough = min(_count(record, DONE), sum(_count(night, DONE) for night in of_model))
+    return Comparison(
+        run_id=record[columns.RUN_ID],
+        nights=len(last),
+        images={
+            name: Figure(
+                _count(record, name),
+                _mean([_count(night, name) for night in last if name in night[IMAGES]]),
+            )
+            for name in IMAGE_COUNTS
+        },
+        images_per_second=Figure(
+            _speed(record), _median([speed for night in last if (speed := _speed(night))])
+        ),
+        classes=classes,
+        nights_of_model=len(of_model),
+        alarms=tuple(_alarms(classes, thresholds.drift))
+        if enough >= thresholds.drift_images
+        else (),
+    )
+
+
+def worst_failures(output: str, run_id: str) -> list[FailureKind]:
+    """The most frequent kinds of failure of a run, at most `MOST_FAILURES`, most frequent first."""
+    wanted = [columns.STAGE, columns.ERROR, columns.IMAGE, columns.MESSAGE, columns.RUN_ID]
+    failures: dict[tuple[str, str], int] = {}
+    examples: dict[tuple[str, str], tuple[str, str]] = {}
+    for _, table in rows.read_tables(rows.parquet_files(output, columns.FAILURES), wanted):
+        of_run = table.filter(pc.equal(table[columns.RUN_ID], run_id))
+        for stage, error, image, message in zip(
+            *(of_run[name].to_pylist() for name in wanted[:-1]), strict=True
+        ):
+            kind = (stage, error)
+            failures[kind] = failures.get(kind, 0) + 1
+            examples[kind] = min(examples.get(kind, (image, message)), (image, message))
+    ordered = sorted(failures, key=lambda kind: (-failures[kind], kind))
+    return [FailureKind(*kind, failures[kind], *examples[kind]) for kind in ordered[:MOST_FAILURES]]
+
+
+def _worked(record: Mapping[str, Any]) -> bool:
+    return _count(record, DONE) + _count(record, FAILED) > 0
+
+
+def _count(record: Mapping[str, Any], name: str) -> int:
+    return record.get(IMAGES, {}).get(name, 0)
+
+
+def _pixels(record: Mapping[str, Any]) -> Mapping[str, int]:
+    pixels = record.get(PIXELS) or {}
+    return pixels if sum(pixels.values()) else {}
+
+
+def _speed(record: Mapping[str, Any]) -> float | None:
+    return record.get(IMAGES_PER_SECOND) if _count(record, DONE) else None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return median(values) if values else None
+
+
+def _class_shares(*pixels: Mapping[str, int]) -> tuple[ClassShare, ...]:
+    """Shares of the pixels of tonight, before and the archive, the largest first."""
+    totals = [sum(of_part.values()) for of_part in pixels]
+    shares = [
+        ClassShare(
+            name,
+            *(
+                of_part.get(name, 0) / total if total else None
+                for of_part, total in zip(pixels, totals, strict=True)
+            ),
+        )
+        for name in dict.fromkeys(name for of_part in pixels for name in of_part)
+    ]
+    return tuple(sorted(shares, key=lambda s: (s.archive or 0, s.tonight or 0), reverse=True))
+
+
+def _alarms(classes: Sequence[ClassShare], drift: float | None) -> Iterator[Alarm]:
+    for share in classes:
+        if drift is None or share.tonight is None or share.before is None:
+            continue
+        # Rounded: a difference of 0.05 is not more than 0.05, whatever its last bits say.
+        if round(abs(share.tonight - share.before), 9) > drift:
+            yield Alarm(share.name, share.tonight, share.before, drift)

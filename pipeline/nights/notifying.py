@@ -1,0 +1,152 @@
+"""Notifying: a command or a web hook is told about a night when it has ended."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from pipeline.nights.config import Notify
+from transforms.output import columns
+
+COMMAND_SECONDS = 300.0
+"""A command that takes longer is killed: it must not hold up the next night."""
+
+WEBHOOK_SECONDS = 10.0
+"""For connecting, and again for each answer."""
+
+WEBHOOK_TRIES = 4
+WEBHOOK_BACKOFF = 1.0
+"""Seconds; the pause before a further try is doubled each time."""
+
+RETRIED_STATUSES = (429, 500, 502, 503, 504)
+
+RUN_ID_VARIABLE = "CITYMASK_RUN_ID"
+OUTPUT_VARIABLE = "CITYMASK_OUTPUT"
+EXIT_CODE_VARIABLE = "CITYMASK_EXIT_CODE"
+EXIT_CODE = "exit_code"
+"""Key of the exit code in what is sent."""
+
+
+class NotifyError(Exception):
+    """Somebody could not be told; the message says who and why, in one line."""
+
+
+def notify(settings: Notify, record: dict[str, Any], exit_code: int) -> None:
+    """Tell whom the configuration names about a night.
+
+    What is sent is the run record as JSON, with `exit_code` in addition. With `on: alarm` nothing
+    is sent where the exit code is 0.
+
+    Args:
+        settings: the section `notify` of the configuration.
+        record: the run record.
+        exit_code: what the night ends with.
+
+    Raises:
+        NotifyError: somebody could not be told. The others have been.
+    """
+    if settings.on == "alarm" and exit_code == 0:
+        return
+    document = json.dumps({**record, EXIT_CODE: exit_code}).encode()
+    failed = []
+    if settings.command:
+        variables = {
+            RUN_ID_VARIABLE: record[columns.RUN_ID],
+            OUTPUT_VARIABLE: record["options"]["output"],
+            EXIT_CODE_VARIABLE: str(exit_code),
+        }
+        failed += _failure(run_command, settings.command, document, variables)
+    if settings.webhook:
+        failed += _failure(post, settings.webhook, document)
+    if failed:
+        raise NotifyError("; ".join(failed))
+
+
+def run_command(command: tuple[str, ...], document: bytes, variables: dict[str, str]) -> None:
+    """Run a command, without a shell, with a document as its standard input.
+
+    Its standard output goes where this process's goes.
+
+    Raises:
+        NotifyError: it cannot be started, takes too long or does not end with 0.
+    """
+    name = f"notify.command: {command[0]}"
+    try:
+        ended = subprocess.run(
+            command,
+            input=document,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **variables},
+            timeout=COMMAND_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NotifyError(f"{name}: killed after {COMMAND_SECONDS:g} s without an end") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise NotifyError(f"{name}: cannot be started: {reason}") from error
+    if ended.returncode:
+        lines = ended.stderr.decode(errors="replace").splitlines()
+        said = [line.strip() for line in lines if line.strip()] or ["it said nothing"]
+        raise NotifyError(f"{name}: ended with {_ending(ended.returncode)}: {said[-1]}")
+
+
+def post(url: str, document: bytes) -> None:
+    """Post a JSON document; what may pass by itself is tried again, so it may arrive twice.
+
+    Raises:
+        NotifyError: no answer, or one that is not 2xx. The message names the host only: the rest
+            of a web hook's URL is often its password.
+    """
+    retries = Retry(
+        WEBHOOK_TRIES - 1,
+        status_forcelist=RETRIED_STATUSES,
+        allowed_methods=None,
+        backoff_factor=WEBHOOK_BACKOFF,
+        raise_on_status=False,
+        respect_retry_after_header=False,
+    )
+    parts = urlsplit(url)
+    name = f"notify.webhook: {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    with requests.Session() as session:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(max_retries=retries))
+        try:
+            answer = session.post(
+                url,
+                data=document,
+                headers={"Content-Type": "application/json"},
+                timeout=WEBHOOK_SECONDS,
+                allow_redirects=False,
+            )
+        except (requests.RequestException, ValueError) as error:
+            raise NotifyError(f"{name}: cannot be reached: {_reason(error)}") from error
+    if not 200 <= answer.status_code < 300:
+        raise NotifyError(f"{name}: answered {answer.status_code} {answer.reason}".rstrip())
+
+
+def _failure(tell: Callable[..., None], *arguments: object) -> list[str]:
+    """What went wrong with telling, if anything."""
+    try:
+        tell(*arguments)
+    except NotifyError as error:
+        return [str(error)]
+    return []
+
+
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code > 0 else signal.Signals(-code).name
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost reason in one line: what libraries say around it repeats the URL."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(said.split())

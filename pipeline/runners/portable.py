@@ -1,0 +1,150 @@
+"""Jobs on Beam's portable runners: a job service takes the graph, workers elsewhere do the work.
+
+How the parts talk is described at https://beam.apache.org/documentation/runtime/environments/ and
+https://beam.apache.org/documentation/runtime/sdk-harness-config/
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+from apache_beam.runners.portability.portable_runner import PortableRunner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
+
+from pipeline.console import logger
+from pipeline.errors import ConfigurationError, JobError
+from pipeline.graph import Job
+from pipeline.runners import local
+from pipeline.runners.options import new_pipeline, pipeline_options
+
+PATIENCE_SECONDS = 30
+"""How long a job service may take to answer, unless the user gives `--job_server_timeout`."""
+
+NO_TIMEOUT = 10 * 365 * 24 * 3600
+"""Seconds: to some services Beam applies its timeout of one answer to the whole job."""
+
+POLL_SECONDS = 1.0
+LAST_WORDS_MILLISECONDS = 10_000
+"""How long a job that failed may take to say why."""
+
+EMBEDDED = "embed"
+"""The job endpoint that stands for a service inside this process."""
+
+TRACEBACK = "Traceback (most recent call last):\n"
+
+
+def is_chosen(given: Mapping[str, Any]) -> bool:
+    """Whether the Beam options name a portable runner.
+
+    Raises:
+        ConfigurationError: Beam does not know the runner.
+    """
+    return isinstance(_runner(given), PortableRunner)
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Ask the job service whether it is there. Flink's and Spark's runners can start their own.
+
+    Raises:
+        ConfigurationError: no job service answers.
+    """
+    endpoint = options.get("job_endpoint")
+    if not endpoint and type(_runner(options)) is PortableRunner:
+        raise ConfigurationError(f"{_name(options)}: --job_endpoint HOST:PORT missing")
+    if not endpoint or endpoint == EMBEDDED:
+        return
+    patience = _patience(options)
+    with grpc.insecure_channel(endpoint) as channel:
+        try:
+            beam_job_api_pb2_grpc.JobServiceStub(channel).DescribePipelineOptions(
+                beam_job_api_pb2.DescribePipelineOptionsRequest(),
+                timeout=patience,
+                wait_for_ready=True,
+            )
+        except grpc.RpcError as error:
+            raise ConfigurationError(
+                f"--job_endpoint: no job service of Beam answers at {endpoint} "
+                f"within {patience} s ({_details(error)})"
+            ) from error
+
+
+def execute(job: Job, options: Mapping[str, Any]) -> PipelineResult:
+    """Give a job to the job service and wait until it ends; an interrupt cancels it.
+
+    Raises:
+        ConfigurationError: Beam misses an option for the runner.
+        JobError: the job was not taken, did not come to its end, or cannot be watched any longer.
+        KeyboardInterrupt: it was interrupted from here.
+    """
+    runner = _name(options)
+    try:
+        result = local.start(job, pipeline_options({**options, "job_server_timeout": NO_TIMEOUT}))
+    except grpc.RpcError as error:
+        raise JobError(f"{runner}: the job was not taken: {_details(error)}") from error
+    try:
+        state = _watch(result, _patience(options))
+        if state != PipelineState.DONE:
+            result.wait_until_finish(LAST_WORDS_MILLISECONDS)  # It raises the job's last error.
+            raise JobError(f"{runner}: the job ended as {state}")
+    except KeyboardInterrupt:
+        result.cancel()
+        logger.info("the job is being cancelled")
+        raise
+    except grpc.RpcError as error:
+        raise JobError(
+            f"{runner}: the job service is gone, and what the job does is not known: "
+            f"{_details(error)}"
+        ) from error
+    except RuntimeError as error:
+        raise JobError(f"{runner}: {last_error(str(error))}") from error
+    return result
+
+
+def last_error(text: str) -> str:
+    """What a text says went wrong: of stack traces the error that the last one ends with."""
+    _, _, trace = text.rpartition(TRACEBACK)
+    frames = re.match(r"(?:[ \t].*\n|\n)*", trace)
+    error = trace[frames.end() :] if frames and TRACEBACK in text else text
+    if details := re.search(r'details = "(.*)"', error):  # An RpcError has many lines.
+        return details[1]
+    of_python, _, _ = error.partition("\n\tat ")  # A runner in Java adds its own stack.
+    return " ".join(of_python.split(" [while running")[0].split())
+
+
+def _watch(result: PipelineResult, patience: float) -> str:
+    """The state in which a job ends.
+
+    It is asked for again and again: a stream of states may break unnoticed in a long job, see
+    https://github.com/apache/beam/issues/21597
+    """
+    heard = time.monotonic()
+    while True:
+        try:
+            state = result.state
+        except grpc.RpcError:
+            if time.monotonic() - heard > patience:
+                raise
+        else:
+            if PipelineState.is_terminal(state):
+                return state
+            heard = time.monotonic()
+        time.sleep(POLL_SECONDS)
+
+
+def _patience(options: Mapping[str, Any]) -> float:
+    return options.get("job_server_timeout", PATIENCE_SECONDS)
+
+
+def _runner(options: Mapping[str, Any]) -> PipelineRunner:
+    return new_pipeline(pipeline_options(dict(options))).runner
+
+
+def _name(options: Mapping[str, Any]) -> str:
+    return type(_runner(options)).__name__
+
+
+def _details(error: grpc.RpcError) -> str:
+    return " ".join((error.details() or str(error.code())).split())

@@ -1,0 +1,251 @@
+"""A run: checks before any work, the lock, and the graph on its runner."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from models.engines import EngineName, EngineOptions, GpuPolicy, Precision
+from models.engines.devices import cores
+from models.merging import MergedClasses
+from models.packages import ModelPackage
+from pipeline.errors import ConfigurationError
+from pipeline.graph import Job
+from transforms import DateRange, SegmentOptions, storage
+from transforms.flow.records import Projection
+from transforms.inputs import listing
+from transforms.inputs.manifests import ManifestError
+from transforms.output import archives, columns, findings, model_files, names, rows, stopping
+from transforms.output.locking import LOCK, OutputLock
+from transforms.photos.decoding import DEFAULT_MAX_PIXELS
+from transforms.planning.policy import DEFAULT_MAX_ATTEMPTS, Gate, Policy
+from transforms.planning.units import DEFAULT_UNIT_SIZE
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a user asked for.
+
+    Attributes:
+        inputs: directories, glob patterns, images, shards and manifests.
+        output: the output folder.
+        model: name of a shipped model, or path of a model package, which may be remote.
+        overlay: whether to write a blended JPEG beside each mask.
+        confidence: whether to write a confidence image beside each mask, and means into its row.
+        max_pixels: larger photos are refused.
+        projection: how photos are taken; left open, as metadata and files say.
+        engine: which engine runs the network.
+        precision: arithmetic of the network.
+        batch_size: photos per call of the network; None: what suits the machine.
+        workers: processes that share this machine's cores.
+        unit_size: most images in a work unit.
+        windows: photos are segmented in overlapping windows at so many times their own resolution;
+            None: each is stretched to the network's input.
+        label_ids: whether masks hold the label ids of the classes' data set.
+        merge: CSV file that merges classes, or None.
+        force: whether to do images anew that are done.
+        max_attempts: a version of an image that has failed so often is left in quarantine.
+        retry_failed: whether to try what is in quarantine, too.
+        skip_duplicates: whether photos that look like another one nearby are set aside.
+        skip_blurred: whether photos that are not sharp are set aside.
+        dates: only images of these days are done; None: of all.
+        max_images: most images that are looked at; None: all.
+        max_minutes: no work unit is begun after so many minutes; None: no limit.
+        gpu: GPUs that each worker is to have, `TYPE[:COUNT]`; None: those that are there.
+        require_gpu: whether to fail where a worker sees no GPU.
+    """
+
+    inputs: tuple[str, ...]
+    output: str
+    model: str = "default"
+    overlay: bool = False
+    confidence: bool = False
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    projection: Projection = Projection.AUTO
+    engine: EngineName = EngineName.AUTO
+    precision: Precision = Precision.AUTO
+    batch_size: int | None = None
+    workers: int = 1
+    unit_size: int = DEFAULT_UNIT_SIZE
+    windows: float | None = None
+    label_ids: bool = False
+    merge: str | None = None
+    force: bool = False
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    retry_failed: bool = False
+    skip_duplicates: bool = False
+    skip_blurred: bool = False
+    dates: DateRange | None = None
+    max_images: int | None = None
+    max_minutes: float | None = None
+    gpu: str | None = None
+    require_gpu: bool = False
+
+
+@contextmanager
+def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]]:
+    """Check a request and hold the lock of its output folder, which is cleaned and repaired.
+
+    As a context it gives the job, and notes that the user should read before the work begins.
+
+    Raises:
+        ConfigurationError: an INPUT is missing, empty or of no known kind, a mapping does not fit,
+            the output folder cannot be written.
+        PackageError: the model is unknown or damaged.
+        LockedError: another run holds the output folder.
+    """
+    package, merged = check(request)
+    output = storage.absolute(request.output)
+    with locked(output, run_id):
+        try:
+            storage.remove_unfinished(output)
+            stopping.withdraw(output)
+            findings.repair_files(output)
+            archives.write_card(output, package)
+        except storage.StorageError as error:
+            raise ConfigurationError(str(error)) from error
+        yield make_job(request, package, merged, run_id)
+
+
+def check(request: RunRequest) -> tuple[ModelPackage, MergedClasses | None]:
+    """Check what a request asks for; its model's description, and what to merge.
+
+    Raises:
+        ConfigurationError: an INPUT is missing, empty or of no known kind, a mapping does not fit,
+            or results cannot be written to a store such as OUT's.
+        PackageError: the model is unknown or damaged.
+    """
+    if not storage.writable(request.output):
+        raise ConfigurationError(f"{request.output}: OUT is a local folder or gs://BUCKET/NAME")
+    if request.engine is EngineName.OPENVINO and (request.gpu or request.require_gpu):
+        raise ConfigurationError(
+            "--engine openvino: it runs on CPUs; leave out --gpu and --require-gpu, or the engine"
+        )
+    if request.windows and request.confidence:
+        raise ConfigurationError("--confidence and --windows exclude each other: leave one out")
+    package = replace(
+        model_files.load(request.model), label_ids=request.label_ids, windows=request.windows
+    )
+    for spec in request.inputs:
+        _check_input(spec, storage.absolute(request.output))
+    return package, _read_merged(request.merge, package) if request.merge else None
+
+
+def make_job(
+    request: RunRequest, package: ModelPackage, merged: MergedClasses | None, run_id: str
+) -> tuple[Job, list[str]]:
+    """The job that a checked request comes to, and notes for the user.
+
+    Raises:
+        ConfigurationError: the output folder cannot be read.
+    """
+    output = storage.absolute(request.output)
+    try:
+        mask_folder, notes = _mask_folder(output, package)
+    except storage.StorageError as error:
+        raise ConfigurationError(str(error)) from error
+    options = SegmentOptions(
+        output=output,
+        run_id=run_id,
+        overlay=request.overlay,
+        confidence=request.confidence,
+        max_pixels=request.max_pixels,
+        projection=request.projection,
+        merged=merged,
+        engine=_engine_options(request),
+    )
+    job = Job(
+        inputs=tuple(storage.absolute(spec) for spec in request.inputs),
+        package=package,
+        options=options,
+        mask_folder=mask_folder,
+        fold_case=_folds_case(output),
+        unit_size=request.unit_size,
+        policy=Policy(
+            request.force,
+            request.max_attempts,
+            request.retry_failed,
+            Gate(request.skip_duplicates, request.skip_blurred),
+        ),
+        dates=request.dates,
+        max_images=request.max_images,
+    )
+    return job, notes
+
+
+@contextmanager
+def locked(output: str, owner: str) -> Iterator[None]:
+    """Hold the lock of an output folder, as `owner`: a run id, or what else is done there.
+
+    Raises:
+        ConfigurationError: the folder cannot be written.
+        LockedError: somebody else holds it.
+    """
+    lock = OutputLock(output, owner)
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise ConfigurationError(
+            f"--output: {output} is not a folder that can be written ({error.strerror}); "
+            "give another folder or change its permissions"
+        ) from error
+    except storage.StorageError as error:
+        raise ConfigurationError(f"--output: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _engine_options(request: RunRequest) -> EngineOptions:
+    gpu = GpuPolicy.WANTED if request.gpu else GpuPolicy.IF_PRESENT
+    return EngineOptions(
+        name=request.engine,
+        precision=request.precision,
+        gpu=GpuPolicy.REQUIRED if request.require_gpu else gpu,
+        batch_size=request.batch_size,
+        threads=max(1, cores() // request.workers) if request.workers > 1 else None,
+    )
+
+
+def _read_merged(path: str, package: ModelPackage) -> MergedClasses:
+    try:
+        return MergedClasses.parse(storage.read(path).decode(), path, package.classes)
+    except storage.StorageError as error:
+        raise ConfigurationError(f"--merge: {path}: {error}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"--merge: {error}") from error
+
+
+def _check_input(spec: str, output: str) -> None:
+    try:
+        found = listing.first_image(spec, output)
+    except (listing.InputError, ManifestError, storage.StorageError) as error:
+        raise ConfigurationError(str(error)) from error
+    if found is None:
+        raise ConfigurationError(
+            f"{spec}: nothing to segment; found no file with an image's extension "
+            f"(.jpg, .png, .webp, .tif, ...) and no shard (.tar, .tfrecord)"
+        )
+
+
+def _folds_case(output: str) -> bool:
+    """Whether the output folder takes names that differ only in case for one."""
+    return not storage.is_remote(output) and os.path.exists(os.path.join(output, LOCK.upper()))
+
+
+def _mask_folder(output: str, package: ModelPackage) -> tuple[str, list[str]]:
+    """`masks`, or a folder of its own for a model that is not the first one in this output."""
+    present = rows.models_in(output)
+    own = present.pop(package.model_id, None)
+    if own:
+        return sorted(own)[0], []
+    if not any(columns.MASKS in folders for folders in present.values()):
+        return columns.MASKS, []
+    folder = f"{columns.MASKS}-{names.image_name(package.model_id).replace('/', '-')}"
+    others = ", ".join(sorted(present))
+    return folder, [
+        f"{output} holds results of {others}; they stay as they are. All images are done anew for "
+        f"{package.model_id}: its rows stand beside the others in {columns.STATISTICS}/, its masks "
+        f"go to {folder}/."
+    ]

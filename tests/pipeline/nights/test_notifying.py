@@ -1,0 +1,232 @@
+"""Telling somebody about a night: real commands, and a real server on the loopback."""
+
+import json
+import socket
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from pipeline.nights import notifying
+from pipeline.nights.config import Notify
+from pipeline.nights.notifying import NotifyError, notify
+
+RECORD = {
+    "run_id": "20261123T010000Z-abcdef",
+    "options": {"output": "/srv/K\udcf6ln"},
+    "images": {},
+}
+
+KEEP = (
+    "import json, os, sys; from pathlib import Path; "
+    "seen = {k: v for k, v in os.environ.items() if k.startswith('CITYMASK_')}; "
+    "Path(sys.argv[1]).write_text(json.dumps([json.load(sys.stdin), seen, sys.argv[2:]]))"
+)
+
+
+class Hook:
+    """A web hook that answers with the statuses it is given, the last one again and again."""
+
+    def __init__(self, statuses: list[int], headers: dict[str, str]):
+        self.requests: list[tuple[str, str, str, bytes]] = []
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                kind = self.headers["Content-Type"]
+                hook.requests.append((self.command, self.path, kind, body))
+                self.send_response(statuses[min(len(hook.requests), len(statuses)) - 1])
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+
+            do_GET = do_POST  # noqa: N815
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.host = f"http://127.0.0.1:{self.server.server_port}"
+        self.url = f"{self.host}/services/SECRET?token=SECRET"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Starts web hooks; there is no pause between tries."""
+    monkeypatch.setattr(notifying, "WEBHOOK_BACKOFF", 0.0)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    hooks = []
+
+    def start(*statuses: int, **headers: str) -> Hook:
+        hooks.append(Hook(list(statuses), headers))
+        return hooks[-1]
+
+    yield start
+    for hook in hooks:
+        hook.server.shutdown()
+        hook.thread.join()
+        hook.server.server_close()
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def program(code: str, *arguments: object) -> Notify:
+    """Settings with a Python program as their command."""
+    return Notify(command=(sys.executable, "-c", code, *map(str, arguments)))
+
+
+def failure(settings: Notify) -> str:
+    with pytest.raises(NotifyError) as caught:
+        notify(settings, RECORD, 3)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_command_gets_the_record_and_three_variables(tmp_path, monkeypatch):
+    monkeypatch.delenv("CITYMASK_CACHE")  # Set for all tests.
+    record = {**RECORD, "options": {"output": "/srv/out"}}
+    settings = program(KEEP, tmp_path / "kept.json", "$HOME; `id` *")
+    notify(settings, record, 3)
+    sent, variables, arguments = json.loads((tmp_path / "kept.json").read_text())
+    assert sent == {**record, "exit_code": 3}
+    assert variables == {
+        "CITYMASK_RUN_ID": record["run_id"],
+        "CITYMASK_OUTPUT": "/srv/out",
+        "CITYMASK_EXIT_CODE": "3",
+    }
+    assert arguments == ["$HOME; `id` *"]
+
+
+def test_a_record_with_names_that_are_no_text_is_sent_all_the_same(tmp_path):
+    notify(program(KEEP, tmp_path / "kept.json"), RECORD, 0)
+    sent, _, _ = json.loads((tmp_path / "kept.json").read_text())
+    assert sent["options"] == RECORD["options"]
+
+
+def test_a_command_need_not_read_the_record():
+    notify(program("pass"), {**RECORD, "padding": "x" * 10_000_000}, 0)
+
+
+def test_what_a_command_prints_is_seen(capfd):
+    notify(program("print('told them')"), RECORD, 0)
+    assert capfd.readouterr().out == "told them\n"
+
+
+def test_a_command_that_fails_is_said_with_its_last_line():
+    code = "import sys; print('first\\n\\nno such\\rrecipient\\n', file=sys.stderr); sys.exit(7)"
+    assert failure(program(code)) == (
+        f"notify.command: {sys.executable}: ended with exit code 7: recipient"
+    )
+
+
+def test_a_command_that_fails_without_a_word_is_said():
+    expected = f"notify.command: {sys.executable}: ended with exit code 1: it said nothing"
+    assert failure(program("raise SystemExit(1)")) == expected
+
+
+def test_a_command_that_is_killed_is_said_with_the_signal():
+    assert "ended with SIGKILL" in failure(program("import os; os.kill(os.getpid(), 9)"))
+
+
+def test_a_command_that_is_not_there_or_no_program_is_said(tmp_path):
+    assert failure(Notify(command=(f"{tmp_path}/no", "x"))) == (
+        f"notify.command: {tmp_path}/no: cannot be started: No such file or directory"
+    )
+    assert failure(Notify(command=(str(tmp_path),))).endswith("Permission denied")
+
+
+def test_a_command_that_does_not_end_is_killed(monkeypatch):
+    monkeypatch.setattr(notifying, "COMMAND_SECONDS", 0.2)
+    message = failure(program("import time; time.sleep(60)"))
+    assert message == f"notify.command: {sys.executable}: killed after 0.2 s without an end"
+
+
+def test_a_web_hook_gets_the_record_as_json(serve):
+    hook = serve(204)
+    notify(Notify(webhook=hook.url), RECORD, 0)
+    ((method, path, kind, body),) = hook.requests
+    assert (method, path, kind) == (
+        "POST", "/services/SECRET?token=SECRET", "application/json"
+    )  # fmt: skip
+    assert json.loads(body) == {**RECORD, "exit_code": 0}
+
+
+@pytest.mark.parametrize("status", [503, 429, 500, 502, 504])
+def test_a_web_hook_that_is_busy_is_asked_again(serve, status):
+    hook = serve(status, 200)
+    notify(Notify(webhook=hook.url), RECORD, 0)
+    assert len(hook.requests) == 2
+    assert hook.requests[0] == hook.requests[1]
+
+
+def test_a_web_hook_cannot_make_the_night_wait(serve):
+    hook = serve(503, 200, **{"Retry-After": "86400"})
+    notify(Notify(webhook=hook.url), RECORD, 0)
+    assert len(hook.requests) == 2
+
+
+def test_a_web_hook_that_stays_busy_is_given_up_without_saying_its_secret(serve):
+    hook = serve(503)
+    message = failure(Notify(webhook=hook.url))
+    assert message == f"notify.webhook: {hook.host}: answered 503 Service Unavailable"
+    assert len(hook.requests) == notifying.WEBHOOK_TRIES
+
+
+@pytest.mark.parametrize(("status", "said"), [(404, "404 Not Found"), (302, "302 Found")])
+def test_an_answer_that_is_not_2xx_is_said_at_once(serve, status, said):
+    hook = serve(status, 200, Location="/elsewhere")
+    assert failure(Notify(webhook=hook.url)) == f"notify.webhook: {hook.host}: answered {said}"
+    assert len(hook.requests) == 1
+
+
+def test_a_web_hook_that_refuses_the_connection_is_said(serve, free_port):
+    message = failure(Notify(webhook=f"http://me:SECRET@127.0.0.1:{free_port}/SECRET"))
+    assert message == (
+        f"notify.webhook: http://127.0.0.1:{free_port}: cannot be reached: Connection refused"
+    )
+
+
+def test_a_web_hook_that_does_not_answer_is_given_up(monkeypatch):
+    monkeypatch.setattr(notifying, "WEBHOOK_SECONDS", 0.1)
+    monkeypatch.setattr(notifying, "WEBHOOK_BACKOFF", 0.0)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert (
+            failure(Notify(webhook=url)) == f"notify.webhook: {url}: cannot be reached: timed out"
+        )
+
+
+def test_everybody_is_told_though_the_first_could_not_be(serve, tmp_path):
+    hook = serve(200)
+    settings = Notify(command=(f"{tmp_path}/no",), webhook=hook.url)
+    assert "notify.command" in failure(settings)
+    assert len(hook.requests) == 1
+
+
+def test_all_who_could_not_be_told_are_in_one_line(serve, tmp_path):
+    hook = serve(400)
+    message = failure(Notify(command=(f"{tmp_path}/no",), webhook=hook.url))
+    assert "notify.command" in message and "; notify.webhook" in message
+
+
+@pytest.mark.parametrize(
+    ("on", "exit_code", "told"), [("alarm", 0, 0), ("alarm", 3, 1), ("always", 0, 1)]
+)
+def test_alarms_only_are_told_if_so_wanted(serve, on, exit_code, told):
+    hook = serve(200)
+    notify(Notify(webhook=hook.url, on=on), RECORD, exit_code)
+    assert len(hook.requests) == told
+
+
+def test_nobody_is_told_where_nobody_is_named():
+    notify(Notify(), RECORD, 3)

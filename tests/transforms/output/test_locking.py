@@ -1,0 +1,97 @@
+"""The lock of an output folder: one owner at a time, and none that is dead."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from transforms.output import locking
+from transforms.output.locking import LockedError, OutputLock
+
+HOLD = """
+import sys, time
+from transforms.output.locking import OutputLock
+OutputLock(sys.argv[1], "other-run").acquire()
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@contextmanager
+def held(output, run_id):
+    lock = OutputLock(str(output), run_id)
+    lock.acquire()
+    yield
+    lock.release()
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process that holds the lock."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_second_owner_is_refused_and_told_who_the_first_is(other, tmp_path):
+    with pytest.raises(LockedError) as caught:
+        OutputLock(str(tmp_path), "mine").acquire()
+    message = str(caught.value)
+    assert "\n" not in message and str(tmp_path) in message
+    who = ("run other-run", f"process {other.pid}", "host ", "since 20", "heartbeat 20")
+    for part in (*who, "wait until it ends"):
+        assert part in message
+
+
+def test_after_the_owner_gave_it_back_it_is_free_and_nothing_is_said(tmp_path, caplog):
+    for run in ("one", "two"):
+        with held(tmp_path, run):
+            pass
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
+def test_a_dead_owners_lock_is_taken_over_and_that_is_logged(other, tmp_path, caplog, ending):
+    other.send_signal(ending)
+    other.wait()
+    with caplog.at_level(logging.WARNING), held(tmp_path, "mine"):
+        pass
+    (record,) = caplog.records
+    assert "took the lock over from run other-run" in record.getMessage()
+
+
+def test_the_owner_says_that_it_lives(tmp_path, monkeypatch):
+    monkeypatch.setattr(locking, "HEARTBEAT_SECONDS", 0.01)
+    now = iter(f"beat {number}" for number in range(100_000))
+    monkeypatch.setattr(locking, "_now", lambda: next(now))
+    with held(tmp_path, "mine"):
+        (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
+        seen = set()
+        deadline = time.monotonic() + 30
+        while len(seen) < 3 and time.monotonic() < deadline:
+            owner = json.loads(file.read_text())
+            seen.add(owner["heartbeat"])
+        assert len(seen) >= 3
+        assert owner["run_id"] == "mine" and owner["pid"] == os.getpid()
+        assert owner["started"] == "beat 0"
+
+
+def test_a_damaged_lock_file_is_no_owner(tmp_path, caplog):
+    with held(tmp_path, "mine"):
+        pass
+    (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    file.write_text("{")
+    with held(tmp_path, "mine"):
+        pass
+    assert not caplog.records

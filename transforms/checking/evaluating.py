@@ -1,0 +1,281 @@
+"""Evaluating: masks that are there already, compared with the labels of the same photos.
+
+What is wrong with a mask is part of the result, not an exception: so it is told in one line by any
+runner, and all masks are looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from operator import add
+from typing import Any
+from urllib.parse import unquote
+
+import apache_beam as beam
+import numpy as np
+
+from models.classes import ClassTable
+from models.evaluation import Counts, Metrics, count_pixels
+from models.labels import LABEL_SUFFIX, decode_index_image, list_labels, read_label
+from transforms import storage
+from transforms.flow.records import ImageRef
+from transforms.inputs.listing import ListImages
+from transforms.inputs.members import ShardError
+from transforms.inputs.reading import read_image
+from transforms.output import names
+from transforms.photos import decoding
+
+SHOWN = 3
+"""Cases that a finding names."""
+
+LABELS = "labels"
+MASKS = "masks"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Cases of something: how many, and the first few in the order of their text; they add up."""
+
+    number: int = 0
+    first: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, *cases: str) -> Findings:
+        """Findings of these cases."""
+        return cls(len(cases), tuple(sorted(cases)[:SHOWN]))
+
+    def __add__(self, other: Findings) -> Findings:
+        first = sorted(self.first + other.first)[:SHOWN]
+        return Findings(self.number + other.number, tuple(first))
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What comparing some masks with their labels gave; evaluations add up.
+
+    Attributes:
+        counts: of the masks that could be compared.
+        problems: masks that could not be, a line each that begins with the mask.
+        unmasked: file names of labels without a mask.
+    """
+
+    counts: Counts
+    problems: Findings = Findings()
+    unmasked: Findings = Findings()
+
+    def __add__(self, other: Evaluation) -> Evaluation:
+        return Evaluation(
+            self.counts + other.counts,
+            self.problems + other.problems,
+            self.unmasked + other.unmasked,
+        )
+
+    def metrics(self, classes: ClassTable) -> Metrics:
+        """The metrics over all masks.
+
+        Raises:
+            ValueError: a mask could not be compared or a label has no mask; one line.
+        """
+        if self.problems.number:
+            more = self.problems.number - 1
+            others = f" ({more} more masks cannot be evaluated)" if more else ""
+            raise ValueError(self.problems.first[0] + others)
+        if self.unmasked.number:
+            more = self.unmasked.number - len(self.unmasked.first)
+            raise ValueError(
+                f"{self.unmasked.number} of {self.unmasked.number + self.counts.images} labels "
+                f"have no mask: {', '.join(self.unmasked.first)}"
+                + (f" and {more} more" if more else "")
+                + ". Add their masks, or move these labels"
+            )
+        return Metrics.of(classes, self.counts)
+
+    def to_json(self) -> str:
+        """The evaluation as text."""
+        document = {
+            "confusion": self.counts.confusion.tolist(),
+            "border_confusion": self.counts.border_confusion.tolist(),
+            "images": self.counts.images,
+            "problems": [self.problems.number, self.problems.first],
+            "unmasked": [self.unmasked.number, self.unmasked.first],
+        }
+        return json.dumps(document)
+
+    @classmethod
+    def from_json(cls, text: str) -> Evaluation:
+        """The evaluation that `to_json` wrote."""
+        document: dict[str, Any] = json.loads(text)
+        counts = Counts(
+            np.array(document["confusion"], np.int64),
+            np.array(document["border_confusion"], np.int64),
+            document["images"],
+        )
+        problems, unmasked = (
+            Findings(number, tuple(first))
+            for number, first in (document["problems"], document["unmasked"])
+        )
+        return cls(counts, problems, unmasked)
+
+
+def is_mask(ref: ImageRef) -> bool:
+    """Whether a listed image is taken for a mask: all are but overlays and confidence images."""
+    return not ref.image.endswith((names.OVERLAY_ENDING, names.CONFIDENCE_ENDING))
+
+
+def label_of(image: str, folder: str) -> str | None:
+    """File name of the label of a mask in the folder of labels, or None if there is none.
+
+    Image extensions are taken off the end of the mask's name, one by one, until there is a label of
+    that name: `lund/01.jpg.png` belongs to `01.png`, unless there is `01.jpg.png`. A name that
+    `citymask run` had to escape is read back.
+
+    Args:
+        image: name of the mask, as in `ImageRef`; its folders do not count.
+        folder: the folder of labels.
+    """
+    stem = image.rpartition("/")[2]
+    stems = []
+    while decoding.is_image_name(stem):
+        stem = stem.rpartition(".")[0]
+        stems.append(stem)
+    for escaped in stems or [stem]:
+        own = _unescape(escaped)
+        for name in (own, _unescape(own)):
+            label = name + LABEL_SUFFIX
+            if "/" not in name and os.path.isfile(os.path.join(folder, label)):
+                return label
+    return None
+
+
+def compare(ref: ImageRef, label_path: str, classes: int) -> Counts:
+    """The counts of one mask against its label.
+
+    Args:
+        ref: the mask, a PNG of mode L or P whose values are class ids, or 255 for no class.
+        label_path: the label.
+        classes: number of classes.
+
+    Raises:
+        ValueError: one of the two cannot be read, is no index image or holds a value outside the
+            class table, or their sizes differ; one line that begins with the file.
+    """
+    try:
+        label = read_label(label_path, classes)
+    except OSError as error:
+        path = names.printable(label_path)
+        raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from error
+    try:
+        data = read_image(ref)
+    except (storage.StorageError, ShardError) as error:
+        raise ValueError(f"{ref.uri}: {error}") from error
+    try:
+        return count_pixels(label, decode_index_image(data, label.shape), classes)
+    except ValueError as error:
+        raise ValueError(f"{ref.uri}: {error}") from error
+
+
+def evaluate_label(
+    label: str | None, refs: Sequence[ImageRef], folder: str, classes: int
+) -> Evaluation:
+    """Compare a label with the masks that were given for it.
+
+    Args:
+        label: file name of the label, or None for masks without one.
+        refs: the masks.
+        folder: the folder of labels.
+        classes: number of classes.
+    """
+    nothing = Counts.nothing(classes)
+    if label is None:
+        return Evaluation(nothing, Findings.of(*(_without_label(ref, folder) for ref in refs)))
+    if not refs:
+        return Evaluation(nothing, unmasked=Findings.of(names.printable(label)))
+    if len(refs) > 1:
+        first, second, *_ = sorted(ref.uri for ref in refs)
+        line = f"{second}: its label has a mask already, {first}. Give one mask for each label"
+        return Evaluation(nothing, Findings.of(line))
+    try:
+        return Evaluation(compare(refs[0], os.path.join(folder, label), classes))
+    except ValueError as error:
+        return Evaluation(nothing, Findings.of(str(error)))
+
+
+def write_evaluation(evaluation: Evaluation, folder: str, name: str) -> None:
+    """Write an evaluation as JSON; raises StorageError where that is impossible."""
+    storage.write(folder, name, evaluation.to_json().encode())
+
+
+@dataclass
+class EvaluateMasks(beam.PTransform):
+    """Compares masks with labels: PCollection[str] -> PCollection[Evaluation] of one element.
+
+    The input are INPUTs as `ListImages` takes them, whose images are masks; overlays and
+    confidence images beside them are passed over. Every label must have one mask, and every mask a
+    label (see `label_of`). Only names and counts are shuffled, never pixels.
+
+    Attributes:
+        folder: the folder of labels, PNGs of class ids.
+        classes: number of classes.
+    """
+
+    folder: str
+    classes: int
+
+    def expand(self, masks: beam.PCollection[str]) -> beam.PCollection[Evaluation]:
+        labels = (
+            masks.pipeline
+            | "LabelFolder" >> beam.Create([self.folder])
+            | "ListLabels" >> beam.FlatMap(_label_keys).with_output_types(tuple[str, bool])
+        )
+        refs = (
+            masks
+            | "ListMasks" >> ListImages()
+            | "KeepMasks" >> beam.Filter(is_mask)
+            | "FindLabel" >> beam.Map(_keyed, self.folder).with_output_types(tuple[str, ImageRef])
+        )
+        return (
+            {LABELS: labels, MASKS: refs}
+            | "PairByLabel" >> beam.CoGroupByKey()
+            | "Compare"
+            >> beam.Map(_evaluate_pair, self.folder, self.classes).with_output_types(Evaluation)
+            | "AddUp" >> beam.CombineGlobally(partial(_add_up, classes=self.classes))
+        )
+
+
+def _without_label(ref: ImageRef, folder: str) -> str:
+    if ref.damage:
+        return f"{ref.uri}: {ref.damage}"
+    return f"{ref.uri}: has no label of its name in {folder}. Add the label, or take the mask out"
+
+
+def _unescape(name: str) -> str:
+    """What `names.image_name` escaped."""
+    return unquote(name, errors="surrogateescape")
+
+
+def _label_keys(folder: str) -> Iterator[tuple[str, bool]]:
+    """The labels under their names, escaped: any file name is then text."""
+    for label in list_labels(folder):
+        yield names.image_name(label), True
+
+
+def _keyed(ref: ImageRef, folder: str) -> tuple[str, ImageRef]:
+    """A mask under its label's key, else under its own URI, which no label's key can be."""
+    label = label_of(ref.image, folder)
+    return f"/{ref.uri}" if label is None else names.image_name(label), ref
+
+
+def _evaluate_pair(
+    pair: tuple[str, dict[str, Iterable[Any]]], folder: str, classes: int
+) -> Evaluation:
+    key, joined = pair
+    label = _unescape(key) if any(joined[LABELS]) else None
+    return evaluate_label(label, list(joined[MASKS]), folder, classes)
+
+
+def _add_up(evaluations: Iterable[Evaluation], classes: int) -> Evaluation:
+    return reduce(add, evaluations, Evaluation(Counts.nothing(classes)))

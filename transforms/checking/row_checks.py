@@ -1,0 +1,279 @@
+"""Row checks: whether a file of rows can be read, its rows are right, and its masks what they say.
+
+Each check looks at one file and what its rows name; what files and rows have to do with each other
+is in `transforms.checking.verifying`.
+"""
+
+import os
+import struct
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from io import BytesIO
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
+
+from models.packages import LABEL_IDS, load_package, shipped_names
+from transforms import storage
+from transforms.flow.concurrency import REQUESTS, map_requests
+from transforms.output import columns, names, rows, schemas
+from transforms.output.findings import MASK_DAMAGED, MASK_DIFFERS, MASK_MISSING, ROW_WRONG, Finding
+
+ROWS_AT_ONCE = 512
+"""So many rows of a file are held, and masks looked at, at a time."""
+
+IDENTITY = (columns.IMAGE, columns.MASK, columns.MODEL, columns.RUN_ID)
+"""Columns that say of what a row is; no row may lack one."""
+
+REQUIRED = {
+    columns.STATISTICS: {
+        **dict.fromkeys((*IDENTITY, columns.URI, columns.VERSION, columns.GROUP), pa.string()),
+        columns.WIDTH: pa.int64(),
+        columns.HEIGHT: pa.int64(),
+    },
+    columns.FAILURES: {field.name: field.type for field in schemas.FAILURE_SCHEMA},
+    columns.GATED: {field.name: field.type for field in schemas.GATED_SCHEMA},
+}
+"""Columns that a run cannot do without, by folder."""
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class MaskRow:
+    """What a mask is compared with.
+
+    Attributes:
+        image, model, run_id, mask, width, height: as in the columns.
+        pixels: the columns of pixels per class with their values, in the order of the class ids.
+    """
+
+    image: str
+    model: str
+    run_id: str
+    mask: str
+    width: int
+    height: int
+    pixels: tuple[tuple[str, int], ...]
+
+    def finding(self, kind: str, path: str, version: str, message: str) -> Finding:
+        """A finding about this row."""
+        return Finding(kind, path, version, self.image, self.model, self.run_id, message)
+
+
+def why_unreadable(file: str, required: dict[str, pa.DataType]) -> str:
+    """Why a Parquet file cannot be read as rows with some columns; empty where it can.
+
+    Every column is read, and no row may lack what says of which image, model and run it is.
+
+    Args:
+        file: path of the file.
+        required: columns and what they can be cast to.
+    """
+    try:
+        parquet = rows.open_parquet(file)
+        missing = required.keys() - set(parquet.schema_arrow.names)
+        if missing:
+            return f"without the column {', '.join(sorted(missing))}"
+        for batch in parquet.iter_batches():
+            batch.validate(full=True)
+            for name, arrow_type in required.items():
+                column = batch.column(name).cast(arrow_type)
+                if name in IDENTITY and column.null_count:
+                    return f"{column.null_count} rows without {name}"
+    except Exception as error:  # pyarrow raises what it likes on damaged files.
+        return names.printable(str(error).partition("\n")[0]) or type(error).__name__
+    return ""
+
+
+def read_rows(file: str, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file, with some of their columns, without holding all of them."""
+    for batch in rows.open_parquet(file).iter_batches(ROWS_AT_ONCE, columns=list(wanted)):
+        yield from batch.to_pylist()
+
+
+def why_wrong(row: dict[str, Any], pixels: Sequence[str]) -> str:
+    """What is wrong with a row in itself; empty where nothing is.
+
+    Args:
+        row: values by column.
+        pixels: the columns of pixels per class.
+    """
+    unknown = sorted(name for name in (*REQUIRED[columns.STATISTICS], *pixels) if row[name] is None)
+    if unknown:
+        return f"without {', '.join(unknown)}"
+    width, height = row[columns.WIDTH], row[columns.HEIGHT]
+    total = sum(row[name] for name in pixels)
+    if total != width * height or min(width, height) < 1:
+        return f"its pixels per class add up to {total}, expected {width} x {height}"
+    negative = [name for name in pixels if row[name] < 0]
+    return f"{negative[0]} is {row[negative[0]]}" if negative else ""
+
+
+def class_columns(schema: pa.Schema) -> list[str]:
+    """The columns of pixels per class, in the order of the class ids.
+
+    They stand before the group; a column of that prefix behind it is one of the manifest's.
+    """
+    own = schema.names[: schema.names.index(columns.GROUP)]
+    return [name for name in own if name.startswith(columns.PIXELS_PREFIX)]
+
+
+def check_file(
+    file: str, output: str, doubled: set[int], palettes: dict[str, bytes]
+) -> Iterator[Finding | None]:
+    """Check the rows of a readable statistics file and their masks: a finding or None for each.
+
+    Args:
+        file: path of the statistics file.
+        output: the output folder.
+        doubled: positions of rows that are not looked at.
+        palettes: the palette of each model.
+    """
+    pixels = class_columns(rows.open_parquet(file).schema_arrow)
+    path, version = os.path.relpath(file, output), storage.find(file).version
+    with ThreadPoolExecutor(REQUESTS, "verify") as pool:
+        waiting: list[MaskRow] = []
+        for position, row in enumerate(read_rows(file, [*REQUIRED[columns.STATISTICS], *pixels])):
+            if position in doubled:
+                continue
+            mask_row = MaskRow(
+                row[columns.IMAGE],
+                row[columns.MODEL],
+                row[columns.RUN_ID],
+                row[columns.MASK],
+                row[columns.WIDTH],
+                row[columns.HEIGHT],
+                tuple((name, row[name]) for name in pixels),
+            )
+            problem = why_wrong(row, pixels)
+            if problem:
+                yield mask_row.finding(ROW_WRONG, path, version, problem)
+                continue
+            waiting.append(mask_row)
+            if len(waiting) == ROWS_AT_ONCE:
+                yield from pool.map(partial(check_mask, output=output, palettes=palettes), waiting)
+                waiting.clear()
+        yield from pool.map(partial(check_mask, output=output, palettes=palettes), waiting)
+
+
+def check_mask(row: MaskRow, output: str, palettes: dict[str, bytes]) -> Finding | None:
+    """Compare the mask of a row with the row; None where it is whole.
+
+    Args:
+        row: a row that is right in itself.
+        output: the output folder.
+        palettes: the palette of each model.
+    """
+    file = storage.find(os.path.join(output, row.mask))
+    if file.size < 0:
+        return row.finding(MASK_MISSING, row.mask, "", "there is no such file")
+    about = partial(row.finding, path=row.mask, version=file.version)
+    try:
+        data = storage.read(file.path)
+        check_chunks(data)
+        with Image.open(BytesIO(data), formats=("PNG",)) as image:
+            if image.mode != "P":
+                return about(MASK_DAMAGED, message=f"has mode {image.mode}, expected P")
+            palette = _palette(image)
+            if image.size != (row.width, row.height):
+                size = f"is {image.width}x{image.height}, its row says {row.width}x{row.height}"
+                return about(MASK_DIFFERS, message=size)
+            image.load()
+            difference = why_different(image, row)
+    except Exception as error:  # Pillow raises what it likes on damaged files.
+        return about(MASK_DAMAGED, message=names.printable(str(error)) or type(error).__name__)
+    if not difference and palette != palettes.get(row.model, palette):
+        difference = "has other colours than the masks of its model"
+    return about(MASK_DIFFERS, message=difference) if difference else None
+
+
+def why_different(image: Image.Image, row: MaskRow) -> str:
+    """How the pixels of a mask of the row's size differ from the row; empty where they do not.
+
+    A mask's values are the positions of the classes. Where the row's model says that they are label
+    ids, the row does not say which: then each class must be found by its count.
+    """
+    found, expected = image.histogram(), dict(enumerate(row.pixels))
+    if row.model.endswith(LABEL_IDS):
+        counts = sorted(filter(None, found))
+        wanted = sorted(number for _, number in row.pixels if number)
+        return "" if counts == wanted else f"has {counts} pixels per class, its row says {wanted}"
+    for value, number in enumerate(found):
+        name, wanted_number = expected.get(value, ("", 0))
+        if number != wanted_number:
+            says = f"{name} of its row is {wanted_number}" if name else "that is no class"
+            return f"has {number} pixels of value {value}, but {says}"
+    return ""
+
+
+def check_chunks(data: bytes) -> None:
+    """Check the frame of a PNG and the checksums of all its chunks, which Pillow does not.
+
+    Raises:
+        ValueError: no PNG, cut short or damaged; the message does not name the file.
+    """
+    if not data.startswith(_PNG_SIGNATURE):
+        raise ValueError(f"no PNG image: {len(data)} bytes that start with {data[:8]!r}")
+    position, kind = len(_PNG_SIGNATURE), b""
+    while kind != b"IEND":
+        if position + 12 > len(data):
+            raise ValueError(f"cut short: ends after {len(data)} bytes, within the image")
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            raise ValueError(
+                f"cut short or damaged: {end} bytes expected, the file ends after {len(data)}"
+            )
+        if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != int.from_bytes(
+            data[end - 4 : end], "big"
+        ):
+            raise ValueError(f"damaged: wrong checksum of the chunk at byte {position}")
+        position = end
+    if position != len(data):
+        raise ValueError(f"damaged: {len(data) - position} bytes after the end of the image")
+
+
+def count_palettes(file: str, output: str) -> Iterator[tuple[tuple[str, bytes], int]]:
+    """How many masks of the rows in a readable statistics file have which palette, by model."""
+    counts: dict[tuple[str, bytes], int] = defaultdict(int)
+    of_file = read_rows(file, [columns.MODEL, columns.MASK])
+    for model, palette in map_requests(partial(_palette_of, output=output), of_file):
+        if palette:
+            counts[model, palette] += 1
+    yield from counts.items()
+
+
+def expected_palettes(counts: Iterable[tuple[tuple[str, bytes], int]]) -> dict[str, bytes]:
+    """The palette of each model: that of most of its masks, or what a shipped model says."""
+    expected = {
+        model: palette
+        for (model, palette), _ in sorted(counts, key=lambda counted: (counted[1], counted[0]))
+    }
+    for name in shipped_names():
+        for label_ids in (False, True):
+            package = replace(load_package(name), label_ids=label_ids)
+            expected[package.model_id] = package.palette
+    return expected
+
+
+def _palette_of(row: dict[str, Any], output: str) -> tuple[str, bytes]:
+    """The model of a row, and the palette of its mask; empty where that cannot be read."""
+    try:
+        with (
+            storage.open_file(f"{output}/{row[columns.MASK]}") as file,
+            Image.open(file, formats=("PNG",)) as image,
+        ):
+            return row[columns.MODEL], _palette(image)
+    except Exception:  # Told by `check_mask`.
+        return row[columns.MODEL], b""
+
+
+def _palette(image: Image.Image) -> bytes:
+    """The palette of an image that is open but not loaded yet."""
+    return bytes(image.palette.palette) if image.palette else b""

@@ -1,0 +1,231 @@
+"""What flows between the steps: small frozen records, never pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Generic, TypeVar
+
+from models.panoramas import OnSphere
+
+T = TypeVar("T")
+Scalar = bool | int | float | str | datetime | None
+
+
+@dataclass(frozen=True)
+class Capture:
+    """Where, when and in which direction a photo was taken, as far as known.
+
+    Attributes:
+        latitude: WGS 84, degrees, north positive.
+        longitude: WGS 84, degrees, east positive.
+        captured_at: without time zone: UTC where the source names its offset, else as the camera
+            wrote it.
+        heading: degrees clockwise from north, 0 <= heading < 360.
+    """
+
+    latitude: float | None = None
+    longitude: float | None = None
+    captured_at: datetime | None = None
+    heading: float | None = None
+
+    def filled_from(self, other: "Capture") -> "Capture":
+        """This capture, with what is unknown taken from `other`; a position is taken whole."""
+        located = self if self.latitude is not None and self.longitude is not None else other
+        return Capture(
+            located.latitude,
+            located.longitude,
+            self.captured_at if self.captured_at is not None else other.captured_at,
+            self.heading if self.heading is not None else other.heading,
+        )
+
+
+UNKNOWN_CAPTURE = Capture()
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a photo looks like, see `transforms.photos.looks`.
+
+    Attributes:
+        perceptual_hash: hexadecimal digits; photos that look alike differ in few bits.
+        sharpness: 0 to 1.
+    """
+
+    perceptual_hash: str
+    sharpness: float
+
+
+@dataclass(frozen=True)
+class ExtraColumn:
+    """A metadata column kept as it is: its name, Arrow type (`pyarrow.type_for_alias`), value."""
+
+    name: str
+    arrow_type: str
+    value: Scalar
+
+
+class Projection(str, Enum):
+    """How a photo is to be taken; its values are those of the option and of the column."""
+
+    AUTO = "auto"
+    PERSPECTIVE = "perspective"
+    EQUIRECTANGULAR = "equirectangular"
+
+
+class Container(Enum):
+    """What the bytes of an image lie in."""
+
+    FILE = "file"
+    TAR = "tar"
+    TFRECORD = "tfrecord"
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """Where one image is and what is known of it before it is read.
+
+    Attributes:
+        image: name of the image, its escaped path relative to its INPUT (see `output.names`).
+        uri: the file, or `shard#member`, as text.
+        path: the file or shard to open.
+        version: changes when the image changes: size and modification time.
+        group: what summaries are grouped by.
+        mask: path of its mask relative to the output folder.
+        container: how to take the image out of `path`.
+        offset: first byte of the image, or of its TFRecord's data, in `path`.
+        length: bytes from `offset`, for a TFRecord with its checksum; None for a whole file.
+        capture: position, time and heading from a manifest or shard; they override EXIF.
+        extra: further metadata columns.
+        damage: what the listing found wrong with this member; such an image fails when read.
+        attempts: how often this version of the image has failed before.
+        replaces: the run whose row of this image the new one replaces; empty where there is none.
+        look: what it looks like, if the run has a gate.
+    """
+
+    image: str
+    uri: str
+    path: str
+    version: str
+    group: str
+    mask: str
+    container: Container = Container.FILE
+    offset: int = 0
+    length: int | None = None
+    capture: Capture = UNKNOWN_CAPTURE
+    extra: tuple[ExtraColumn, ...] = ()
+    damage: str = ""
+    attempts: int = 0
+    replaces: str = ""
+    look: Look | None = None
+
+
+@dataclass(frozen=True)
+class Block(Generic[T]):
+    """Many small records as one element: they cross a shuffle in a fraction of the time."""
+
+    items: tuple[T, ...]
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """A file or shard member that is not an image, and why it was passed over."""
+
+    uri: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SkippedImages:
+    """So many images of one group are done already, or set aside."""
+
+    group: str
+    images: int
+
+
+@dataclass(frozen=True)
+class WorkUnit:
+    """Images that are segmented and committed together: the grain of work and of resume."""
+
+    unit_id: str
+    refs: tuple[ImageRef, ...]
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """Mean probabilities of the chosen classes of an image's mask, 0..1.
+
+    Attributes:
+        mean: over all pixels.
+        classes: over the pixels of each class, in the order of the class ids; None without any.
+    """
+
+    mean: float
+    classes: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, sums: Sequence[float], pixels: Sequence[int]) -> "Confidence":
+        """The means of probabilities that add up to `sums` over the `pixels` of each class."""
+        means = (total / n if n else None for total, n in zip(sums, pixels, strict=True))
+        return cls(sum(sums) / sum(pixels), tuple(means))
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """The row of one image whose mask is in place.
+
+    Attributes:
+        ref: the image.
+        width: displayed columns of the photo, EXIF orientation applied.
+        height: displayed rows of the photo.
+        capture: position, time and heading from metadata or EXIF.
+        pixels: pixels per class in the order of the class ids; they add up to width x height.
+        confidence: how sure the network is, if the run was asked for it.
+        on_sphere: what a panorama's mask covers of the sphere; None for a flat photo.
+    """
+
+    ref: ImageRef
+    width: int
+    height: int
+    capture: Capture
+    pixels: tuple[int, ...]
+    confidence: Confidence | None = None
+    on_sphere: OnSphere | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The row of one image that could not be done: in which stage and why."""
+
+    ref: ImageRef
+    stage: str
+    error: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Aside:
+    """The row of one image that is not segmented, because it is not worth it.
+
+    Attributes:
+        ref: the image.
+        reason: `columns.DUPLICATE` or `columns.BLURRED`.
+        value: bits in which its hash differs from that of the other image, or its sharpness.
+        of: the image that it duplicates, or None.
+    """
+
+    ref: ImageRef
+    reason: str
+    value: float
+    of: str | None = None
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """What became of the images of a work unit; every one of them is in one of the three."""
+
+    unit_id: str
+    segmented: tuple[Segmented, ...]
+    failures: tuple[Failure, ...]
+    left: tuple[ImageRef, ...] = ()
+    """Images that were not looked at, because the run was asked to stop."""

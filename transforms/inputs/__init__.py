@@ -1,0 +1,4 @@
+"""From INPUTs to image references and bytes.
+
+It may import photos, output, flow and storage.
+"""

@@ -1,0 +1,95 @@
+"""Dates: images that were taken, or that arrived, on some days."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from transforms import storage
+from transforms.flow.records import ImageRef
+from transforms.inputs import members
+from transforms.inputs.reading import read_image
+from transforms.photos import decoding
+
+COUNTERS = "citymask.dates"
+"""Namespace of the Beam counter of this step, `outside`."""
+
+OUTSIDE = "outside"
+
+ARRIVAL = "arrival"
+CAPTURE = "capture"
+
+
+@dataclass(frozen=True)
+class DateRange:
+    """Days, both ends among them.
+
+    Attributes:
+        first: None for no beginning.
+        last: None for no end.
+        by: `arrival`, the last change of the file or shard in UTC; or `capture`, when the photo was
+            taken, from its metadata, else from its EXIF tags.
+    """
+
+    first: date | None
+    last: date | None
+    by: str = ARRIVAL
+
+    def __contains__(self, day: date | None) -> bool:
+        """Whether a day is in the range; an unknown one is not."""
+        return (
+            day is not None
+            and (self.first is None or self.first <= day)
+            and (self.last is None or day <= self.last)
+        )
+
+    def __str__(self) -> str:
+        return f"{self.first or ''}..{self.last or ''} by {self.by}"
+
+
+def arrival_date(ref: ImageRef) -> date | None:
+    """The day of the last change of the image's file, UTC; None where it cannot be looked at."""
+    return storage.modified_at(ref.version).date() if ref.version else None
+
+
+def capture_date(ref: ImageRef) -> date | None:
+    """The day on which a photo was taken; None where nothing says so.
+
+    A photo without metadata is read for its EXIF tags.
+    """
+    taken = ref.capture.captured_at
+    if taken is None:
+        try:
+            taken = decoding.capture_of(read_image(ref)).captured_at
+        except (storage.StorageError, members.ShardError, decoding.DecodeError):
+            return None
+    return taken.date() if taken else None
+
+
+DATE_OF: dict[str, Callable[[ImageRef], date | None]] = {
+    ARRIVAL: arrival_date,
+    CAPTURE: capture_date,
+}
+
+
+@dataclass
+class OnDates(beam.PTransform):
+    """Keeps the images of some days: PCollection[ImageRef] -> PCollection[ImageRef].
+
+    Attributes:
+        days: the days.
+    """
+
+    days: DateRange
+
+    def expand(self, refs: beam.PCollection[ImageRef]) -> beam.PCollection[ImageRef]:
+        return refs | "OnDates" >> beam.FlatMap(_on_dates, self.days).with_output_types(ImageRef)
+
+
+def _on_dates(ref: ImageRef, days: DateRange) -> Iterator[ImageRef]:
+    if DATE_OF[days.by](ref) in days:
+        yield ref
+    else:
+        Metrics.counter(COUNTERS, OUTSIDE).inc()

@@ -1,0 +1,320 @@
+"""Listing: from the INPUTs of a run to one `ImageRef` per image."""
+
+import glob
+import itertools
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from transforms import storage
+from transforms.flow import progress, request_counters
+from transforms.flow.concurrency import map_requests
+from transforms.flow.records import Block, Container, ImageRef, PassedOver
+from transforms.inputs import manifests, members, tar_shards, tfrecord_shards
+from transforms.output import columns, names
+from transforms.photos import decoding
+
+logger = logging.getLogger(__name__)
+
+COUNTERS = "citymask.listing"
+"""Namespace of the Beam counters of this step: `images`, and `passed_over: <reason>`."""
+
+TAR_EXTENSIONS = (".tar",)
+TFRECORD_EXTENSIONS = (".tfrecord", ".tfrecords")
+COMPRESSED_TAR_EXTENSIONS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+BLOCK_SIZE = 64
+"""Files that are looked into by one worker at a time."""
+
+HIDDEN = "hidden file"
+NOT_AN_IMAGE = "not an image"
+
+
+class InputError(ValueError):
+    """An INPUT does not exist, is empty or cannot be read; the message says what to give."""
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """A file of an INPUT and its path relative to that INPUT."""
+
+    file: storage.FoundFile
+    relative_path: str
+
+
+Listed = ListedFile | ImageRef | PassedOver
+
+
+@dataclass(frozen=True)
+class InputPart:
+    """A part of an INPUT that is listed apart from the others: of a folder, or all of another."""
+
+    spec: str
+    part: storage.Part | None = None
+
+
+def split_input(spec: str) -> Iterator[InputPart]:
+    """What to list apart so that a large INPUT is listed by many workers.
+
+    Raises:
+        StorageError: the INPUT is a folder that cannot be listed.
+    """
+    path = storage.absolute(spec)
+    if storage.is_folder(path):
+        yield from (InputPart(spec, part) for part in storage.parts(path))
+    else:
+        yield InputPart(spec)
+
+
+def list_part(part: InputPart, excluded: str = "") -> Iterator[Listed]:
+    """What a part of an INPUT holds: files, and for a manifest the images it names.
+
+    Args:
+        part: of a directory, or a glob pattern, an image, a tar or TFRecord shard, or a manifest.
+        excluded: a directory that is never listed: the output folder.
+
+    Raises:
+        InputError: there is no such INPUT, or it is of no known kind.
+        ManifestError: it is a manifest that cannot be read.
+        StorageError: it cannot be listed.
+    """
+    spec = part.spec
+    path = storage.absolute(spec)
+    if part.part:
+        start = len(os.path.join(path, ""))  # `relpath` takes a quarter of the time of a listing.
+        for file in storage.walk(part.part, excluded):
+            yield _classify(file, file.path[start:])
+    elif (file := storage.find(path)).size >= 0:
+        yield from _list_file(file, spec)
+    elif glob.has_magic(spec):
+        root = _glob_root(path)
+        for file in storage.matching(path):
+            if not (excluded and _is_below(file.path, excluded)):
+                yield _classify(file, file.path[len(os.path.join(root, "")) :])
+    else:
+        raise InputError(
+            f"{spec}: no such file or directory; INPUT is a directory, a glob pattern, an image, "
+            "a .tar or .tfrecord shard, or a .csv, .parquet or .txt manifest"
+        )
+
+
+def list_input(spec: str, excluded: str = "") -> Iterator[Listed]:
+    """What a whole INPUT holds; raises what `split_input` and `list_part` raise."""
+    for part in split_input(spec):
+        yield from list_part(part, excluded)
+
+
+def list_members(listed: Listed) -> Iterator[ImageRef | PassedOver]:
+    """The images of a listed file: itself, or the members of a shard."""
+    if not isinstance(listed, ListedFile):
+        yield listed
+        return
+    file = listed.file
+    if _is_tar(file.path):
+        yield from _list_shard(listed, Container.TAR, tar_shards.tar_members)
+    elif _is_tfrecord(file.path):
+        yield from _list_shard(listed, Container.TFRECORD, tfrecord_shards.tfrecord_members)
+    else:
+        yield _image_ref(listed.relative_path, file.path, file.version)
+
+
+def first_image(spec: str, excluded: str = "") -> ImageRef | None:
+    """The first image of an INPUT, or None if it holds none; raises what `list_input` raises."""
+    for listed in list_input(spec, excluded):
+        for item in list_members(_looked_at(listed)):
+            if isinstance(item, ImageRef):
+                return item
+    return None
+
+
+def is_shard(path: str) -> bool:
+    """Whether the name is that of a tar or TFRecord shard."""
+    return _is_tar(path) or _is_tfrecord(path)
+
+
+@dataclass
+class ListImages(beam.PTransform):
+    """Lists the images of INPUTs: PCollection[str] -> PCollection[ImageRef].
+
+    Files that are not images are passed over and counted, by reason, in Beam counters.
+
+    Attributes:
+        excluded: a directory that is never listed: the output folder.
+    """
+
+    excluded: str = ""
+
+    def expand(self, inputs: beam.PCollection[str]) -> beam.PCollection[ImageRef]:
+        return (
+            inputs
+            | "SplitInput" >> beam.FlatMap(split_input)
+            | "SpreadParts" >> beam.Reshuffle()
+            | "ListParts" >> beam.FlatMap(_list_blocks, self.excluded)
+            | "SpreadFiles" >> beam.Reshuffle()
+            | "ListMembers" >> beam.FlatMap(_list_images).with_output_types(ImageRef)
+        )
+
+
+def _list_blocks(part: InputPart, excluded: str) -> Iterator[Block[Listed]]:
+    """What a part holds, many at a time: one by one the shuffle costs more than the listing."""
+    listed = list_part(part, excluded)
+    while items := tuple(itertools.islice(listed, BLOCK_SIZE)):
+        yield Block(items)
+
+
+def _list_images(block: Block[Listed]) -> Iterator[ImageRef]:
+    images = 0
+    unseen = any(isinstance(item, ImageRef) and not item.version for item in block.items)
+    for listed in map_requests(_looked_at, block.items) if unseen else block.items:
+        for item in list_members(listed):
+            if isinstance(item, PassedOver):
+                Metrics.counter(COUNTERS, f"passed_over: {item.reason}").inc()
+                logger.debug("passed over %s: %s", item.uri, item.reason)
+            else:
+                images += 1
+                yield item
+    Metrics.counter(COUNTERS, "images").inc(images)
+    request_counters.report()
+    progress.report(found=images)
+
+
+def _list_file(file: storage.FoundFile, spec: str) -> Iterator[Listed]:
+    if file.path.lower().endswith(manifests.EXTENSIONS):
+        yield from _list_manifest(file.path)
+        return
+    listed = _classify(file, os.path.basename(file.path))
+    if isinstance(listed, PassedOver):
+        if file.path.lower().endswith(COMPRESSED_TAR_EXTENSIONS):
+            raise InputError(
+                f"{spec}: members of a compressed tar cannot be read by byte range; decompress it"
+            )
+        raise InputError(f"{spec}: not an image, a .tar or .tfrecord shard, or a manifest")
+    yield listed
+
+
+def _list_manifest(path: str) -> Iterator[ImageRef]:
+    for entry in manifests.read_manifest(path):
+        uri = manifests.resolve(entry.uri, path)
+        yield _image_ref(
+            manifests.relative_to(uri, path),
+            uri,
+            "" if storage.is_remote(uri) else storage.find(uri).version,
+            metadata=entry.metadata,
+        )
+
+
+def _looked_at(listed: Listed) -> Listed:
+    """The image with its version, which costs a request where a manifest names a remote file."""
+    if not isinstance(listed, ImageRef) or listed.version or not storage.is_remote(listed.path):
+        return listed
+    try:
+        return replace(listed, version=storage.find(listed.path).version)
+    except storage.AccessError:
+        raise
+    except storage.StorageError as error:
+        return replace(listed, damage=str(error))
+
+
+def _list_shard(
+    listed: ListedFile, container: Container, members: Callable[[str], Iterator[members.Member]]
+) -> Iterator[ImageRef | PassedOver]:
+    file = listed.file
+    try:
+        if file.size == 0:
+            raise storage.StorageError("cannot be read: empty file (0 bytes)")
+        for member in members(file.path):
+            uri = f"{file.path}#{member.name}"
+            reason = None
+            if container is Container.TAR and not member.damage:
+                reason = _reason_to_pass_over(member.name)
+            if reason:
+                yield PassedOver(names.printable(uri), reason)
+                continue
+            types = manifests.types_of(member.metadata)
+            ref = _image_ref(
+                f"{listed.relative_path}/{member.name}",
+                uri,
+                file.version,
+                metadata=manifests.metadata_of(member.metadata, types),
+                damage=member.damage,
+            )
+            yield replace(
+                ref,
+                path=file.path,
+                container=container,
+                offset=member.offset,
+                length=member.length,
+            )
+    except storage.StorageError as error:
+        yield _image_ref(listed.relative_path, file.path, file.version, damage=str(error))
+
+
+def _image_ref(
+    relative_path: str,
+    uri: str,
+    version: str,
+    metadata: manifests.Metadata | None = None,
+    damage: str = "",
+) -> ImageRef:
+    metadata = metadata or manifests.Metadata()
+    image = names.image_name(relative_path)
+    return ImageRef(
+        image=image,
+        uri=names.printable(uri),
+        path=uri,
+        version=version,
+        group=metadata.group or names.group_of(image),
+        mask=names.mask_path(columns.MASKS, image),
+        capture=metadata.capture,
+        extra=metadata.extra,
+        damage=damage,
+    )
+
+
+def _classify(file: storage.FoundFile, relative_path: str) -> Listed:
+    if file.closed:
+        damage = "this folder cannot be listed; check its permissions"
+        return _image_ref(relative_path, file.path, file.version, damage=damage)
+    reason = _reason_to_pass_over(relative_path)
+    if reason == NOT_AN_IMAGE and is_shard(relative_path):
+        reason = None
+    if reason:
+        return PassedOver(names.printable(file.path), reason)
+    return ListedFile(file, relative_path)
+
+
+def _reason_to_pass_over(relative_path: str) -> str | None:
+    parts = relative_path.split("/")
+    if any(part.startswith(".") and part.strip(".") for part in parts):
+        return HIDDEN
+    return None if decoding.is_image_name(parts[-1]) else NOT_AN_IMAGE
+
+
+def _is_tar(path: str) -> bool:
+    return path.lower().endswith(TAR_EXTENSIONS)
+
+
+def _is_tfrecord(path: str) -> bool:
+    """Whether the name is `x.tfrecord`, or one of many as in `x.tfrecord-00000-of-00010`."""
+    name = os.path.basename(path).lower()
+    return name.endswith(TFRECORD_EXTENSIONS) or ".tfrecord-" in name or ".tfrecords-" in name
+
+
+def _is_below(path: str, folder: str) -> bool:
+    """Whether a file lies below a folder, by whatever links it is reached."""
+    if storage.is_remote(path):
+        return path.startswith(folder + "/")
+    parent = os.path.realpath(os.path.dirname(path))
+    return (parent + os.sep).startswith(os.path.realpath(folder) + os.sep)
+
+
+def _glob_root(pattern: str) -> str:
+    """The longest leading folder of a pattern that has no wildcard."""
+    root = os.path.dirname(pattern)
+    while glob.has_magic(root):
+        root = os.path.dirname(root)
+    return root

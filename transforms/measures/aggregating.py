@@ -1,0 +1,112 @@
+"""Aggregating: means of shares and indicators per group, hexagon or archive.
+
+Sums are tables with a row per key, and sums of the same key add up: rows can be aggregated a table
+at a time, on many machines.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import reduce
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models.classes import ClassTable
+from models.indicators import Indicators
+from transforms.output import columns
+
+KEY = "key"
+IMAGES = "images"
+"""Columns of sums and of means; the measures' own follow."""
+
+ARCHIVE = ""
+"""The one key of a whole archive."""
+
+_SUM, _COUNT = "sum:", "count:"
+"""Put before a measure for its sum, and for the photos that it is defined for."""
+
+
+def measures(classes: ClassTable, indicators: Indicators) -> list[str]:
+    """The columns that `deriving.derive` adds and that have means: shares, then indicators."""
+    return [*(columns.SHARE_PREFIX + key for key in classes.keys), *indicators.keys]
+
+
+def group_keys(table: pa.Table) -> pa.ChunkedArray:
+    """The group of each photo, a key for `sums_per_key`."""
+    return table[columns.GROUP]
+
+
+def archive_keys(table: pa.Table) -> pa.Array:
+    """The same key for each photo."""
+    return pa.repeat(ARCHIVE, len(table))
+
+
+def cell_keys(table: pa.Table, resolution: int) -> pa.Array:
+    """The H3 cell that each photo stands in, as text; null without a position.
+
+    Args:
+        table: rows with `latitude` and `longitude`.
+        resolution: 0 to 15; see https://h3geo.org/docs/core-library/restable.
+    """
+    import h3
+
+    positions = zip(
+        table[columns.LATITUDE].to_pylist(), table[columns.LONGITUDE].to_pylist(), strict=True
+    )
+    cells = [
+        None if lat is None or lon is None else h3.latlng_to_cell(lat, lon, resolution)
+        for lat, lon in positions
+    ]
+    return pa.array(cells, pa.string())
+
+
+def sums_per_key(
+    table: pa.Table, keys: pa.Array | pa.ChunkedArray, wanted: Sequence[str]
+) -> pa.Table:
+    """Sums over the photos of each key.
+
+    Args:
+        table: rows with the wanted columns, as `deriving.derive` makes them.
+        keys: text, the key of each row; rows whose key is null do not count.
+        wanted: columns of numbers; null is no value and is not counted.
+
+    Returns:
+        A row per key: `key`, `images`, and the sum and the count of each wanted column.
+    """
+    values = {KEY: keys, IMAGES: pa.repeat(1, len(table))}
+    for name in wanted:
+        column = pc.cast(table[name], pa.float64())
+        values[_SUM + name] = pc.fill_null(column, 0.0)
+        values[_COUNT + name] = pc.cast(pc.is_valid(column), pa.int64())
+    rows = pa.table(values)
+    return _total(rows.filter(pc.is_valid(rows[KEY])))
+
+
+def add_sums(sums: Iterable[pa.Table]) -> pa.Table:
+    """The sums of all photos that some sums of the same measures are of; at least one is given."""
+    return reduce(lambda total, more: _total(pa.concat_tables([total, more])), sums)
+
+
+def means(sums: pa.Table) -> pa.Table:
+    """The means over the photos of each key.
+
+    Returns:
+        A row per key, in their order: `key`, `images`, then a float64 column per measure, its mean
+        over the photos that it is defined for, null where there are none.
+    """
+    values = {KEY: sums[KEY], IMAGES: sums[IMAGES]}
+    for name in sums.column_names:
+        if name.startswith(_SUM):
+            measure = name.removeprefix(_SUM)
+            total, count = sums[name].to_numpy(), sums[_COUNT + measure].to_numpy()
+            mean = np.divide(total, count, out=np.full(len(sums), np.nan), where=count > 0)
+            values[measure] = pa.array(mean, pa.float64(), from_pandas=True)
+    return pa.table(values).sort_by(KEY)
+
+
+def _total(sums: pa.Table) -> pa.Table:
+    names = [name for name in sums.column_names if name != KEY]
+    total = sums.group_by(KEY).aggregate([(name, "sum") for name in names])
+    # Its chunks are slices, and each would be pickled with all that it is a slice of.
+    total = total.combine_chunks()
+    return total.rename_columns([name.removesuffix("_sum") for name in total.column_names])

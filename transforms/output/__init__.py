@@ -1,0 +1,4 @@
+"""OUT, file by file: names, columns, rows, summary, lock.
+
+It may import flow and storage.
+"""

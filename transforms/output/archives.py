@@ -1,0 +1,117 @@
+"""Archives: what an output folder holds of one model, for all that reads results back.
+
+Each run leaves the description of its model in `models/`, so that whoever reads the results later
+needs nothing but the output folder.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models.classes import ClassTable
+from models.packages import DESCRIPTION_FILE, ModelPackage, classes_of
+from transforms import storage
+from transforms.output import columns, names, rows
+
+MASK_VALUES = "mask_values"
+MODEL_ID = "model_id"
+"""What a model card holds beside the package's own description."""
+
+
+class ArchiveError(ValueError):
+    """A folder holds no results, or not those that were asked for."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The results of one model in an output folder.
+
+    Attributes:
+        output: the output folder.
+        model: the model id that its rows carry.
+        classes: the model's classes.
+        mask_values: the value of each class in masks, in the order of the class ids.
+        card: the package's description: architecture, training, metrics, ...
+    """
+
+    output: str
+    model: str
+    classes: ClassTable
+    mask_values: tuple[int, ...]
+    card: dict[str, Any]
+
+
+def write_card(output: str, package: ModelPackage) -> None:
+    """Leave the description of a model in an output folder; raises StorageError."""
+    description = json.loads((package.path / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    card = description | {MODEL_ID: package.model_id, MASK_VALUES: package.mask_values}
+    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+    name = names.image_name(package.model_id).replace("/", "-")
+    storage.write(output, f"{columns.MODELS}/{name}.json", text.encode())
+
+
+def open_archive(output: str, model: str | None = None) -> Archive:
+    """The results of `model` in an output folder; by default of the model that ran last.
+
+    Args:
+        output: the output folder.
+        model: a model id, or the name before its `@`.
+
+    Raises:
+        ArchiveError: the folder holds no results, or none of such a model.
+        StorageError: the folder cannot be read.
+    """
+    output = storage.absolute(output)
+    cards = sorted(
+        storage.list_folder(f"{output}/{columns.MODELS}", ".json"),
+        key=lambda file: storage.modified_at(file.version),
+    )
+    archives = [_read_card(output, file.path) for file in cards]
+    if not archives:
+        raise ArchiveError(
+            f"{output}: no results with a description of their model in {columns.MODELS}/; give "
+            "the OUT of a `citymask run`, or run it again: what is done is not done anew"
+        )
+    wanted = [a for a in archives if model is None or model in (a.model, a.model.split("@")[0])]
+    if not wanted:
+        raise ArchiveError(
+            f"{output}: no results of the model {model!r}; "
+            f"it holds those of {', '.join(archive.model for archive in archives)}"
+        )
+    return wanted[-1]
+
+
+def statistics_of(
+    archive: Archive, files: Sequence[str], wanted: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """The rows of the archive's model in statistics files, a table per file.
+
+    Args:
+        archive: whose rows.
+        files: paths of statistics files, see `rows.parquet_files` and `rows.file_blocks`.
+        wanted: columns; None: all.
+
+    Raises:
+        StorageError: a file cannot be read, is damaged, or lacks a column.
+    """
+    if wanted is not None:
+        wanted = list(dict.fromkeys([*wanted, columns.MODEL]))
+    for _, table in rows.read_tables(files, wanted):
+        yield table.filter(pc.equal(table[columns.MODEL], archive.model))
+
+
+def _read_card(output: str, file: str) -> Archive:
+    try:
+        card = json.loads(storage.read(file))
+        return Archive(
+            output, card[MODEL_ID], classes_of(card), tuple(map(int, card[MASK_VALUES])), card
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArchiveError(
+            f"{file}: is no description of a model ({type(error).__name__}: {error}); "
+            "remove it and run `citymask run` again: what is done is not done anew"
+        ) from error

@@ -1,0 +1,59 @@
+"""Replacing: rows whose image has a newer row are dropped."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from transforms.output import rows
+from transforms.output.summarising import COUNTERS
+
+
+@dataclass
+class RemoveSuperseded(beam.PTransform):
+    """Drops rows whose image has a newer one.
+
+    `superseded` PCollection[Superseded] and `results` PCollection[UnitResult] -> PCollection[str],
+    the files that were rewritten. The row of an image that failed this time stays.
+
+    Attributes:
+        output: the output folder.
+    """
+
+    output: str
+
+    def expand(self, inputs):
+        images = inputs["results"] | "ImagesDone" >> beam.FlatMap(
+            lambda result: [(item.ref.image, True) for item in result.segmented]
+        )
+        old = inputs["superseded"] | "KeyByImage" >> beam.Map(lambda row: (row.image, row))
+        return (
+            {"old": old, "new": images}
+            | "JoinByImage" >> beam.CoGroupByKey()
+            | "Replaced"
+            >> beam.FlatMap(replaced_rows).with_output_types(tuple[str, tuple[str, str]])
+            | "GroupByFile" >> beam.GroupByKey()
+            | "DropRows" >> beam.Map(_drop_rows, self.output)
+        )
+
+
+def replaced_rows(joined: tuple[str, dict[str, Iterable]]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """The rows of an image to drop, as file and key: those it has newer ones of, and doubled rows.
+
+    Args:
+        joined: the image, its superseded rows as `old`, and as `new` whether it was done now.
+    """
+    image, sides = joined
+    done = any(sides["new"])
+    for row in sides["old"]:
+        if done or row.doubled:
+            yield row.file, (image, row.run_id)
+
+
+def _drop_rows(item: tuple[str, Iterable[tuple[str, str]]], output: str) -> str:
+    file, of_file = item
+    dropped = list(of_file)
+    rows.drop_rows(output, file, dropped)
+    Metrics.counter(COUNTERS, "rows_removed").inc(len(dropped))
+    return file

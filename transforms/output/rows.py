@@ -1,0 +1,295 @@
+"""Rows: the Parquet files of `statistics/`, `failures/` and `gated/`, written whole and read back.
+
+A row in `statistics/` is the truth that an image is done. The rows of a work unit are one file,
+written after all its masks under a name made from the unit's id, so that a unit that is run twice
+writes the same file twice.
+"""
+
+import csv
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO, StringIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from models.classes import ClassTable
+from models.merging import MergedClasses
+from transforms import storage
+from transforms.flow.concurrency import map_requests
+from transforms.flow.records import (
+    Aside,
+    Capture,
+    Look,
+    UnitResult,
+)
+from transforms.output import columns
+from transforms.output.schemas import GATED_SCHEMA, LOOK_FIELDS, failure_table, statistics_table
+
+FILES_PER_BLOCK = 16
+"""Files of rows that one worker reads at a time."""
+
+_SEPARATOR = "\0"
+"""Between the parts of a key; no name holds it."""
+
+
+@dataclass(frozen=True)
+class CommittedRow:
+    """What the planner needs of a row that stands: which file it is in, and of what it is."""
+
+    image: str
+    uri: str
+    version: str
+    mask: str
+    run_id: str
+    file: str
+
+
+@dataclass(frozen=True)
+class PastAside:
+    """For what reason a version of an image was set aside."""
+
+    image: str
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PastFailure:
+    """How often a version of an image has failed so far."""
+
+    image: str
+    version: str
+    attempts: int
+
+
+def commit(
+    output: str,
+    result: UnitResult,
+    classes: ClassTable,
+    model: str,
+    run_id: str,
+    merged: MergedClasses | None = None,
+) -> None:
+    """Write the rows of a unit whose masks are in place: failures first, then statistics.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    if result.failures:
+        _write_table(
+            output,
+            f"{columns.FAILURES}/{result.unit_id}.parquet",
+            failure_table(result.failures, run_id),
+        )
+    if result.segmented:
+        _write_table(
+            output,
+            f"{columns.STATISTICS}/{result.unit_id}.parquet",
+            statistics_table(result.segmented, classes, model, run_id, merged),
+        )
+
+
+def write_gated(output: str, aside: Sequence[Aside], run_id: str) -> None:
+    """Write the rows of images that are set aside, if any, under a name made from them.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    if not aside:
+        return
+    table = pa.Table.from_pylist(
+        [
+            {
+                columns.IMAGE: item.ref.image,
+                columns.URI: item.ref.uri,
+                columns.VERSION: item.ref.version,
+                columns.REASON: item.reason,
+                columns.VALUE: item.value,
+                columns.OF: item.of,
+                columns.RUN_ID: run_id,
+            }
+            for item in sorted(aside, key=lambda item: item.ref.image)
+        ],
+        GATED_SCHEMA,
+    )
+    digest = hashlib.sha256(repr(table.to_pylist()).encode()).hexdigest()[:20]
+    _write_table(output, f"{columns.GATED}/{digest}.parquet", table)
+
+
+def parquet_files(output: str, folder: str) -> list[str]:
+    """The Parquet files in a folder of the output, in a fixed order."""
+    return [file.path for file in storage.list_folder(f"{output}/{folder}", ".parquet")]
+
+
+def file_blocks(output: str, folder: str) -> Iterator[tuple[str, ...]]:
+    """The same, some files at a time: remote ones are fetched side by side."""
+    files = parquet_files(output, folder)
+    for start in range(0, len(files), FILES_PER_BLOCK):
+        yield tuple(files[start : start + FILES_PER_BLOCK])
+
+
+def read_tables(
+    files: Iterable[str], wanted: Sequence[str] | None = None, only_with: Sequence[str] = ()
+) -> Iterator[tuple[str, pa.Table]]:
+    """Parquet files and their rows, whole or the `wanted` columns.
+
+    Args:
+        files: their paths; remote ones are fetched side by side.
+        wanted: columns; None: all.
+        only_with: columns without which a file is passed over.
+
+    Raises:
+        StorageError: a file cannot be read, is damaged, or lacks a column.
+    """
+    for file, source in _sources(files):
+        try:
+            # ParquetFile opens a small file in a third of the time that `pq.read_table` takes.
+            parquet = pq.ParquetFile(source)
+            present = set(parquet.schema_arrow.names)
+            table = parquet.read(wanted) if present.issuperset(only_with) else None
+        except (OSError, pa.ArrowException) as error:
+            output = os.path.dirname(os.path.dirname(file))
+            raise storage.StorageError(
+                f"{file}: cannot be read ({str(error).splitlines()[0]}); "
+                f"`citymask verify {output}` finds all such files, and the next run replaces them"
+            ) from error
+        if table is None:
+            continue
+        if missing := set(wanted or ()) - present:
+            raise storage.StorageError(f"{file}: has no column {', '.join(sorted(missing))}")
+        yield file, table
+
+
+def open_parquet(file: str) -> pq.ParquetFile:
+    """A Parquet file to read from; raises StorageError, or what pyarrow raises on damaged files."""
+    ((_, source),) = _sources([file])
+    return pq.ParquetFile(source)
+
+
+def read_table(file: str, wanted: Sequence[str] | None = None) -> pa.Table:
+    """The rows of one Parquet file; see `read_tables`."""
+    ((_, table),) = read_tables([file], wanted)
+    return table
+
+
+def committed_rows(files: Iterable[str], model: str) -> Iterator[CommittedRow]:
+    """The rows of `model` in statistics files."""
+    wanted = [
+        columns.IMAGE, columns.URI, columns.VERSION, columns.MASK, columns.RUN_ID, columns.MODEL
+    ]  # fmt: skip
+    for file, table in read_tables(files, wanted):
+        values = (table[name].to_pylist() for name in wanted)
+        for image, uri, version, mask, run_id, of_model in zip(*values, strict=True):
+            if of_model == model:
+                yield CommittedRow(image, uri, version, mask, run_id, file)
+
+
+def past_failures(files: Iterable[str]) -> Iterator[PastFailure]:
+    """The failures in failures files."""
+    wanted = [columns.IMAGE, columns.VERSION, columns.ATTEMPTS]
+    for _, table in read_tables(files, wanted):
+        for row in table.to_pylist():
+            yield PastFailure(**row)
+
+
+def past_asides(files: Iterable[str]) -> Iterator[PastAside]:
+    """The images that were set aside, in files of `gated/`."""
+    for _, table in read_tables(files, [columns.IMAGE, columns.VERSION, columns.REASON]):
+        for row in table.to_pylist():
+            yield PastAside(**row)
+
+
+def looks_of(files: Iterable[str], model: str) -> Iterator[tuple[str, Look, Capture]]:
+    """Image, look and position of the rows of `model` in statistics files that have looks."""
+    looks = [field.name for field in LOOK_FIELDS]
+    wanted = [columns.IMAGE, columns.MODEL, *looks, columns.LATITUDE, columns.LONGITUDE]
+    for _, table in read_tables(files, wanted, only_with=looks):
+        values = (table[name].to_pylist() for name in wanted)
+        for image, of_model, digits, sharpness, latitude, longitude in zip(*values, strict=True):
+            if of_model == model and digits:
+                yield image, Look(digits, sharpness), Capture(latitude, longitude)
+
+
+def write_removed(output: str, gone: Iterable[CommittedRow]) -> None:
+    """Write `removed.csv`: the rows whose images are there no more; raises StorageError.
+
+    The rows and masks themselves stay.
+    """
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow((columns.IMAGE, columns.URI, columns.MASK, columns.RUN_ID))
+    for row in sorted(gone, key=lambda row: row.image):
+        writer.writerow((row.image, row.uri, row.mask, row.run_id))
+    storage.write(output, columns.REMOVED_CSV, text.getvalue().encode())
+
+
+def models_in(output: str) -> dict[str, set[str]]:
+    """The models with rows in an output folder, and the mask folders each of them uses."""
+    found: dict[str, set[str]] = {}
+    files = parquet_files(output, columns.STATISTICS)
+    for _, table in read_tables(files, [columns.MODEL, columns.MASK]):
+        for model in pc.unique(table[columns.MODEL]).to_pylist():
+            masks = table.filter(pc.equal(table[columns.MODEL], model))[columns.MASK]
+            folders = pc.list_element(pc.split_pattern(masks, "/", max_splits=1), 0)
+            found.setdefault(model, set()).update(pc.unique(folders).to_pylist())
+    return found
+
+
+def drop_rows(output: str, file: str, dropped: Iterable[tuple[str, str]]) -> None:
+    """Rewrite a statistics file of `output` without some rows, or remove it if no row is left.
+
+    A file that is gone already is no error, so that a repeated call does no harm.
+
+    Args:
+        output: the output folder.
+        file: path of the statistics file.
+        dropped: image and run id of each row to drop.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    if storage.find(file).size < 0:
+        return
+    table = read_table(file)
+    keys = pc.binary_join_element_wise(table[columns.IMAGE], table[columns.RUN_ID], _SEPARATOR)
+    wanted = pa.array([_SEPARATOR.join(pair) for pair in dropped])
+    replace_rows(output, file, table.filter(pc.invert(pc.is_in(keys, wanted))))
+
+
+def replace_rows(output: str, file: str, kept: pa.Table) -> None:
+    """Write a Parquet file of `output` anew with the rows that are kept, or remove it if none is.
+
+    Raises:
+        StorageError: the file cannot be written or removed.
+    """
+    if len(kept):
+        _write_table(output, os.path.relpath(file, output), kept)
+    else:
+        storage.remove(file)
+
+
+def _sources(files: Iterable[str]) -> Iterator[tuple[str, str | BytesIO]]:
+    """Each file with what pyarrow can read it from: a local path, or the bytes of a remote file."""
+    files = list(files)
+    if not any(map(storage.is_remote, files)):
+        yield from zip(files, files, strict=True)
+        return
+    for file, data in zip(files, map_requests(_fetch, files), strict=True):
+        yield file, BytesIO(data)
+
+
+def _fetch(file: str) -> bytes:
+    try:
+        return storage.read(file)
+    except storage.StorageError as error:
+        raise storage.StorageError(f"{file}: {error}") from error
+
+
+def _write_table(output: str, name: str, table: pa.Table) -> None:
+    buffer = BytesIO()
+    pq.write_table(table, buffer)
+    storage.write(output, name, buffer.getvalue())

@@ -1,0 +1,300 @@
+"""Summarising: pixels and images per class, for the archive and for each of its groups."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import AsList
+
+from models.classes import ClassTable
+from models.merging import MergedClasses
+from transforms import storage
+from transforms.flow.records import SkippedImages, UnitResult
+from transforms.output import columns, rows, stopping
+
+COUNTERS = "citymask.summarising"
+"""Namespace of the Beam counters of these steps: `rows_counted`, `rows_removed`."""
+
+CSV_COLUMNS = (
+    "group", "images_done", "images_failed", "images_skipped",
+    "class", "pixels", "fraction", "images", "level",
+)  # fmt: skip
+
+CLASSES = "classes"
+MERGED = "merged"
+"""Levels of a summary: the model's classes, and what a mapping makes of them."""
+
+
+@dataclass(frozen=True)
+class GroupCounts:
+    """Counts of some images of one group; counts of the same group add up.
+
+    Attributes:
+        group: name of the group.
+        done: images with a row.
+        failed: images that failed in this run.
+        skipped: images that this run found done already; they are among `done`.
+        left: images that this run left for the next, because it was asked to stop.
+        pixels: pixels per class in the order of the ids; empty where no image is done.
+        images: images that show the class, in the same order.
+        merged_images: images that show the merged class, in the order of the mapping.
+        gated: images that are set aside, by this run or before it.
+    """
+
+    group: str
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+    left: int = 0
+    pixels: tuple[int, ...] = ()
+    images: tuple[int, ...] = ()
+    merged_images: tuple[int, ...] = ()
+    gated: int = 0
+
+    def __add__(self, other: "GroupCounts") -> "GroupCounts":
+        return GroupCounts(
+            self.group,
+            self.done + other.done,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+            self.left + other.left,
+            _add(self.pixels, other.pixels),
+            _add(self.images, other.images),
+            _add(self.merged_images, other.merged_images),
+            self.gated + other.gated,
+        )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts of the whole archive and of its groups by name.
+
+    `has_gate` says whether images could be set aside.
+    """
+
+    classes: ClassTable
+    archive: GroupCounts = GroupCounts("")
+    groups: dict[str, GroupCounts] = field(default_factory=dict)
+    merged: MergedClasses | None = None
+    has_gate: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `summary.json`."""
+        groups = {name: self._entry(counts) for name, counts in sorted(self.groups.items())}
+        return {**self._entry(self.archive), "groups": groups}
+
+    def to_csv(self) -> str:
+        """The same as a table: a row per class, for the archive (empty group) and each group."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(CSV_COLUMNS)
+        for counts in (self.archive, *(self.groups[name] for name in sorted(self.groups))):
+            images = (counts.group, counts.done, counts.failed, counts.skipped)
+            document = self._entry(counts)
+            for level in (CLASSES, MERGED):
+                for entry in document.get(level, ()):
+                    writer.writerow((*images, *entry.values(), level))
+        return text.getvalue()
+
+    def _entry(self, counts: GroupCounts) -> dict[str, Any]:
+        zeros = (0,) * len(self.classes)
+        pixels = counts.pixels or zeros
+        images = {"done": counts.done, "failed": counts.failed, "skipped": counts.skipped}
+        if self.has_gate:
+            images["gated"] = counts.gated
+        entry = {
+            "images": images,
+            CLASSES: _shares(self.classes.names, pixels, counts.images or zeros),
+        }
+        if self.merged:
+            shown = counts.merged_images or (0,) * len(self.merged.names)
+            entry[MERGED] = _shares(self.merged.names, self.merged.merge(pixels), shown)
+        return entry
+
+
+def counts_of_result(result: UnitResult) -> Iterator[GroupCounts]:
+    """The counts of a segmented unit, an entry per image."""
+    for item in result.segmented:
+        shown = tuple(int(n > 0) for n in item.pixels)
+        yield GroupCounts(item.ref.group, done=1, pixels=item.pixels, images=shown)
+    yield from counts_of_undone(result)
+
+
+def counts_of_undone(result: UnitResult) -> Iterator[GroupCounts]:
+    """The counts of a unit's images that failed or were left."""
+    for failure in result.failures:
+        yield GroupCounts(failure.ref.group, failed=1)
+    for ref in result.left:
+        yield GroupCounts(ref.group, left=1)
+
+
+def counts_of_skipped(skipped: SkippedImages) -> GroupCounts:
+    """The count of images that were done already."""
+    return GroupCounts(skipped.group, skipped=skipped.images)
+
+
+def counts_of_gated(gated: SkippedImages) -> GroupCounts:
+    """The count of images that are set aside."""
+    return GroupCounts(gated.group, gated=gated.images)
+
+
+def counts_of_files(
+    files: Iterable[str], model: str, classes: ClassTable, merged: MergedClasses | None = None
+) -> Iterator[GroupCounts]:
+    """The counts of the rows of `model` in statistics files, an entry per file and group."""
+    names = [columns.PIXELS_PREFIX + key for key in classes.keys]
+    wanted = [columns.MODEL, columns.GROUP, *names]
+    # Files without these columns hold rows of models with other classes.
+    for _, table in rows.read_tables(files, wanted, only_with=names):
+        yield from counts_of_table(table, model, classes, merged)
+
+
+def counts_of_table(
+    table: pa.Table, model: str, classes: ClassTable, merged: MergedClasses | None = None
+) -> Iterator[GroupCounts]:
+    """The counts of the rows of `model` in a table, an entry per group."""
+    names = [columns.PIXELS_PREFIX + key for key in classes.keys]
+    table = table.filter(pc.equal(table[columns.MODEL], model)).drop_columns(columns.MODEL)
+    images, merged_images = (f"{columns.IMAGE}:", f"{columns.IMAGE}:{MERGED}:")
+    for name in names:
+        table = table.append_column(images + name, _shown(table[name]))
+    members: dict[str, list[str]] = {}
+    if merged:
+        for name, position in zip(names, merged.members, strict=True):
+            members.setdefault(merged_images + merged.names[position], []).append(name)
+    for merged_name, of_class in members.items():
+        pixels = reduce(pc.add, (table[name] for name in of_class))
+        table = table.append_column(merged_name, _shown(pixels))
+    sums = [(name, "sum") for name in table.column_names if name != columns.GROUP]
+    grouped = table.group_by(columns.GROUP).aggregate([([], "count_all"), *sums])
+    for row in grouped.to_pylist():
+        yield GroupCounts(
+            row[columns.GROUP],
+            done=row["count_all"],
+            pixels=tuple(row[f"{name}_sum"] for name in names),
+            images=tuple(row[f"{images}{name}_sum"] for name in names),
+            merged_images=tuple(row[f"{name}_sum"] for name in members),
+        )
+
+
+@dataclass
+class SummarisePixels(beam.PTransform):
+    """Adds up counts: PCollection[GroupCounts] -> PCollection[Summary] of one element.
+
+    Attributes:
+        classes: the classes that the counts are of.
+        merged: what to merge them to besides.
+        has_gate: whether images could be set aside.
+    """
+
+    classes: ClassTable
+    merged: MergedClasses | None = None
+    has_gate: bool = False
+
+    def expand(self, counts: beam.PCollection[GroupCounts]) -> beam.PCollection[Summary]:
+        groups = (
+            counts
+            | "KeyByGroup" >> beam.Map(_by_group).with_output_types(tuple[str, GroupCounts])
+            | "AddPerGroup" >> beam.CombinePerKey(_add_counts)
+            | "Groups" >> beam.Values()
+        )
+        return (
+            counts.pipeline
+            | "Classes" >> beam.Create([self.classes], reshuffle=False)
+            | "Summary"
+            >> beam.Map(_summary, self.merged, self.has_gate, AsList(groups)).with_output_types(
+                Summary
+            )
+        )
+
+
+@dataclass
+class CountCommitted(beam.PTransform):
+    """Counts what stands in an output folder: PCollection[str] -> PCollection[GroupCounts].
+
+    Attributes:
+        model: the `model_id` whose rows count.
+        classes: its classes.
+        merged: what to merge them to besides.
+    """
+
+    model: str
+    classes: ClassTable
+    merged: MergedClasses | None = None
+
+    def expand(self, outputs: beam.PCollection[str]) -> beam.PCollection[GroupCounts]:
+        return (
+            outputs
+            | "FindRows" >> beam.FlatMap(rows.file_blocks, columns.STATISTICS)
+            | "SpreadRowFiles" >> beam.Reshuffle()
+            | "CountRows" >> beam.FlatMap(_count_files, self.model, self.classes, self.merged)
+        )
+
+
+def write_summary(summary: Summary, output: str) -> Summary:
+    """Write `summary.json` and `summary.csv`; raises StorageError where that is impossible.
+
+    A run that was asked to stop says so, and how many images it left.
+    """
+    document = summary.to_json()
+    reason = stopping.reason(output) or (stopping.MAX_IMAGES if summary.archive.left else None)
+    if reason is not None:
+        document["interrupted"] = {"reason": reason, "left": summary.archive.left}
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    storage.write(output, columns.SUMMARY_JSON, text.encode())
+    storage.write(output, columns.SUMMARY_CSV, summary.to_csv().encode())
+    return summary
+
+
+def _add(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
+    return tuple(x + y for x, y in zip(a, b, strict=True)) if a and b else tuple(a or b)
+
+
+def _by_group(counts: GroupCounts) -> tuple[str, GroupCounts]:
+    return counts.group, counts
+
+
+def _add_counts(counts: Iterable[GroupCounts]) -> GroupCounts:
+    first, *others = counts
+    return sum(others, first)
+
+
+def _summary(
+    classes: ClassTable,
+    merged: MergedClasses | None,
+    has_gate: bool,
+    groups: Sequence[GroupCounts],
+) -> Summary:
+    archive = sum(groups, GroupCounts(""))
+    return Summary(classes, archive, {counts.group: counts for counts in groups}, merged, has_gate)
+
+
+def _shares(
+    names: Sequence[str], pixels: Sequence[int], images: Sequence[int]
+) -> list[dict[str, Any]]:
+    total = sum(pixels)
+    return [
+        {"name": name, "pixels": n, "fraction": n / total if total else 0.0, "images": shown}
+        for name, n, shown in zip(names, pixels, images, strict=True)
+    ]
+
+
+def _shown(pixels: pa.ChunkedArray) -> pa.ChunkedArray:
+    """1 for an image that shows the class, else 0."""
+    return pc.cast(pc.greater(pixels, 0), pa.int64())
+
+
+def _count_files(
+    files: tuple[str, ...], model: str, classes: ClassTable, merged: MergedClasses | None
+) -> Iterator[GroupCounts]:
+    for counts in counts_of_files(files, model, classes, merged):
+        Metrics.counter(COUNTERS, "rows_counted").inc(counts.done)
+        yield counts

@@ -1,0 +1,116 @@
+"""Projections: whether a photo is a panorama, by what was asked for, its metadata and its file.
+
+A file says it in XMP, as in Google's Photo Sphere XMP Metadata
+(https://developers.google.com/streetview/spherical-metadata).
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from models.panoramas import ZENITH, Panorama
+from transforms.flow.records import ExtraColumn, Projection
+
+PROJECTION_TYPE = "projection_type"
+"""Metadata column that says of what projection a photo is."""
+
+EQUIRECTANGULAR_NAMES = ("equirectangular", "spherical")
+"""Its values for panorama, in lower case; all others are for flat photos."""
+
+GPANO = "http://ns.google.com/photos/1.0/panorama/"
+
+SIZES = (
+    "FullPanoWidthPixels", "FullPanoHeightPixels",
+    "CroppedAreaImageWidthPixels", "CroppedAreaImageHeightPixels",
+    "CroppedAreaLeftPixels", "CroppedAreaTopPixels",
+)  # fmt: skip
+"""The properties that say what part of the sphere a cropped panorama shows."""
+
+TOLERANCE = 0.01
+"""So much may a ratio of sides be off: sizes are rounded when photos are scaled."""
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What a photo was taken for.
+
+    Attributes:
+        panorama: what it shows of the sphere; None for a flat photo.
+        contradiction: why it was not taken for the panorama that it is said to be; else empty.
+    """
+
+    panorama: Panorama | None = None
+    contradiction: str = ""
+
+
+def claimed(wanted: Projection, extra: Iterable[ExtraColumn]) -> Projection:
+    """What is said of a photo before it is opened: by the option, else by its metadata."""
+    if wanted is not Projection.AUTO:
+        return wanted
+    for column in extra:
+        if column.name == PROJECTION_TYPE and column.value not in (None, ""):
+            spherical = str(column.value).strip().lower() in EQUIRECTANGULAR_NAMES
+            return Projection.EQUIRECTANGULAR if spherical else Projection.PERSPECTIVE
+    return Projection.AUTO
+
+
+def recognise(claim: Projection, xmp: bytes, width: int, height: int) -> Recognised:
+    """Whether a photo of `width` x `height` displayed pixels is a panorama.
+
+    What is said to be one, but has not the shape of one, is taken as a flat photo: its pixels would
+    be given places on the sphere that they do not have.
+
+    Args:
+        claim: what is said of it; `AUTO` leaves it to the file.
+        xmp: the XMP packet of the file; empty where it has none.
+        width: columns.
+        height: rows.
+    """
+    if claim is Projection.PERSPECTIVE:
+        return Recognised()
+    properties = photo_sphere(xmp)
+    is_one = properties.get("ProjectionType", "").lower() == Projection.EQUIRECTANGULAR.value
+    if claim is Projection.AUTO and not is_one:
+        return Recognised()
+    if is_one and properties.keys() >= set(SIZES):
+        return _cropped(properties, width, height)
+    if not _alike(width, 2 * height):
+        return Recognised(contradiction=f"{width} x {height} pixels are not 2:1")
+    return Recognised(Panorama())
+
+
+def photo_sphere(xmp: bytes) -> dict[str, str]:
+    """The Photo Sphere properties of an XMP packet; none where it is damaged."""
+    if GPANO.encode() not in xmp:
+        return {}
+    try:
+        elements = ElementTree.fromstring(xmp.rstrip(b"\0 ")).iter()
+    except ElementTree.ParseError:
+        return {}
+    space = f"{{{GPANO}}}"
+    given = [pair for e in elements for pair in (*e.attrib.items(), (e.tag, e.text or ""))]
+    return {name.removeprefix(space): v.strip() for name, v in given if name.startswith(space)}
+
+
+def _cropped(properties: dict[str, str], width: int, height: int) -> Recognised:
+    """A panorama that says what part of the sphere it shows, whatever size it now has."""
+    try:
+        full_width, full_height, columns, rows, left, top = (
+            int(float(properties[name])) for name in SIZES
+        )
+    except (ValueError, OverflowError):
+        return Recognised(contradiction="its Photo Sphere sizes are no numbers")
+    said = f"a part of {columns} x {rows} pixels at {left}, {top} of {full_width} x {full_height}"
+    if min(columns, rows, full_width, full_height) < 1 or not _alike(full_width, 2 * full_height):
+        return Recognised(contradiction=f"{said}, which is not 2:1")
+    if min(left, top) < 0 or left + columns > full_width or top + rows > full_height:
+        return Recognised(contradiction=f"{said}, which is not inside")
+    if not _alike(width * rows, height * columns):
+        return Recognised(contradiction=f"{said}, but the photo has {width} x {height} pixels")
+    upper, lower = (ZENITH - math.pi * (row / full_height) for row in (top, top + rows))
+    return Recognised(Panorama(upper, lower, math.tau * (columns / full_width)))
+
+
+def _alike(a: int, b: int) -> bool:
+    return abs(a - b) <= TOLERANCE * b

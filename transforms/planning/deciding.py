@@ -1,0 +1,168 @@
+"""Planning: which images are still to do, under which names, in which work units."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from transforms import storage
+from transforms.flow.records import ImageRef
+from transforms.output import names, rows
+from transforms.output.findings import Finding
+from transforms.planning.counters import DUPLICATES, NEW, REDONE, REPLACED, RETRIED
+from transforms.planning.naming import _named
+from transforms.planning.policy import EVERY_NIGHT, Policy
+
+
+@dataclass(frozen=True)
+class Superseded:
+    """A committed row that has to go.
+
+    Attributes:
+        image: the image it is of.
+        run_id: the run that wrote it.
+        file: the statistics file it is in.
+        doubled: whether a newer row of the image stands already; else it goes when that is written.
+    """
+
+    image: str
+    run_id: str
+    file: str
+    doubled: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to become of the images that share a name; every one of them is in one of the first
+    four, or given twice.
+
+    Attributes:
+        todo: images to do; their `mask`, `attempts` and `replaces` are set.
+        skipped: images that are done.
+        quarantined: images whose version has failed too often.
+        gated: images whose version was set aside.
+        superseded: rows that the images to do replace, and doubled rows.
+        unlisted: rows that stand and whose image was not listed.
+        counts: images by `NEW`, `REPLACED`, `RETRIED` and `REDONE`, and `DUPLICATES`: references
+            dropped because another INPUT names the same image.
+    """
+
+    todo: tuple[ImageRef, ...] = ()
+    skipped: tuple[ImageRef, ...] = ()
+    quarantined: tuple[ImageRef, ...] = ()
+    gated: tuple[ImageRef, ...] = ()
+    superseded: tuple[Superseded, ...] = ()
+    unlisted: tuple[rows.CommittedRow, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def plan_images(
+    refs: Sequence[ImageRef],
+    committed: Sequence[rows.CommittedRow],
+    failures: Iterable[rows.PastFailure],
+    mask_folder: str,
+    fold_case: bool = False,
+    policy: Policy = EVERY_NIGHT,
+    wrong: Iterable[Finding] = (),
+    aside: Iterable[rows.PastAside] = (),
+) -> Plan:
+    """Compare the images that share a base name with the rows and failures of that name.
+
+    One image given twice is done once. Different images of one name keep apart: a name belongs to
+    the image that has a row under it, else to the first by URI, and the others get
+    `names.distinct_name`. So no mask lands on another, and a later run gives the same names.
+
+    Args:
+        refs: listed images.
+        committed: rows of the current model.
+        failures: past failures, of any version.
+        mask_folder: folder of the masks below the output folder.
+        fold_case: whether names that differ only in case are one name in the output folder.
+        policy: what is done again.
+        wrong: findings of rows of the current model; an image with such a row is done anew.
+        aside: images that were set aside, of any version.
+    """
+    if _is_plainly_done(refs, committed) and not (policy.force or wrong):
+        return Plan(skipped=tuple(refs))
+    standing, superseded = _standing(committed)
+    untrusted = {(finding.image, finding.run_id) for finding in wrong}
+    attempts: dict[tuple[str, str], int] = {}
+    for failure in failures:
+        key = (failure.image, failure.version)
+        attempts[key] = max(attempts.get(key, 0), failure.attempts)
+
+    by_source = {f"{ref.uri}@{ref.offset}": ref for ref in refs}
+    counts: Counter[str] = Counter({DUPLICATES: len(refs) - len(by_source)})
+    set_aside = {(a.image, a.version) for a in aside if a.reason in policy.gate.reasons}
+    todo, skipped, quarantined, gated, listed = [], [], [], [], set()
+    for ref in _named(by_source, standing, fold_case):
+        ref = replace(ref, mask=names.mask_path(mask_folder, ref.image))
+        row = standing.get(ref.image)
+        listed.add(ref.image)
+        tried = attempts.get((ref.image, ref.version), 0)
+        unchanged = row is not None and row.version == ref.version
+        again = policy.force or (row is not None and (row.image, row.run_id) in untrusted)
+        if unchanged and not again:
+            skipped.append(ref)
+        elif (ref.image, ref.version) in set_aside and not policy.force:
+            gated.append(ref)
+        elif tried >= policy.max_attempts and not policy.retry_failed:
+            quarantined.append(ref)
+        else:
+            todo.append(replace(ref, attempts=tried, replaces=row.run_id if row else ""))
+            if row is not None:
+                superseded.append(Superseded(row.image, row.run_id, row.file))
+            counts[
+                RETRIED if tried else NEW if row is None else REDONE if unchanged else REPLACED
+            ] += 1
+    unlisted = [row for image, row in standing.items() if image not in listed]
+    return Plan(
+        tuple(todo),
+        tuple(skipped),
+        tuple(quarantined),
+        tuple(gated),
+        tuple(superseded),
+        tuple(unlisted),
+        dict(counts),
+    )
+
+
+def _standing(
+    committed: Sequence[rows.CommittedRow],
+) -> tuple[dict[str, rows.CommittedRow], list[Superseded]]:
+    """The row that stands of each image, the newest run's, and the others."""
+    standing: dict[str, rows.CommittedRow] = {}
+    doubled = []
+    for row in sorted(committed, key=lambda row: (row.run_id, row.file), reverse=True):
+        kept = standing.setdefault(row.image, row)
+        if (row.run_id, row.file) != (kept.run_id, kept.file):
+            doubled.append(Superseded(row.image, row.run_id, row.file, doubled=True))
+    return standing, doubled
+
+
+def _is_plainly_done(refs: Sequence[ImageRef], committed: Sequence[rows.CommittedRow]) -> bool:
+    """Whether one image and one row fit in all: true for nearly all images on most nights."""
+    if len(refs) != 1 or len(committed) != 1:
+        return False
+    (ref,), (row,) = refs, committed
+    return (ref.image, ref.uri, ref.version) == (row.image, row.uri, row.version)
+
+
+def is_gone(row: rows.CommittedRow, inputs: Sequence[str] = ()) -> bool:
+    """Whether the image of a row that was not listed is there no more.
+
+    Its file is gone; or it was a member of a shard, and that is gone or written anew without it.
+    An image that is merely not below the INPUTs of this run is not gone. Remote files are not
+    looked at one by one: gone is what lies below a folder that was listed and was not found there.
+
+    Args:
+        row: the row.
+        inputs: the INPUTs of the run.
+    """
+    if storage.is_remote(row.uri):
+        return any(row.uri.startswith(f"{storage.absolute(spec)}/") for spec in inputs)
+    path = row.uri
+    while storage.find(path).size < 0:
+        path, found, _ = path.rpartition("#")
+        if not found:
+            return True
+    return path != row.uri and storage.find(path).version != row.version

@@ -1,0 +1,149 @@
+"""Dropping what is done: the listed images are joined with the rows of an output folder."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from transforms.flow import progress
+from transforms.flow.blocks import BlockByName
+from transforms.flow.records import ImageRef, SkippedImages
+from transforms.output import columns, findings, rows
+from transforms.output.findings import Finding
+from transforms.planning.counters import COUNTERS, DUPLICATES, GATED, QUARANTINED, REMOVED, SKIPPED
+from transforms.planning.deciding import is_gone, plan_images
+from transforms.planning.naming import shared_name
+from transforms.planning.policy import EVERY_NIGHT, Policy
+
+TODO = "todo"
+SUPERSEDED = "superseded"
+
+REFS = "refs"
+ROWS = "rows"
+FAILED = "failed"
+WRONG = "wrong"
+ASIDE = "aside"
+
+
+@dataclass
+class DropDone(beam.PTransform):
+    """Compares the listed images with the rows of an output folder.
+
+    PCollection[ImageRef] -> `todo` PCollection[ImageRef], `skipped` and `gated`
+    PCollection[SkippedImages], `superseded` PCollection[Superseded] and `removed`
+    PCollection[rows.CommittedRow]. An image is done when a row of this image, version and model is
+    committed.
+
+    Attributes:
+        output: the output folder.
+        model: the `model_id` whose rows count.
+        mask_folder: folder of the masks below `output`.
+        fold_case: whether `output` takes names that differ only in case for one.
+        policy: what is done again.
+        inputs: the INPUTs that were listed.
+    """
+
+    output: str
+    model: str
+    mask_folder: str = columns.MASKS
+    fold_case: bool = False
+    policy: Policy = EVERY_NIGHT
+    inputs: tuple[str, ...] = ()
+
+    def expand(self, refs: beam.PCollection[ImageRef]):
+        start = refs.pipeline | "Output" >> beam.Create([self.output], reshuffle=False)
+        committed = (
+            start
+            | "FindRows" >> beam.FlatMap(rows.file_blocks, columns.STATISTICS)
+            | "SpreadRowFiles" >> beam.Reshuffle()
+            | "ReadRows" >> beam.FlatMap(rows.committed_rows, self.model)
+            | "BlockRows" >> beam.ParDo(BlockByName(shared_name))
+        )
+        failed = (
+            start
+            | "FindFailures" >> beam.FlatMap(rows.file_blocks, columns.FAILURES)
+            | "ReadFailures" >> beam.FlatMap(rows.past_failures)
+            | "BlockFailures" >> beam.ParDo(BlockByName(shared_name))
+        )
+        wrong = (
+            start
+            | "ReadFindings" >> beam.FlatMap(_wrong_rows, self.model)
+            | "BlockFindings" >> beam.ParDo(BlockByName(shared_name))
+        )
+        known = {ROWS: committed, FAILED: failed, WRONG: wrong}
+        if self.policy.gate.reasons:
+            known[ASIDE] = (
+                start
+                | "FindGated" >> beam.FlatMap(rows.file_blocks, columns.GATED)
+                | "ReadGated" >> beam.FlatMap(rows.past_asides)
+                | "BlockGated" >> beam.ParDo(BlockByName(shared_name))
+            )
+        listed = refs | "BlockRefs" >> beam.ParDo(BlockByName(shared_name))
+        outputs = (TODO, SKIPPED, GATED, SUPERSEDED, REMOVED)
+        planned = (
+            {REFS: listed, **known}
+            | "JoinByName" >> beam.CoGroupByKey()
+            | "Plan"
+            >> beam.ParDo(
+                _Plan(self.mask_folder, self.fold_case, self.policy, self.inputs)
+            ).with_outputs(*outputs)
+        )
+        return {name: planned[name] for name in outputs}
+
+
+class _Plan(beam.DoFn):
+    def __init__(self, mask_folder: str, fold_case: bool, policy: Policy, inputs: Sequence[str]):
+        self._inputs = inputs
+        self._mask_folder = mask_folder
+        self._fold_case = fold_case
+        self._policy = policy
+
+    def process(self, element):
+        _, joined = element
+        by_name: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+        for kind, blocks in joined.items():
+            for block in blocks:
+                for item in block.items:
+                    by_name[shared_name(item)][kind].append(item)
+        skipped: Counter[str] = Counter()
+        gated: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
+        for of_name in by_name.values():
+            plan = plan_images(
+                of_name[REFS],
+                of_name[ROWS],
+                of_name[FAILED],
+                self._mask_folder,
+                self._fold_case,
+                self._policy,
+                of_name[WRONG],
+                of_name[ASIDE],
+            )
+            skipped.update(ref.group for ref in plan.skipped)
+            gated.update(ref.group for ref in plan.gated)
+            counts.update(plan.counts)
+            counts[QUARANTINED] += len(plan.quarantined)
+            for name in (TODO, SUPERSEDED):
+                for item in getattr(plan, name):
+                    yield beam.pvalue.TaggedOutput(name, item)
+            for row in plan.unlisted:
+                if not is_gone(row, self._inputs):
+                    continue
+                counts[REMOVED] += 1
+                yield beam.pvalue.TaggedOutput(REMOVED, row)
+        for name, groups in ((SKIPPED, skipped), (GATED, gated)):
+            counts[name] = groups.total()
+            for group, images in groups.items():
+                yield beam.pvalue.TaggedOutput(name, SkippedImages(group, images))
+        for name, images in counts.items():
+            Metrics.counter(COUNTERS, name).inc(images)
+        undone = (SKIPPED, GATED, QUARANTINED, DUPLICATES)
+        progress.report(skipped=sum(counts[name] for name in undone))
+
+
+def _wrong_rows(output: str, model: str) -> Iterator[Finding]:
+    for finding in findings.read_findings(output):
+        if finding.kind in findings.OF_ROWS and finding.model == model:
+            yield finding

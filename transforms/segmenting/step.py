@@ -1,0 +1,152 @@
+"""The step that segments: a DoFn around a stream of work units."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.shared import Shared
+from apache_beam.utils.windowed_value import WindowedValue
+
+from models.engines import (
+    EngineError,
+    load_engine,
+)
+from models.packages import ModelPackage
+from models.upsampling import load_loops
+from transforms import storage
+from transforms.flow import request_counters
+from transforms.flow.records import ImageRef, UnitResult, WorkUnit
+from transforms.output import model_files
+from transforms.output.stopping import must_stop
+from transforms.planning.counters import BEYOND
+from transforms.planning.units import DEFAULT_UNIT_SIZE, TAKEN, GroupIntoUnits, TakeImages
+from transforms.segmenting.measurements import BATCH_SIZE, COUNTERS, LEFT, MICROSECONDS, PIXELS
+from transforms.segmenting.options import SegmentOptions
+from transforms.segmenting.stream import UnitStream
+from transforms.segmenting.unit import UnitSegmenter
+
+MOST_UNITS = 2
+"""So many units have begun at a time, and are finished when a run is asked to stop."""
+
+LOOK_SECONDS = 5.0
+"""Between two looks into a remote output folder, whether the run must stop."""
+
+
+@dataclass
+class SegmentArchive(beam.PTransform):
+    """Segments images: PCollection[ImageRef] -> PCollection[UnitResult].
+
+    Images are grouped into work units; each unit's masks are written first, then its rows. Only
+    descriptors and counts are shuffled, never pixels.
+
+    Attributes:
+        package: the model.
+        options: where and how.
+        unit_size: most images in a work unit.
+        max_images: most images that are looked at; None: all. The others are left.
+        hints: Beam's resource hints for the step that runs the network.
+    """
+
+    package: ModelPackage
+    options: SegmentOptions
+    unit_size: int = DEFAULT_UNIT_SIZE
+    max_images: int | None = None
+    hints: Mapping[str, str] = field(default_factory=dict)
+
+    def expand(self, refs: beam.PCollection[ImageRef]) -> beam.PCollection[UnitResult]:
+        model = self.package.model_id
+        units = refs | "GroupIntoUnits" >> GroupIntoUnits(model, self.unit_size)
+        beyond = []
+        if self.max_images is not None:
+            limited = units | "TakeImages" >> TakeImages(model, self.max_images)
+            units, beyond = limited[TAKEN], [limited[BEYOND]]
+        segment = beam.ParDo(SegmentUnit(self.package, self.options))
+        results = (
+            units
+            | "SpreadUnits" >> beam.Reshuffle()
+            | "SegmentUnit" >> segment.with_resource_hints(**self.hints)
+        )
+        return (results, *beyond) | "Results" >> beam.Flatten()
+
+
+class SegmentUnit(beam.DoFn):
+    """Segments work units; model and threads are shared by the whole process.
+
+    While the last photos of a unit are on their way, the next unit begins: the result of a unit
+    mostly comes with a later one, at the latest with the end of the bundle.
+    """
+
+    def __init__(self, package: ModelPackage, options: SegmentOptions):
+        self._package = package
+        self._options = options
+        self._shared = Shared()
+        self._segmenter: UnitSegmenter | None = None
+        self._stream: UnitStream | None = None
+        self._looked = -math.inf
+
+    def start_bundle(self) -> None:
+        self._stream = None  # One of a bundle that failed is not gone on with.
+
+    def process(self, unit: WorkUnit) -> Iterator[UnitResult]:
+        if self._stream and self._stream.open_units == MOST_UNITS:
+            yield from self._counted(self._stream.finish())
+            self._stream = None
+        if self._must_stop():
+            _measure(LEFT, len(unit.refs))
+            yield UnitResult(unit.unit_id, (), (), left=unit.refs)
+            return
+        if self._segmenter is None:  # Not in setup: a run without work loads no model.
+            self._segmenter = self._shared.acquire(self._load)
+        if self._stream is None:
+            self._stream = UnitStream(self._segmenter, _measure)
+        yield from self._counted(self._stream.add(unit))
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        if self._stream:
+            for result in self._counted(self._stream.finish()):
+                yield GlobalWindows.windowed_value(result)
+
+    def _counted(self, results: Iterable[UnitResult]) -> Iterator[UnitResult]:
+        for result in results:
+            for number, name in enumerate(self._package.classes.names):
+                pixels = sum(item.pixels[number] for item in result.segmented)
+                Metrics.counter(PIXELS, name).inc(pixels)
+            yield result
+        request_counters.report()
+
+    def _must_stop(self) -> bool:
+        """A remote folder is not asked before every unit: the answer may be some seconds old."""
+        now = time.monotonic()
+        if storage.is_remote(self._options.output) and now - self._looked < LOOK_SECONDS:
+            return False
+        self._looked = now
+        return must_stop(self._options.output, self._options.run_id)
+
+    def _load(self) -> UnitSegmenter:
+        try:
+            load_loops()
+        except RuntimeError as error:
+            raise EngineError(
+                f"what Numba compiles cannot be kept ({error}): set NUMBA_CACHE_DIR to a folder "
+                "that can be written"
+            ) from error
+        with model_files.at_hand(self._package, self._options.output) as package:
+            engine = load_engine(package, self._options.engine)
+            return UnitSegmenter(package, engine, self._options)
+
+
+def _measure(name: str, value: float) -> None:
+    _measuring(name)(round(value))
+
+
+@cache
+def _measuring(name: str) -> Callable[[int], None]:
+    """What takes a value for the Beam metric of that name; making one costs more than using it."""
+    if name == BATCH_SIZE or name.endswith(MICROSECONDS):
+        return Metrics.distribution(COUNTERS, name).update
+    return Metrics.counter(COUNTERS, name).inc

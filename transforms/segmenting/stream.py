@@ -1,0 +1,106 @@
+"""The stream: work units one after the other through the threads of a segmenter."""
+
+import math
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterator
+from itertools import chain
+
+from transforms.flow import progress
+from transforms.flow.concurrency import Pause
+from transforms.flow.records import Segmented, UnitResult, WorkUnit
+from transforms.output.columns import COMMIT
+from transforms.segmenting.measurements import DONE, FAILED, MICROSECONDS, Measure
+from transforms.segmenting.unit import UnitSegmenter, _Item
+
+TELL_SECONDS = 0.1
+"""Between two reports of progress: one for each photo would cost 1 % of the time."""
+
+
+class UnitStream:
+    """Units one after the other through the threads of a segmenter, which never run dry between.
+
+    Args:
+        segmenter: what segments them.
+        measure: called in the caller's thread with the name and value of each measurement.
+
+    Attributes:
+        open_units: units that were added and have not ended.
+    """
+
+    def __init__(self, segmenter: UnitSegmenter, measure: Measure):
+        self._segmenter = segmenter
+        self._measure = measure
+        self._queue: deque[_Item] = deque()
+        self._closed = False
+        self.open_units = 0
+        self._ended: dict[str, list[_Item]] = defaultdict(list)
+        self._untold: Counter[str] = Counter()
+        self._told = -math.inf
+        self._items = segmenter.work_on(self._feed())
+
+    def add(self, unit: WorkUnit) -> Iterator[UnitResult]:
+        """Give it a unit; the results of those that have ended meanwhile, mostly earlier ones.
+
+        Raises:
+            StorageError: the rows of a unit cannot be written.
+        """
+        self.open_units += 1
+        self._queue.extend(_Item(unit, ref) for ref in unit.refs)
+        return self._results()
+
+    def finish(self) -> Iterator[UnitResult]:
+        """The results of all units that are left; raises what `add` raises."""
+        self._closed = True
+        return self._results()
+
+    def _feed(self) -> Iterator[_Item | Pause]:
+        while True:
+            while self._queue:
+                yield self._queue.popleft()
+            if self._closed:
+                return
+            yield Pause.PAUSE
+
+    def _results(self) -> Iterator[UnitResult]:
+        for item in self._items:
+            if isinstance(item, Pause):
+                break
+            for name, value in item.measured.items():
+                self._measure(name, value)
+            ending = DONE if isinstance(item.outcome, Segmented) else FAILED
+            self._measure(ending, 1)
+            self._untold[ending] += 1
+            if time.monotonic() - self._told > TELL_SECONDS:
+                self._tell()
+            of_unit = self._ended[item.unit.unit_id]
+            of_unit.append(item)
+            if len(of_unit) == len(item.unit.refs):
+                start = time.perf_counter()
+                result = self._segmenter.commit(item.unit, self._ended.pop(item.unit.unit_id))
+                self._measure(COMMIT + MICROSECONDS, (time.perf_counter() - start) * 1e6)
+                self.open_units -= 1
+                yield result
+        self._tell()
+
+    def _tell(self) -> None:
+        """Report how many images have ended since the last time."""
+        progress.report(**self._untold)
+        self._untold.clear()
+        self._told = time.monotonic()
+
+
+def segment_unit(segmenter: UnitSegmenter, unit: WorkUnit, measure: Measure) -> UnitResult:
+    """Write the masks of a unit, then commit its rows; every image ends as a row of one kind.
+
+    Args:
+        segmenter: what segments it.
+        unit: what to do.
+        measure: called in this thread with the name and value of each measurement.
+
+    Raises:
+        StorageError: the rows cannot be written.
+    """
+    stream = UnitStream(segmenter, measure)
+    (result,) = chain(stream.add(unit), stream.finish())
+    return result
