@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -13,7 +12,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from pipeline.nights.config import Notify
-from transforms.output import columns
+from transforms.output.run_records import RunRecord
 
 COMMAND_SECONDS = 300.0
 """A command that takes longer is killed: it must not hold up the next night."""
@@ -38,7 +37,7 @@ class NotifyError(Exception):
     """Somebody could not be told; the message says who and why, in one line."""
 
 
-def notify(settings: Notify, record: dict[str, Any], exit_code: int) -> None:
+def notify(settings: Notify, record: RunRecord, exit_code: int) -> None:
     """Tell whom the configuration names about a night.
 
     What is sent is the run record as JSON, with `exit_code` in addition. With `on: alarm` nothing
@@ -54,12 +53,12 @@ def notify(settings: Notify, record: dict[str, Any], exit_code: int) -> None:
     """
     if settings.on == "alarm" and exit_code == 0:
         return
-    document = json.dumps({**record, EXIT_CODE: exit_code}).encode()
+    document = json.dumps({**record.to_document(), EXIT_CODE: exit_code}).encode()
     failed = []
     if settings.command:
         variables = {
-            RUN_ID_VARIABLE: record[columns.RUN_ID],
-            OUTPUT_VARIABLE: record["options"]["output"],
+            RUN_ID_VARIABLE: record.run_id,
+            OUTPUT_VARIABLE: record.output,
             EXIT_CODE_VARIABLE: str(exit_code),
         }
         failed += _failure(run_command, settings.command, document, variables)
