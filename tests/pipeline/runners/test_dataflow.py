@@ -31,7 +31,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.runners import dataflow_options
 from pipeline.runners.options import split_arguments
 from pipeline.runs.request import RunRequest
-from tests.dataflow_server import DataflowServer, ServedJob
+from tests.dataflow_server import DataflowServer, ServedJob, failed, runs
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("citymask")
 WORKER = Path(__file__).parents[2] / "dataflow_worker.py"
@@ -502,13 +502,8 @@ def run_staged(cloud: Cloud, job: ServedJob, folder: Path) -> None:
     job.state = "JOB_STATE_DONE"
 
 
-def runs_on(job: ServedJob) -> None:
-    """A job that runs until somebody ends it."""
-    job.state = "JOB_STATE_RUNNING"
-
-
 def test_no_wait_prints_where_the_job_is_and_its_name_is_the_lock(cloud, photos, tiny_model):
-    with DataflowServer(runs_on) as service:
+    with DataflowServer(runs) as service:
         line = ["left", service.url, "--model", tiny_model, "--no-wait"]
         first = cloud.run(*line)
         job = service.job
@@ -538,7 +533,7 @@ def test_a_job_that_comes_first_by_a_moment_is_another_run_that_holds_the_lock(
             listed, self.listed = getattr(self, "listed", False), True
             return super().active(name) if listed else iter(())
 
-    with Late(runs_on) as service:
+    with Late(runs) as service:
         service.create(
             "p-1", "europe-west4", {"name": dataflow_options.job_name(f"gs://{BUCKET}/race")}
         )
@@ -550,14 +545,8 @@ def test_a_job_that_comes_first_by_a_moment_is_another_run_that_holds_the_lock(
 
 
 def test_a_failed_job_is_one_line_with_its_reason_and_its_page(cloud, photos, tiny_model):
-    def fails(job: ServedJob) -> None:
-        job.errors += [
-            "Traceback (most recent call last):\n ...\nValueError: no",
-            "Workflow failed.",
-        ]
-        job.state = "JOB_STATE_FAILED"
-
-    with DataflowServer(fails) as service:
+    errors = ["Traceback (most recent call last):\n ...\nValueError: no", "Workflow failed."]
+    with DataflowServer(failed(*errors)) as service:
         done = cloud.run("fails", service.url, "--model", tiny_model)
     url = f"https://console.cloud.google.com/dataflow/jobs/europe-west4/{service.job.id}"
     assert done.returncode == 1
@@ -568,7 +557,7 @@ def test_a_failed_job_is_one_line_with_its_reason_and_its_page(cloud, photos, ti
 
 
 def test_a_bucket_that_is_not_there_is_wrong_usage_at_once(cloud, photos, tiny_model):
-    with DataflowServer(runs_on) as service:
+    with DataflowServer(runs) as service:
         done = cloud.run(
             "x", service.url, "--model", tiny_model, "--temp_location=gs://no-city/tmp"
         )
@@ -586,7 +575,7 @@ def test_a_service_that_is_not_there_is_one_line(cloud, photos, tiny_model):
 
 
 def test_what_the_service_refuses_is_one_line_of_wrong_usage(cloud, photos, tiny_model):
-    with DataflowServer(runs_on) as service:
+    with DataflowServer(runs) as service:
         service.refusals["GET"] = (*FORBIDDEN, "You need dataflow.jobs.list")
         done = cloud.run("no", service.url, "--model", tiny_model, "--no-wait")
     assert done.returncode == 2
@@ -624,7 +613,7 @@ def wait_until(reached: Callable[[], object]) -> None:
 
 def test_a_first_signal_asks_the_workers_to_stop(cloud, photos, tiny_model):
     with (
-        DataflowServer(runs_on) as service,
+        DataflowServer(runs) as service,
         launched(cloud, "stops", service.url, "--model", tiny_model) as launcher,
     ):
         launcher.send_signal(signal.SIGTERM)
@@ -642,7 +631,7 @@ def test_a_first_signal_asks_the_workers_to_stop(cloud, photos, tiny_model):
 
 def test_a_second_signal_cancels_the_job(cloud, photos, tiny_model):
     with (
-        DataflowServer(runs_on) as service,
+        DataflowServer(runs) as service,
         launched(cloud, "cancelled", service.url, "--model", tiny_model) as launcher,
     ):
         launcher.send_signal(signal.SIGINT)
@@ -659,7 +648,7 @@ def test_a_second_signal_cancels_the_job(cloud, photos, tiny_model):
 
 def test_a_job_that_cannot_be_cancelled_is_not_left_in_silence(cloud, photos, tiny_model):
     with (
-        DataflowServer(runs_on) as service,
+        DataflowServer(runs) as service,
         launched(cloud, "kept", service.url, "--model", tiny_model) as launcher,
     ):
         service.refusals["PUT"] = (*FORBIDDEN, "You need dataflow.jobs.cancel")
