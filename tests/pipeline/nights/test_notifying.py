@@ -3,14 +3,17 @@
 import json
 import socket
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from contextlib import ExitStack
+from http import HTTPStatus
+from typing import Any
 
 import pytest
+from werkzeug import Request, Response
 
 from pipeline.nights import notifying
 from pipeline.nights.config import Notify
-from pipeline.nights.notifying import NotifyError, notify
+from pipeline.nights.notifying import NotifyError, Patience
+from tests.http_server import HttpServer, target
 
 RECORD = {
     "run_id": "20261123T010000Z-abcdef",
@@ -25,51 +28,30 @@ KEEP = (
 )
 
 
-class Hook:
+class Hook(HttpServer):
     """A web hook that answers with the statuses it is given, the last one again and again."""
 
-    def __init__(self, statuses: list[int], headers: dict[str, str]):
+    def __init__(self, statuses: tuple[int, ...], headers: dict[str, str]):
+        self.statuses, self.headers = statuses, headers
         self.requests: list[tuple[str, str, str, bytes]] = []
-        hook = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                kind = self.headers["Content-Type"]
-                hook.requests.append((self.command, self.path, kind, body))
-                self.send_response(statuses[min(len(hook.requests), len(statuses)) - 1])
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
+    @property
+    def secret_url(self) -> str:
+        return f"{self.url}/services/SECRET?token=SECRET"
 
-            do_GET = do_POST  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.host = f"http://127.0.0.1:{self.server.server_port}"
-        self.url = f"{self.host}/services/SECRET?token=SECRET"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-        self.thread.start()
+    def answer(self, request: Request) -> Response:
+        kind = request.headers["Content-Type"]
+        self.requests.append((request.method, target(request), kind, request.get_data()))
+        status = HTTPStatus(self.statuses[min(len(self.requests), len(self.statuses)) - 1])
+        return Response(status=f"{status.value} {status.phrase}", headers=self.headers)
 
 
 @pytest.fixture
 def serve(monkeypatch):
-    """Starts web hooks; there is no pause between tries."""
-    monkeypatch.setattr(notifying, "WEBHOOK_BACKOFF", 0.0)
+    """A function that starts web hooks."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    hooks = []
-
-    def start(*statuses: int, **headers: str) -> Hook:
-        hooks.append(Hook(list(statuses), headers))
-        return hooks[-1]
-
-    yield start
-    for hook in hooks:
-        hook.server.shutdown()
-        hook.thread.join()
-        hook.server.server_close()
+    with ExitStack() as hooks:
+        yield lambda *statuses, **headers: hooks.enter_context(Hook(statuses, headers))
 
 
 @pytest.fixture
@@ -79,14 +61,19 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def notify(settings: Notify, record: dict[str, Any], exit_code: int, **patience: float) -> None:
+    """Notify without a pause between tries."""
+    notifying.notify(settings, record, exit_code, Patience(**{"backoff": 0.0, **patience}))
+
+
 def program(code: str, *arguments: object) -> Notify:
     """Settings with a Python program as their command."""
     return Notify(command=(sys.executable, "-c", code, *map(str, arguments)))
 
 
-def failure(settings: Notify) -> str:
+def failure(settings: Notify, **patience: float) -> str:
     with pytest.raises(NotifyError) as caught:
-        notify(settings, RECORD, 3)
+        notify(settings, RECORD, 3, **patience)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -144,15 +131,14 @@ def test_a_command_that_is_not_there_or_no_program_is_said(tmp_path):
     assert failure(Notify(command=(str(tmp_path),))).endswith("Permission denied")
 
 
-def test_a_command_that_does_not_end_is_killed(monkeypatch):
-    monkeypatch.setattr(notifying, "COMMAND_SECONDS", 0.2)
-    message = failure(program("import time; time.sleep(60)"))
+def test_a_command_that_does_not_end_is_killed():
+    message = failure(program("import time; time.sleep(60)"), command=0.2)
     assert message == f"notify.command: {sys.executable}: killed after 0.2 s without an end"
 
 
 def test_a_web_hook_gets_the_record_as_json(serve):
     hook = serve(204)
-    notify(Notify(webhook=hook.url), RECORD, 0)
+    notify(Notify(webhook=hook.secret_url), RECORD, 0)
     ((method, path, kind, body),) = hook.requests
     assert (method, path, kind) == (
         "POST", "/services/SECRET?token=SECRET", "application/json"
@@ -163,28 +149,30 @@ def test_a_web_hook_gets_the_record_as_json(serve):
 @pytest.mark.parametrize("status", [503, 429, 500, 502, 504])
 def test_a_web_hook_that_is_busy_is_asked_again(serve, status):
     hook = serve(status, 200)
-    notify(Notify(webhook=hook.url), RECORD, 0)
+    notify(Notify(webhook=hook.secret_url), RECORD, 0)
     assert len(hook.requests) == 2
     assert hook.requests[0] == hook.requests[1]
 
 
 def test_a_web_hook_cannot_make_the_night_wait(serve):
     hook = serve(503, 200, **{"Retry-After": "86400"})
-    notify(Notify(webhook=hook.url), RECORD, 0)
+    notify(Notify(webhook=hook.secret_url), RECORD, 0)
     assert len(hook.requests) == 2
 
 
 def test_a_web_hook_that_stays_busy_is_given_up_without_saying_its_secret(serve):
     hook = serve(503)
-    message = failure(Notify(webhook=hook.url))
-    assert message == f"notify.webhook: {hook.host}: answered 503 Service Unavailable"
+    message = failure(Notify(webhook=hook.secret_url))
+    assert message == f"notify.webhook: {hook.url}: answered 503 Service Unavailable"
     assert len(hook.requests) == notifying.WEBHOOK_TRIES
 
 
 @pytest.mark.parametrize(("status", "said"), [(404, "404 Not Found"), (302, "302 Found")])
 def test_an_answer_that_is_not_2xx_is_said_at_once(serve, status, said):
     hook = serve(status, 200, Location="/elsewhere")
-    assert failure(Notify(webhook=hook.url)) == f"notify.webhook: {hook.host}: answered {said}"
+    assert (
+        failure(Notify(webhook=hook.secret_url)) == f"notify.webhook: {hook.url}: answered {said}"
+    )
     assert len(hook.requests) == 1
 
 
@@ -196,26 +184,23 @@ def test_a_web_hook_that_refuses_the_connection_is_said(serve, free_port):
 
 
 def test_a_web_hook_that_does_not_answer_is_given_up(monkeypatch):
-    monkeypatch.setattr(notifying, "WEBHOOK_SECONDS", 0.1)
-    monkeypatch.setattr(notifying, "WEBHOOK_BACKOFF", 0.0)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        assert (
-            failure(Notify(webhook=url)) == f"notify.webhook: {url}: cannot be reached: timed out"
-        )
+        message = failure(Notify(webhook=url), webhook=0.1)
+    assert message == f"notify.webhook: {url}: cannot be reached: timed out"
 
 
 def test_everybody_is_told_though_the_first_could_not_be(serve, tmp_path):
     hook = serve(200)
-    settings = Notify(command=(f"{tmp_path}/no",), webhook=hook.url)
+    settings = Notify(command=(f"{tmp_path}/no",), webhook=hook.secret_url)
     assert "notify.command" in failure(settings)
     assert len(hook.requests) == 1
 
 
 def test_all_who_could_not_be_told_are_in_one_line(serve, tmp_path):
     hook = serve(400)
-    message = failure(Notify(command=(f"{tmp_path}/no",), webhook=hook.url))
+    message = failure(Notify(command=(f"{tmp_path}/no",), webhook=hook.secret_url))
     assert "notify.command" in message and "; notify.webhook" in message
 
 
@@ -224,7 +209,7 @@ def test_all_who_could_not_be_told_are_in_one_line(serve, tmp_path):
 )
 def test_alarms_only_are_told_if_so_wanted(serve, on, exit_code, told):
     hook = serve(200)
-    notify(Notify(webhook=hook.url, on=on), RECORD, exit_code)
+    notify(Notify(webhook=hook.secret_url, on=on), RECORD, exit_code)
     assert len(hook.requests) == told
 
 
