@@ -117,6 +117,8 @@ class DataflowServer(HttpServer):
             text of the answer.
     """
 
+    host = "localhost"  # With any other host Beam's client speaks gRPC.
+
     def __init__(self, work: Work):
         self._work = work
         self.jobs: dict[str, ServedJob] = {}

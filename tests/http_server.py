@@ -7,7 +7,7 @@ connection after one answer.)
 
 import errno
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 from cheroot import wsgi
 from werkzeug import Request, Response
@@ -26,7 +26,13 @@ POLL_SECONDS = 0.01
 
 
 class HttpServer:
-    """A server; as a context it listens on a free port. Subclasses define `answer`."""
+    """A server; as a context it listens on a free port. Subclasses define `answer`.
+
+    Attributes:
+        host: as clients are to call it.
+    """
+
+    host: ClassVar[str] = "127.0.0.1"
 
     def answer(self, request: Request) -> Response:
         """Answer a request; called in several threads at a time.
@@ -60,7 +66,7 @@ class HttpServer:
     @property
     def url(self) -> str:
         """Scheme, host and port."""
-        return f"http://127.0.0.1:{self._server.bind_addr[1]}"
+        return f"http://{self.host}:{self._server.bind_addr[1]}"
 
 
 class HangUpError(ConnectionResetError):
