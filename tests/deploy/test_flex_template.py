@@ -8,7 +8,6 @@ import json
 import os
 import re
 import runpy
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
-from gcp_storage_emulator.server import create_server
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 from jsonschema import ValidationError
@@ -33,6 +31,7 @@ from pipeline.runners.dataflow_options import job_name
 from pipeline.runners.options import split_arguments
 from pipeline.runs.request import RunRequest, prepared
 from tests.deploy import discovery
+from tests.storage_emulator import storage_emulator
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 LAUNCHER = DEPLOY / "dataflow" / "main.py"
@@ -212,15 +211,8 @@ ON_DATAFLOW = (
 @pytest.fixture(scope="module")
 def storage() -> Iterator[str]:
     """The address of a storage service with the bucket `city`."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    server = create_server("localhost", port, in_memory=True, default_bucket="city")
-    server.start()
-    try:
-        yield f"http://localhost:{port}"
-    finally:
-        server.stop()
+    with storage_emulator("city") as url:
+        yield url
 
 
 @pytest.mark.parametrize("gpu", [None, "nvidia-l4"])
