@@ -104,15 +104,15 @@ def write_gated(output: str, aside: Sequence[Aside], run_id: str) -> None:
     table = pa.Table.from_pylist(
         [
             {
-                columns.IMAGE: item.ref.image,
-                columns.URI: item.ref.uri,
-                columns.VERSION: item.ref.version,
+                columns.IMAGE: item.planned.ref.image,
+                columns.URI: item.planned.ref.uri,
+                columns.VERSION: item.planned.ref.version,
                 columns.REASON: item.reason,
                 columns.VALUE: item.value,
                 columns.OF: item.of,
                 columns.RUN_ID: run_id,
             }
-            for item in sorted(aside, key=lambda item: item.ref.image)
+            for item in sorted(aside, key=lambda item: item.planned.ref.image)
         ],
         GATED_SCHEMA,
     )

@@ -94,12 +94,13 @@ def statistics_table(
     flat = (None,) * len(sphere_names)
     if any(item.on_sphere for item in segmented):
         fields += [pa.field(name, pa.float64()) for name in sphere_names]
-    if any(item.ref.look for item in segmented):
+    if any(item.planned.look for item in segmented):
         fields += LOOK_FIELDS
     fields.append(pa.field(columns.GROUP, pa.string(), nullable=False))
     rows = []
     for item in segmented:
-        ref, capture, confidence = item.ref, item.capture, item.confidence
+        ref, look = item.planned.ref, item.planned.look
+        capture, confidence = item.capture, item.confidence
         means = (confidence.mean, *confidence.classes) if confidence else unknown
         sphere = item.on_sphere
         angles = (*sphere.solid_angles, sphere.sky_view_factor) if sphere else flat
@@ -115,7 +116,7 @@ def statistics_table(
                 columns.LONGITUDE: capture.longitude,
                 columns.CAPTURED_AT: capture.captured_at,
                 columns.HEADING: capture.heading,
-                columns.MASK: ref.mask,
+                columns.MASK: item.planned.mask,
                 columns.MODEL: model,
                 columns.RUN_ID: run_id,
                 columns.GROUP: ref.group,
@@ -124,12 +125,12 @@ def statistics_table(
                 **dict(zip(confidence_names, means, strict=True)),
                 columns.PROJECTION: projection.value,
                 **dict(zip(sphere_names, angles, strict=True)),
-                columns.PERCEPTUAL_HASH: ref.look and ref.look.perceptual_hash,
-                columns.SHARPNESS: ref.look and ref.look.sharpness,
+                columns.PERCEPTUAL_HASH: look and look.perceptual_hash,
+                columns.SHARPNESS: look and look.sharpness,
             }
         )
     table = pa.Table.from_pylist(rows, pa.schema(fields))
-    extras = _extra_arrays([item.ref.extra for item in segmented])
+    extras = _extra_arrays([item.planned.ref.extra for item in segmented])
     look_names = [field.name for field in LOOK_FIELDS]
     taken = {*table.column_names, *confidence_names, *sphere_names, *look_names}
     for name, array in extras.items():
@@ -150,13 +151,13 @@ def failure_table(failures: Sequence[Failure], run_id: str) -> pa.Table:
     return pa.Table.from_pylist(
         [
             {
-                columns.IMAGE: failure.ref.image,
-                columns.URI: failure.ref.uri,
-                columns.VERSION: failure.ref.version,
+                columns.IMAGE: failure.planned.ref.image,
+                columns.URI: failure.planned.ref.uri,
+                columns.VERSION: failure.planned.ref.version,
                 columns.STAGE: failure.stage,
                 columns.ERROR: failure.error,
                 columns.MESSAGE: failure.message,
-                columns.ATTEMPTS: failure.ref.attempts + (failure.stage != columns.WRITE),
+                columns.ATTEMPTS: failure.planned.attempts + (failure.stage != columns.WRITE),
                 columns.RUN_ID: run_id,
             }
             for failure in failures

@@ -15,7 +15,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
+from operator import attrgetter
 from threading import BoundedSemaphore
+from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -24,12 +26,11 @@ from apache_beam.pvalue import AsList, TaggedOutput
 from models.engines.devices import cores
 from transforms.flow import progress, request_counters
 from transforms.flow.concurrency import map_requests
-from transforms.flow.records import Aside, ImageRef, SkippedImages
+from transforms.flow.records import Aside, PlannedImage, SkippedImages
 from transforms.inputs.reading import read_image
 from transforms.output import columns, rows
 from transforms.output.stopping import must_stop
 from transforms.photos.looks import look_at
-from transforms.planning.counters import GATED
 from transforms.planning.duplicates import FOLDER, TILE, Candidate, find_duplicates
 from transforms.planning.policy import Gate
 from transforms.segmenting.options import SegmentOptions
@@ -39,7 +40,9 @@ COUNTERS = "citymask.gating"
 
 KEPT = "kept"
 ASIDE = "aside"
-"""Outputs of the steps, beside `GATED`."""
+TODO = "todo"
+DONE = "done"
+"""Outputs of the steps inside, and sides of the comparison."""
 
 LEAST_SHARPNESS = 0.58
 """Photos of less are blurred. `benchmarks/gate.py` shows what both thresholds tell apart."""
@@ -50,14 +53,22 @@ BATCH_SIZE = 64
 FILES = 16
 """Rows of photos that are set aside are written to so many files at most."""
 
-TODO = "todo"
-DONE = "done"
+
+class Gated(NamedTuple):
+    """Outputs of `GateImages`.
+
+    Attributes:
+        kept: PCollection[PlannedImage], with their looks.
+        gated: PCollection[SkippedImages], set aside by this run.
+    """
+
+    kept: beam.PCollection[PlannedImage]
+    gated: beam.PCollection[SkippedImages]
 
 
 @dataclass
 class GateImages(beam.PTransform):
-    """Sets photos aside: PCollection[ImageRef] -> `kept` PCollection[ImageRef], with their looks,
-    and `gated` PCollection[SkippedImages].
+    """Sets photos aside: PCollection[PlannedImage] -> Gated.
 
     Attributes:
         model: the `model_id` whose rows are compared with.
@@ -69,9 +80,9 @@ class GateImages(beam.PTransform):
     options: SegmentOptions
     gate: Gate
 
-    def expand(self, refs: beam.PCollection[ImageRef]):
+    def expand(self, images: beam.PCollection[PlannedImage]) -> Gated:
         looked = (
-            refs
+            images
             | "SpreadImages" >> beam.Reshuffle()
             | "BatchImages" >> beam.BatchElements(max_batch_size=BATCH_SIZE)
             | "Look" >> beam.ParDo(_LookAt(self.options, self.gate)).with_outputs(KEPT, ASIDE, TODO)
@@ -94,8 +105,11 @@ class GateImages(beam.PTransform):
                 # A run that is killed here finds these rows before it compares anew.
                 candidates = compared[TODO] | f"After_{place}" >> beam.WaitOn(gated[-1])
         written = gated | "Gated" >> beam.Flatten()
-        kept = (looked[KEPT], candidates | "Refs" >> beam.Map(_ref_of)) | "Kept" >> beam.Flatten()
-        return {KEPT: kept | "AfterRows" >> beam.WaitOn(written), GATED: written}
+        kept = (
+            looked[KEPT],
+            candidates | "Planned" >> beam.Map(attrgetter("planned")),
+        ) | "Kept" >> beam.Flatten()
+        return Gated(kept | "AfterRows" >> beam.WaitOn(written), written)
 
     def _done(self, candidates: beam.PCollection[Candidate]) -> beam.PCollection[Candidate]:
         """The photos with rows that candidates may be near to."""
@@ -125,7 +139,7 @@ class _WriteGated(beam.PTransform):
 
 
 class _LookAt(beam.DoFn):
-    """Looks at photos: batches of ImageRef -> Candidate.
+    """Looks at photos: batches of PlannedImage -> Candidate.
 
     What cannot be looked at is kept, and fails where it is segmented. Once the run was asked to
     stop, everything is kept, and left for the next run there.
@@ -138,27 +152,29 @@ class _LookAt(beam.DoFn):
     def setup(self) -> None:
         self._decoding = BoundedSemaphore(cores())
 
-    def process(self, refs: Sequence[ImageRef]) -> Iterator[TaggedOutput]:
+    def process(self, images: Sequence[PlannedImage]) -> Iterator[TaggedOutput]:
         stopping = must_stop(self._options.output, self._options.run_id)
-        found = repeat(None) if stopping else map_requests(self._look, refs)
-        for ref, candidate in zip(refs, found, strict=False):
-            if candidate is None or candidate.ref is None:
-                yield TaggedOutput(KEPT, ref)
+        found = repeat(None) if stopping else map_requests(self._look, images)
+        for planned, candidate in zip(images, found, strict=False):
+            if candidate is None or candidate.planned is None:
+                yield TaggedOutput(KEPT, planned)
             elif self._gate.blurred and candidate.look.sharpness < LEAST_SHARPNESS:
-                aside = Aside(candidate.ref, columns.BLURRED, candidate.look.sharpness)
+                aside = Aside(candidate.planned, columns.BLURRED, candidate.look.sharpness)
                 yield TaggedOutput(ASIDE, aside)
             else:
                 yield TaggedOutput(TODO, candidate)
         request_counters.report()
 
-    def _look(self, ref: ImageRef) -> Candidate | None:
+    def _look(self, planned: PlannedImage) -> Candidate | None:
+        ref = planned.ref
         try:
             data = read_image(ref, ref.version)
             with self._decoding:
                 look, capture = look_at(data, self._options.max_pixels)
         except Exception:  # Whatever is wrong with the image is told where it is segmented.
             return None
-        return Candidate(ref.image, look, ref.capture.filled_from(capture), replace(ref, look=look))
+        capture = ref.capture.filled_from(capture)
+        return Candidate(ref.image, look, capture, replace(planned, look=look))
 
 
 class _Compare(beam.DoFn):
@@ -174,7 +190,7 @@ class _Compare(beam.DoFn):
         # Once the run was asked to stop, there may be photos that were not looked at.
         if todo and not must_stop(self._options.output, self._options.run_id):
             for item in find_duplicates(todo, joined[1][DONE], self._place):
-                aside.add(item.ref.image)
+                aside.add(item.planned.ref.image)
                 yield TaggedOutput(ASIDE, item)
         for candidate in todo:
             if candidate.image not in aside:
@@ -187,7 +203,7 @@ def _write(keyed: tuple[int, Iterable[Aside]], options: SegmentOptions) -> Itera
     for reason, number in Counter(item.reason for item in aside).items():
         Metrics.counter(COUNTERS, reason).inc(number)
     progress.report(skipped=len(aside))
-    for group, number in Counter(item.ref.group for item in aside).items():
+    for group, number in Counter(item.planned.ref.group for item in aside).items():
         yield SkippedImages(group, number)
 
 
@@ -208,8 +224,4 @@ def _keyed(candidate: Candidate, place: str) -> tuple[str, Candidate]:
 
 
 def _by_name(aside: Aside) -> tuple[int, Aside]:
-    return zlib.crc32(aside.ref.image.encode()) % FILES, aside
-
-
-def _ref_of(candidate: Candidate) -> ImageRef | None:
-    return candidate.ref
+    return zlib.crc32(aside.planned.ref.image.encode()) % FILES, aside

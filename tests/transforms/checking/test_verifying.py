@@ -50,7 +50,7 @@ def test_whole_outputs_have_no_findings(output, photos):
 
 
 def test_masks_that_changed_places_are_both_found(output, photos):
-    first, second = (output / photos[number].ref.mask for number in (0, 2))
+    first, second = (output / photos[number].planned.mask for number in (0, 2))
     data = first.read_bytes()
     first.write_bytes(second.read_bytes())
     second.write_bytes(data)
@@ -160,15 +160,17 @@ def test_files_beside_masks_of_any_name_are_no_orphans(output):
     images = ("a.overlay.jpg", "a", "a.confidence", f"{LONG}~{'0' * 16}", f"{LONG}.jpg", "%25.jpg")
     items = [output.segment(image, seed) for seed, image in enumerate(images)]
     for item in items:
-        output.write(names.overlay_path(item.ref.mask))
-        output.write(names.confidence_path(item.ref.mask))
+        output.write(names.overlay_path(item.planned.mask))
+        output.write(names.confidence_path(item.planned.mask))
     output.commit("one", *items)
     assert verify(output) == []
 
 
 @pytest.mark.parametrize("folder", ["statistics", "failures"])
 def test_a_file_of_rows_that_cannot_be_read_is_found(output, photos, folder):
-    failure = Failure(replace(photos[0].ref, image="x.jpg"), "decode", "DecodeError", "empty")
+    planned = photos[0].planned
+    failed = replace(planned, ref=replace(planned.ref, image="x.jpg"))
+    failure = Failure(failed, "decode", "DecodeError", "empty")
     output.commit("one", *photos[:2], failures=(failure,))
     os.truncate(output / folder / "one.parquet", 100)
     finding = verify_one(output)
@@ -177,9 +179,9 @@ def test_a_file_of_rows_that_cannot_be_read_is_found(output, photos, folder):
 
 
 def test_everything_that_is_wrong_is_found_at_once(output, photos):
-    (output / photos[0].ref.mask).unlink()
-    os.truncate(output / photos[1].ref.mask, 50)
-    shutil.copy(output / photos[2].ref.mask, output / photos[3].ref.mask)
+    (output / photos[0].planned.mask).unlink()
+    os.truncate(output / photos[1].planned.mask, 50)
+    shutil.copy(output / photos[2].planned.mask, output / photos[3].planned.mask)
     output.write("masks/foreign.png")
     output.write("failures/one.parquet")
     output.commit("three", output.segment("lund/c.jpg", 2), run_id="run2")
@@ -198,7 +200,7 @@ def test_everything_that_is_wrong_is_found_at_once(output, photos):
 
 def test_while_rows_cannot_be_read_no_mask_is_called_an_orphan(output, photos):
     os.truncate(output / "statistics" / "one.parquet", 100)
-    (output / photos[2].ref.mask).unlink()
+    (output / photos[2].planned.mask).unlink()
     output.write("masks/foreign.png")
     assert Counter(f.kind for f in verify(output)) == {FILE_UNREADABLE: 1, MASK_MISSING: 1}
 
