@@ -99,7 +99,10 @@ def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
     plan = build_plan(pipeline, job)
     todo, gated = plan.todo, []
     if has_gate:
-        gate = plan.todo | "Gate" >> GateImages(model, job.options, job.policy.gate)
+        options = job.options
+        gate = plan.todo | "Gate" >> GateImages(
+            model, job.policy.gate, output, options.run_id, options.max_pixels
+        )
         todo, aside = gate.kept, (plan.gated, gate.gated) | "Gated" >> beam.Flatten()
         gated = [aside | "CountGated" >> beam.Map(counts_of_gated)]
 

@@ -30,10 +30,10 @@ from transforms.flow.records import Aside, PlannedImage, SkippedImages
 from transforms.inputs.reading import read_image
 from transforms.output import columns, rows
 from transforms.output.stopping import must_stop
+from transforms.photos.decoding import DEFAULT_MAX_PIXELS
 from transforms.photos.looks import look_at
 from transforms.planning.duplicates import FOLDER, TILE, Candidate, find_duplicates
 from transforms.planning.policy import Gate
-from transforms.segmenting.options import SegmentOptions
 
 COUNTERS = "citymask.gating"
 """Namespace of the Beam counters of this step: photos that are set aside, by reason."""
@@ -72,23 +72,31 @@ class GateImages(beam.PTransform):
 
     Attributes:
         model: the `model_id` whose rows are compared with.
-        options: where results go, by which run, and the largest photos.
         gate: what is set aside.
+        output: the output folder.
+        run_id: the run whose rows these are.
+        max_pixels: larger photos are kept, and fail when they are segmented.
     """
 
     model: str
-    options: SegmentOptions
     gate: Gate
+    output: str
+    run_id: str
+    max_pixels: int = DEFAULT_MAX_PIXELS
 
     def expand(self, images: beam.PCollection[PlannedImage]) -> Gated:
         looked = (
             images
             | "SpreadImages" >> beam.Reshuffle()
             | "BatchImages" >> beam.BatchElements(max_batch_size=BATCH_SIZE)
-            | "Look" >> beam.ParDo(_LookAt(self.options, self.gate)).with_outputs(KEPT, ASIDE, TODO)
+            | "Look"
+            >> beam.ParDo(
+                _LookAt(self.gate, self.output, self.run_id, self.max_pixels)
+            ).with_outputs(KEPT, ASIDE, TODO)
         )
+        write = _WriteGated(self.output, self.run_id)
         candidates = looked[TODO]
-        gated = [looked[ASIDE] | "Blurred" >> _WriteGated(self.options)]
+        gated = [looked[ASIDE] | "Blurred" >> write]
         if self.gate.duplicates:
             done = self._done(candidates)
             for place in (TILE, FOLDER):
@@ -99,9 +107,11 @@ class GateImages(beam.PTransform):
                     }
                     | f"JoinBy_{place}" >> beam.CoGroupByKey()
                     | f"Compare_{place}"
-                    >> beam.ParDo(_Compare(self.options, place)).with_outputs(ASIDE, TODO)
+                    >> beam.ParDo(_Compare(self.output, self.run_id, place)).with_outputs(
+                        ASIDE, TODO
+                    )
                 )
-                gated.append(compared[ASIDE] | f"Write_{place}" >> _WriteGated(self.options))
+                gated.append(compared[ASIDE] | f"Write_{place}" >> write)
                 # A run that is killed here finds these rows before it compares anew.
                 candidates = compared[TODO] | f"After_{place}" >> beam.WaitOn(gated[-1])
         written = gated | "Gated" >> beam.Flatten()
@@ -116,7 +126,7 @@ class GateImages(beam.PTransform):
         places = candidates | "Places" >> beam.FlatMap(_places) | "EachOnce" >> beam.Distinct()
         return (
             candidates.pipeline
-            | "Output" >> beam.Create([self.options.output], reshuffle=False)
+            | "Output" >> beam.Create([self.output], reshuffle=False)
             | "FindRows" >> beam.FlatMap(rows.file_blocks, columns.STATISTICS)
             | "SpreadRowFiles" >> beam.Reshuffle()
             | "LooksOfRows" >> beam.FlatMap(_looks_of, self.model, AsList(places))
@@ -127,14 +137,15 @@ class GateImages(beam.PTransform):
 class _WriteGated(beam.PTransform):
     """Writes rows in `gated/`: PCollection[Aside] -> PCollection[SkippedImages]."""
 
-    options: SegmentOptions
+    output: str
+    run_id: str
 
     def expand(self, aside: beam.PCollection[Aside]) -> beam.PCollection[SkippedImages]:
         return (
             aside
             | "KeyByName" >> beam.Map(_by_name).with_output_types(tuple[int, Aside])
             | "GroupIntoFiles" >> beam.GroupByKey()
-            | "WriteRows" >> beam.FlatMap(_write, self.options)
+            | "WriteRows" >> beam.FlatMap(_write, self.output, self.run_id)
         )
 
 
@@ -145,15 +156,17 @@ class _LookAt(beam.DoFn):
     stop, everything is kept, and left for the next run there.
     """
 
-    def __init__(self, options: SegmentOptions, gate: Gate):
-        self._options = options
+    def __init__(self, gate: Gate, output: str, run_id: str, max_pixels: int):
         self._gate = gate
+        self._output = output
+        self._run_id = run_id
+        self._max_pixels = max_pixels
 
     def setup(self) -> None:
         self._decoding = BoundedSemaphore(cores())
 
     def process(self, images: Sequence[PlannedImage]) -> Iterator[TaggedOutput]:
-        stopping = must_stop(self._options.output, self._options.run_id)
+        stopping = must_stop(self._output, self._run_id)
         found = repeat(None) if stopping else map_requests(self._look, images)
         for planned, candidate in zip(images, found, strict=False):
             if candidate is None or candidate.planned is None:
@@ -170,7 +183,7 @@ class _LookAt(beam.DoFn):
         try:
             data = read_image(ref, ref.version)
             with self._decoding:
-                look, capture = look_at(data, self._options.max_pixels)
+                look, capture = look_at(data, self._max_pixels)
         except Exception:  # Whatever is wrong with the image is told where it is segmented.
             return None
         capture = ref.capture.filled_from(capture)
@@ -180,15 +193,16 @@ class _LookAt(beam.DoFn):
 class _Compare(beam.DoFn):
     """Finds the duplicates in a tile or a folder."""
 
-    def __init__(self, options: SegmentOptions, place: str):
-        self._options = options
+    def __init__(self, output: str, run_id: str, place: str):
+        self._output = output
+        self._run_id = run_id
         self._place = place
 
     def process(self, joined: tuple[str, dict[str, Iterable[Candidate]]]) -> Iterator[TaggedOutput]:
         todo = list(joined[1][TODO])
         aside: set[str] = set()
         # Once the run was asked to stop, there may be photos that were not looked at.
-        if todo and not must_stop(self._options.output, self._options.run_id):
+        if todo and not must_stop(self._output, self._run_id):
             for item in find_duplicates(todo, joined[1][DONE], self._place):
                 aside.add(item.planned.ref.image)
                 yield TaggedOutput(ASIDE, item)
@@ -197,9 +211,9 @@ class _Compare(beam.DoFn):
                 yield TaggedOutput(TODO, candidate)
 
 
-def _write(keyed: tuple[int, Iterable[Aside]], options: SegmentOptions) -> Iterator[SkippedImages]:
+def _write(keyed: tuple[int, Iterable[Aside]], output: str, run_id: str) -> Iterator[SkippedImages]:
     aside = list(keyed[1])
-    rows.write_gated(options.output, aside, options.run_id)
+    rows.write_gated(output, aside, run_id)
     for reason, number in Counter(item.reason for item in aside).items():
         Metrics.counter(COUNTERS, reason).inc(number)
     progress.report(skipped=len(aside))
