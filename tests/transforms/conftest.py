@@ -41,10 +41,10 @@ class MadeOutput(PosixPath):
         (self / path).parent.mkdir(parents=True, exist_ok=True)
         (self / path).write_bytes(data)
 
-    def commit(self, unit_id, *items, model=MODEL, run_id="run1", failures=()):
+    def commit(self, unit_id, *items, model=MODEL, run_id="run1", failures=(), values=None):
         """Write rows; return their file."""
         result = UnitResult(unit_id, items, failures)
-        rows.commit(str(self), result, self.CLASSES, model, run_id)
+        rows.commit(str(self), result, self.CLASSES, model, run_id, mask_values=values)
         return self / "statistics" / f"{unit_id}.parquet"
 
 

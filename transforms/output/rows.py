@@ -27,7 +27,8 @@ from transforms.flow.records import (
     UnitResult,
 )
 from transforms.output import columns
-from transforms.output.schemas import GATED_SCHEMA, LOOK_FIELDS, failure_table, statistics_table
+from transforms.output.column_groups import LOOK_FIELDS
+from transforms.output.schemas import GATED_SCHEMA, failure_table, statistics_table
 
 FILES_PER_BLOCK = 16
 """Files of rows that one worker reads at a time."""
@@ -73,8 +74,14 @@ def commit(
     model: str,
     run_id: str,
     merged: MergedClasses | None = None,
+    mask_values: Sequence[int] | None = None,
 ) -> None:
     """Write the rows of a unit whose masks are in place: failures first, then statistics.
+
+    Args:
+        output: the output folder.
+        result: the unit's images.
+        classes, model, run_id, merged, mask_values: see `schemas.statistics_table`.
 
     Raises:
         StorageError: a file cannot be written.
@@ -89,7 +96,7 @@ def commit(
         _write_table(
             output,
             f"{columns.STATISTICS}/{result.unit_id}.parquet",
-            statistics_table(result.segmented, classes, model, run_id, merged),
+            statistics_table(result.segmented, classes, model, run_id, merged, mask_values),
         )
 
 

@@ -163,6 +163,7 @@ class UnitSegmenter:
             self._package.model_id,
             self._options.run_id,
             self._options.merged,
+            self._package.mask_values,
         )
         return result
 

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import tarfile
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -11,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from PIL import Image
 
 from models.packages import load_package
 from transforms.checking.verifying import VerifyOutput, settle, shared_name, summary_note
 from transforms.flow.records import Failure
-from transforms.output import names
+from transforms.output import archives, names
 from transforms.output.findings import (
     FILE_UNREADABLE,
     MASK_DAMAGED,
@@ -60,23 +63,68 @@ def test_masks_that_changed_places_are_both_found(output, photos):
     ]
 
 
-def test_masks_of_label_ids_are_compared_by_their_counts(output):
-    values, model = LABEL_IDS, f"{output.MODEL}+label_ids"
-    palette = output.CLASSES.palette(values.tolist())
-    items = [output.segment(f"{n}.jpg", n, palette=palette, values=values) for n in (0, 2)]
-    output.commit("one", *items, model=model)
+def commit_label_ids(output):
+    """Two photos whose masks hold label ids; return their file."""
+    palette = output.CLASSES.palette(LABEL_IDS.tolist())
+    items = [output.segment(f"{n}.jpg", n, palette=palette, values=LABEL_IDS) for n in (0, 2)]
+    return output.commit("one", *items, values=LABEL_IDS.tolist())
+
+
+def test_masks_of_label_ids_are_compared_value_by_value(output):
+    commit_label_ids(output)
+    assert verify(output) == []
+    palette = output.CLASSES.palette(LABEL_IDS.tolist())
+    output.segment("0.jpg", 0, palette=palette, values=LABEL_IDS[::-1])
+    finding = verify_one(output)
+    assert (finding.kind, finding.image) == (MASK_DIFFERS, "0.jpg")
+    assert "pixels of value 7, but pixels_sky of its row is" in finding.message
+
+
+def test_masks_are_compared_by_their_counts_if_nothing_says_their_values(output):
+    file = commit_label_ids(output)
+    pq.write_table(pq.read_table(file).replace_schema_metadata(None), file)
     assert verify(output) == []
     output.write("masks/0.jpg.png", (output / "masks/2.jpg.png").read_bytes())
     finding = verify_one(output)
     assert (finding.kind, finding.image) == (MASK_DIFFERS, "0.jpg")
+    assert "pixels per class, its row says" in finding.message
 
 
-def test_a_shipped_model_knows_its_colours(output):
+def test_a_models_card_says_its_colours(output):
     package = load_package("default")
     output.commit("one", output.segment("a.jpg"), model=package.model_id)
-    assert "other colours" in verify_one(output).message
-    output.commit("one", output.segment("a.jpg", palette=package.palette), model=package.model_id)
     assert verify(output) == []
+    archives.write_card(str(output), package)
+    assert "other colours" in verify_one(output).message
+    palette = package.classes.palette()
+    output.commit("one", output.segment("a.jpg", palette=palette), model=package.model_id)
+    assert verify(output) == []
+
+
+def test_a_card_that_cannot_be_read_is_passed_over(output, photos):
+    output.write("models/tiny.json", b'{"model_id": "tiny"}')
+    assert verify(output) == []
+
+
+@pytest.fixture
+def old_output(tmp_path):
+    """An output folder of version 0.1, whose files of rows say nothing of their classes."""
+    with tarfile.open(Path(__file__).parents[2] / "data" / "out_of_version_0.1.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / "out"
+
+
+def test_the_output_of_version_0_1_is_verified_with_the_values_of_its_cards(old_output):
+    assert verify(old_output) == []
+    (mask,) = old_output.glob("masks-*+label_ids/trier/a.jpg.png")
+    with Image.open(mask) as image:
+        palette, values = image.getpalette(), np.asarray(image)
+    moved = Image.fromarray(np.where(values == values.max(), 255, values).astype(np.uint8))
+    moved.putpalette(palette)
+    moved.save(mask)
+    finding = verify_one(old_output)
+    assert (finding.kind, finding.image) == (MASK_DIFFERS, "trier/a.jpg")
+    assert "pixels of value" in finding.message
 
 
 def test_each_model_has_colours_of_its_own(output, photos):
