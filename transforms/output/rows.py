@@ -28,7 +28,8 @@ from transforms.flow.records import (
     UnitResult,
 )
 from transforms.output import columns
-from transforms.output.schemas import GATED_SCHEMA, LOOK_FIELDS, failure_table, statistics_table
+from transforms.output.column_groups import LOOK_FIELDS
+from transforms.output.schemas import GATED_SCHEMA, failure_table, statistics_table
 
 FILES_PER_BLOCK = 16
 """Files of rows that one worker reads at a time."""
@@ -74,8 +75,14 @@ def commit(
     model: str,
     run_id: str,
     merged: MergedClasses | None = None,
+    mask_values: Sequence[int] | None = None,
 ) -> None:
     """Write the rows of a unit whose masks are in place: failures first, then statistics.
+
+    Args:
+        output: the output folder.
+        result: the unit's images.
+        classes, model, run_id, merged, mask_values: see `schemas.statistics_table`.
 
     Raises:
         StorageError: a file cannot be written.
@@ -90,7 +97,7 @@ def commit(
         _write_table(
             output,
             f"{columns.STATISTICS}/{result.unit_id}.parquet",
-            statistics_table(result.segmented, classes, model, run_id, merged),
+            statistics_table(result.segmented, classes, model, run_id, merged, mask_values),
         )
 
 
@@ -105,15 +112,15 @@ def write_gated(output: str, aside: Sequence[Aside], run_id: str) -> None:
     table = pa.Table.from_pylist(
         [
             {
-                columns.IMAGE: item.ref.image,
-                columns.URI: item.ref.uri,
-                columns.VERSION: item.ref.version,
+                columns.IMAGE: item.planned.ref.image,
+                columns.URI: item.planned.ref.uri,
+                columns.VERSION: item.planned.ref.version,
                 columns.REASON: item.reason,
                 columns.VALUE: item.value,
                 columns.OF: item.of,
                 columns.RUN_ID: run_id,
             }
-            for item in sorted(aside, key=lambda item: item.ref.image)
+            for item in sorted(aside, key=lambda item: item.planned.ref.image)
         ],
         GATED_SCHEMA,
     )

@@ -115,16 +115,16 @@ def counts_of_result(result: UnitResult) -> Iterator[GroupCounts]:
     """The counts of a segmented unit, an entry per image."""
     for item in result.segmented:
         shown = tuple(int(n > 0) for n in item.pixels)
-        yield GroupCounts(item.ref.group, done=1, pixels=item.pixels, images=shown)
+        yield GroupCounts(item.planned.ref.group, done=1, pixels=item.pixels, images=shown)
     yield from counts_of_undone(result)
 
 
 def counts_of_undone(result: UnitResult) -> Iterator[GroupCounts]:
     """The counts of a unit's images that failed or were left."""
     for failure in result.failures:
-        yield GroupCounts(failure.ref.group, failed=1)
-    for ref in result.left:
-        yield GroupCounts(ref.group, left=1)
+        yield GroupCounts(failure.planned.ref.group, failed=1)
+    for planned in result.left:
+        yield GroupCounts(planned.ref.group, left=1)
 
 
 def counts_of_skipped(skipped: SkippedImages) -> GroupCounts:

@@ -362,7 +362,7 @@ def install(archive: Path, folder: Path) -> None:
 
 def test_only_the_step_that_runs_the_network_asks_for_a_gpu(with_gpu):
     assert with_gpu.hinted_steps() == {
-        "Segment/SegmentUnit": {
+        "SegmentUnit": {
             ACCELERATOR: b"type:nvidia-tesla-t4;count:1;install-nvidia-driver",
             "beam:resources:min_ram_bytes:v1": b"16000000000",
         }

@@ -140,7 +140,7 @@ def test_a_mask_belongs_to_the_label_of_its_name(tmp_path, mask, label):
 @pytest.mark.parametrize("photo", ["01.jpg", "01.confidence.png", "x" * 250 + ".jpg"])
 def test_what_stands_beside_masks_is_no_mask(photo):
     def ref(path: str) -> ImageRef:
-        return ImageRef(path, path, path, "", ".", "")
+        return ImageRef(path, path, path, "", ".")
 
     mask = names.mask_path("masks", photo)
     assert is_mask(ref(mask))

@@ -17,6 +17,7 @@ from transforms.flow.records import (
     UNKNOWN_CAPTURE,
     Failure,
     ImageRef,
+    PlannedImage,
     Segmented,
     SkippedImages,
     UnitResult,
@@ -42,16 +43,17 @@ LUND = GroupCounts("lund", done=2, failed=1, pixels=(30, 10), images=(2, 1))
 MALMO = GroupCounts("malmö", done=1, skipped=1, pixels=(60, 0), images=(1, 0))
 
 
-def ref(image="lund/01.jpg", group="lund") -> ImageRef:
-    return ImageRef(image, f"/a/{image}", f"/a/{image}", "10-1", group, f"masks/{image}.png")
+def planned(image="lund/01.jpg", group="lund") -> PlannedImage:
+    ref = ImageRef(image, f"/a/{image}", f"/a/{image}", "10-1", group)
+    return PlannedImage(ref, f"masks/{image}.png")
 
 
 def segmented(image="lund/01.jpg", group="lund", pixels=(4, 2)) -> Segmented:
-    return Segmented(ref(image, group), 3, 2, UNKNOWN_CAPTURE, pixels)
+    return Segmented(planned(image, group), 3, 2, UNKNOWN_CAPTURE, pixels)
 
 
 def failure(image="lund/broken.jpg", group="lund") -> Failure:
-    return Failure(ref(image, group), "decode", "DecodeError", "empty")
+    return Failure(planned(image, group), "decode", "DecodeError", "empty")
 
 
 def commit(output, unit_id, *items, model=MODEL, classes=CLASSES, run_id="run1") -> str:
