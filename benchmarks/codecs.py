@@ -76,11 +76,13 @@ def main() -> None:
         for data in jpegs
     ]
     encoders: dict[str, Callable] = {
-        "as the pipeline does": partial(encode_mask, palette=package.palette)
+        "as the pipeline does": partial(encode_mask, palette=package.classes.palette())
     }
     for level, strategy in ((1, RLE), (1, 0), (3, 0), (6, 0), (9, 0)):
         name = f"Pillow, level {level}{', run lengths' if strategy == RLE else ''}"
-        encoders[name] = partial(png, palette=package.palette, level=level, strategy=strategy)
+        encoders[name] = partial(
+            png, palette=package.classes.palette(), level=level, strategy=strategy
+        )
     print_times("mask as PNG", encoders, masks, sized=True)
     if arguments.camvid:
         print(f"\n| JPEGs of {arguments.camvid} scaled | mIoU, scaled | mIoU, in full | equal |")

@@ -63,7 +63,7 @@ def write_archive(output: str, photos: int, with_masks: bool) -> None:
     random = np.random.default_rng(0)
     pixels = random.integers(0, len(PACKAGE.classes), (HEIGHT, WIDTH)).astype(np.uint8)
     first = Path(output, "mask.png")
-    first.write_bytes(mask_files.encode_mask(pixels, PACKAGE.palette))
+    first.write_bytes(mask_files.encode_mask(pixels, PACKAGE.classes.palette()))
     counts = np.bincount(pixels.ravel(), minlength=len(PACKAGE.classes))
     for start in range(0, photos, ROWS_PER_FILE):
         numbers = range(start, min(photos, start + ROWS_PER_FILE))

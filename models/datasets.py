@@ -75,22 +75,33 @@ def read_sample(photos: LabelledPhotos, index: int) -> tuple[Image.Image, np.nda
     Raises ValueError where the photo is damaged, the two differ in size, or the label is no index
     mask or holds a value outside the class table.
     """
-    image_path, label_path = photos.images[index], photos.labels[index]
+    image = read_photo(photos.images[index])
+    label = read_label(photos.labels[index], photos.classes)
+    check_sizes(photos, index, label.shape, (image.height, image.width))
+    return image, label
+
+
+def read_photo(path: Path) -> Image.Image:
+    """Read a photo as RGB; raises ValueError where it is damaged."""
     try:
-        with Image.open(image_path) as opened:
-            image = opened.convert("RGB")
+        with Image.open(path) as opened:
+            return opened.convert("RGB")
     except (OSError, SyntaxError) as error:  # What Pillow raises on damaged files.
         raise ValueError(
-            f"{image_path}: cannot be read as an image ({error}). Replace it, or move it and its "
+            f"{path}: cannot be read as an image ({error}). Replace it, or move it and its "
             "label away"
         ) from error
-    label = read_label(label_path, photos.classes)
-    if label.shape != (image.height, image.width):
+
+
+def check_sizes(
+    photos: LabelledPhotos, index: int, label: tuple[int, ...], image: tuple[int, ...]
+) -> None:
+    """Raise ValueError where the shapes of a label and its photo, `(height, width)`, differ."""
+    if label != image:
         raise ValueError(
-            f"{label_path}: is {label.shape[1]}x{label.shape[0]}, but {image_path} is "
-            f"{image.width}x{image.height}. Resize the label with nearest-neighbour sampling"
+            f"{photos.labels[index]}: is {label[1]}x{label[0]}, but {photos.images[index]} is "
+            f"{image[1]}x{image[0]}. Resize the label with nearest-neighbour sampling"
         )
-    return image, label
 
 
 def count_classes(photos: LabelledPhotos) -> np.ndarray:

@@ -6,7 +6,7 @@ border mIoU is the mIoU of the pixels near a class border, the "trimap" of Kohli
 Higher Order Potentials for Enforcing Label Consistency" (IJCV 2009): it shows how much detail
 survives.
 
-Nothing here needs a network but `measure` and `evaluate`: only they import Keras.
+Only `evaluate` needs a network.
 """
 
 from __future__ import annotations
@@ -16,22 +16,20 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from models.classes import IGNORE, ClassTable
-from models.engines import AUTOMATIC, EngineOptions, load_engine
-from models.inputs import network_shape, resize
-from models.upsampling import logits_to_mask
+from models.datasets import LabelledPhotos, check_sizes, list_split, read_photo
+from models.engines import AUTOMATIC, EngineOptions
+from models.labels import read_label
+from models.packages import ModelPackage
+from models.segmenter import Segmenter
 
-if TYPE_CHECKING:
-    from models.datasets import LabelledPhotos
-    from models.packages import ModelPackage
-
-Predict = Callable[[np.ndarray], np.ndarray]
-"""uint8 RGB photos (N, h, w, 3) -> float32 logits (N, h / stride, w / stride, classes)."""
+Segment = Callable[[Path], np.ndarray]
+"""The file of a photo -> its mask: class ids, uint8 (height, width)."""
 
 BORDER_DISTANCE = 3
 """Pixels this near to another class count as near a border."""
@@ -236,30 +234,24 @@ def near_border(label: np.ndarray, distance: int = BORDER_DISTANCE) -> np.ndarra
 
 
 def measure(
-    predict: Predict,
-    photos: LabelledPhotos,
-    classes: ClassTable,
-    input_height: int,
-    input_width: int,
-    streams: int = 1,
+    segment: Segment, photos: LabelledPhotos, classes: ClassTable, streams: int = 1
 ) -> Metrics:
-    """Segment `photos` as the pipeline does and compare the full-size masks with the labels.
+    """Segment photos and compare the full-size masks with the labels.
 
     Args:
-        predict: the network, with photos normalised inside it.
+        segment: gives the mask of a photo's file.
         photos: photos with their labels.
-        classes: what the network's outputs mean, in their order.
-        input_height: nominal rows of the network input.
-        input_width: nominal columns of the network input.
-        streams: calls of `predict` that run side by side.
+        classes: what the values of masks mean.
+        streams: calls of `segment` that run side by side.
+
+    Raises:
+        ValueError: a photo or label cannot be read, or their sizes differ.
     """
-    from models.datasets import read_sample
 
     def count(index: int) -> Counts:
-        image, label = read_sample(photos, index)
-        shape = network_shape(image.width, image.height, input_width, input_height)
-        logits = predict(resize(image, shape)[np.newaxis])[0]
-        mask, _ = logits_to_mask(logits, *label.shape)
+        label = read_label(photos.labels[index], photos.classes)
+        mask = segment(photos.images[index])
+        check_sizes(photos, index, label.shape, mask.shape)
         return count_pixels(label, mask, len(classes))
 
     with ThreadPoolExecutor(streams) as pool:
@@ -272,18 +264,20 @@ def evaluate(
 ) -> Metrics:
     """Measure a model package on a split of labelled photos in the CamVid folder layout.
 
+    Photos are opened as they are, stretched to the network's input. `citymask evaluate` decodes
+    them as a run does.
+
     Raises:
         ValueError: photos or labels are missing or do not fit the package's classes.
         EngineError: the engine asked for cannot be had.
     """
-    from models.datasets import list_split
-
     photos = list_split(data_dir, split, len(package.classes))
-    engine = load_engine(package, replace(options, batch_size=1))
-    return measure(
-        engine.predict, photos, package.classes, package.input_height, package.input_width,
-        engine.streams,
-    )  # fmt: skip
+    segmenter = Segmenter.load(package, replace(options, batch_size=1))
+
+    def segment(path: Path) -> np.ndarray:
+        return segmenter.segment(read_photo(path)).mask
+
+    return measure(segment, photos, package.classes, segmenter.streams)
 
 
 def _ious(confusion: np.ndarray) -> tuple[float | None, ...]:

@@ -25,9 +25,6 @@ FORMAT_VERSION = 1
 MAX_INPUT_SIDE = 16_384
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "model.weights.h5"
-WINDOWS, LABEL_IDS = "+windows", "+label_ids"
-"""Endings of a `model_id` whose masks are of another kind."""
-
 SHIPPED = Path(__file__).parent / "weights"
 
 
@@ -52,9 +49,6 @@ class ModelPackage:
         training: data, licence, seed, command and whatever else a user should know.
         metrics: measured quality, with the split it was measured on.
         fingerprint: SHA-256 of the folder's content, hexadecimal.
-        label_ids: whether masks hold the classes' label ids in place of their positions.
-        windows: photos are segmented in overlapping windows at so many times their own resolution;
-            None: each is stretched to the network's input.
     """
 
     path: Path
@@ -69,18 +63,14 @@ class ModelPackage:
     training: dict[str, Any]
     metrics: dict[str, Any]
     fingerprint: str
-    label_ids: bool = False
-    windows: float | None = None
 
     @property
     def model_id(self) -> str:
-        """What rows carry: the name, for people, and the start of the fingerprint, for machines.
+        """The name, for people, and the start of the fingerprint, for machines.
 
-        What changes the masks changes it, too.
+        Rows carry it with what a run chose about the masks, see `MaskOptions.model_id`.
         """
-        windows = "" if self.windows is None else f"{WINDOWS}{self.windows:g}"
-        label_ids = LABEL_IDS if self.label_ids else ""
-        return f"{self.name}@{self.fingerprint[:12]}{windows}{label_ids}"
+        return f"{self.name}@{self.fingerprint[:12]}"
 
     @property
     def nominal_shape(self) -> tuple[int, int]:
@@ -92,16 +82,6 @@ class ModelPackage:
     def weights_bytes(self) -> int:
         """Size of the weights file."""
         return (self.path / WEIGHTS_FILE).stat().st_size
-
-    @property
-    def mask_values(self) -> tuple[int, ...]:
-        """The value of each class in masks, in the order of the network's outputs."""
-        return self.classes.label_ids if self.label_ids else tuple(range(len(self.classes)))
-
-    @property
-    def palette(self) -> bytes:
-        """The palette of masks: 256 RGB triples."""
-        return self.classes.palette(self.mask_values)
 
     def build_network(self) -> "keras.Model":
         """Build the Keras network of this package and load its weights.

@@ -27,6 +27,7 @@ from models.datasets import (
     TrainingBatches,
     count_classes,
     list_split,
+    read_photo,
 )
 from models.distillation import Teacher
 from models.engines import load_engine
@@ -40,6 +41,7 @@ from models.networks.efficientnet_lite import (
     load_imagenet_weights,
 )
 from models.packages import ModelPackage, load_package, write_package
+from models.segmenter import Segmenter
 from models.speed import images_per_second, machine
 
 CROP_SHARE = 0.75
@@ -310,6 +312,21 @@ def _optimizer(config: TrainingConfig, steps: int) -> keras.optimizers.Optimizer
     return optimizer
 
 
+@dataclass(frozen=True, eq=False)
+class _NetworkEngine:
+    """A network in training as an engine, one photo at a time."""
+
+    network: keras.Model
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    batch_size: int = 1
+    streams: int = 1
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """See `Engine.predict`."""
+        return self.network.predict_on_batch(normalise(images, self.mean, self.std))
+
+
 class _EpochKeeper(keras.callbacks.Callback):
     """Averages the weights, validates the average, logs, and keeps the best and a checkpoint."""
 
@@ -387,11 +404,10 @@ class _EpochKeeper(keras.callbacks.Callback):
     def _validate(self) -> Metrics:
         config = self.config
 
-        def predict(images: np.ndarray) -> np.ndarray:
-            return self.averaged.predict_on_batch(normalise(images, config.mean, config.std))
-
+        engine = _NetworkEngine(self.averaged, config.mean, config.std)
+        segmenter = Segmenter(engine, config.classes, config.input_width, config.input_height)
         return measure(
-            predict, self.validation, config.classes, config.input_height, config.input_width
+            lambda path: segmenter.segment(read_photo(path)).mask, self.validation, config.classes
         )
 
     def _save_checkpoint(self, epoch: int) -> None:

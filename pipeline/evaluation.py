@@ -1,25 +1,71 @@
-"""Evaluating masks that are there already: checks before any work, then a graph over them."""
+"""Evaluating a model, whose photos are decoded as in a run, or masks that are there already."""
 
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import apache_beam as beam
+import numpy as np
 
 from models.classes import ClassTable
-from models.evaluation import Metrics
+from models.datasets import list_split
+from models.engines import AUTOMATIC, EngineOptions
+from models.evaluation import Metrics, measure
+from models.packages import ModelPackage
+from models.segmenter import Segmenter
 from pipeline.errors import ConfigurationError
 from pipeline.runners import Runner
 from transforms import EvaluateMasks, storage
 from transforms.checking.evaluating import Evaluation, is_mask, list_labels, write_evaluation
-from transforms.flow.records import ImageRef
+from transforms.flow.records import ImageRef, Projection
 from transforms.inputs import listing
 from transforms.inputs.manifests import ManifestError
+from transforms.photos.decoding import DEFAULT_MAX_PIXELS, DecodeError, decode_photo
 
 TEMPORARY = "temp_location"
 """Beam's option that names a folder which all workers can write to."""
+
+
+def evaluate_model(
+    package: ModelPackage,
+    data_dir: str,
+    split: str,
+    options: EngineOptions = AUTOMATIC,
+    windows: float | None = None,
+    projection: Projection = Projection.AUTO,
+) -> Metrics:
+    """Measure a model on a split of labelled photos in the CamVid folder layout.
+
+    Args:
+        package: the model.
+        data_dir: the folder.
+        split: name of the split.
+        options: how the network is run.
+        windows: see `Segmenter`.
+        projection: how photos are taken; left open, as their files say.
+
+    Raises:
+        ValueError: photos or labels are missing, damaged, or do not fit the model's classes.
+        EngineError: the engine asked for cannot run here.
+    """
+    photos = list_split(data_dir, split, len(package.classes))
+    segmenter = Segmenter.load(package, replace(options, batch_size=1), windows)
+
+    def segment(path: Path) -> np.ndarray:
+        try:
+            data = storage.read(str(path))
+            photo = decode_photo(data, segmenter.shape_for, DEFAULT_MAX_PIXELS, projection)
+        except (storage.StorageError, DecodeError) as error:
+            raise ValueError(
+                f"{path}: {error}. Replace it, or move it and its label away"
+            ) from error
+        return segmenter.segment_input(photo).mask
+
+    return measure(segment, photos, package.classes, segmenter.streams)
 
 
 def evaluate_masks(

@@ -69,6 +69,11 @@ class Job:
     max_images: int | None = None
     hints: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def model_id(self) -> str:
+        """The model and the kind of its masks, as rows name it."""
+        return self.options.masks.model_id(self.package)
+
 
 def build_plan(pipeline: beam.Pipeline, job: Job) -> Planned:
     """Add the steps that decide what is to do."""
@@ -79,7 +84,7 @@ def build_plan(pipeline: beam.Pipeline, job: Job) -> Planned:
     )
     plan = refs | "DropDone" >> DropDone(
         job.options.output,
-        job.package.model_id,
+        job.model_id,
         job.mask_folder,
         job.fold_case,
         job.policy,
@@ -93,7 +98,7 @@ def build_plan(pipeline: beam.Pipeline, job: Job) -> Planned:
 
 def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
     """Add the steps of `job` to a pipeline."""
-    model, classes, output = job.package.model_id, job.package.classes, job.options.output
+    model, classes, output = job.model_id, job.package.classes, job.options.output
     merged, has_gate = job.options.merged, bool(job.policy.gate.reasons)
 
     plan = build_plan(pipeline, job)

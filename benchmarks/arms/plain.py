@@ -37,7 +37,7 @@ class Plain:
     def encode(self, mask: np.ndarray, file: BinaryIO | Path) -> None:
         """Write a mask of class ids, uint8 `(height, width)`, as a palette PNG."""
         image = Image.fromarray(mask)
-        image.putpalette(self.package.palette)
+        image.putpalette(self.package.classes.palette())
         image.save(file, "PNG")
 
     def path(self, photo: str) -> str:

@@ -4,15 +4,10 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from models.engines import load_engine
-from models.inputs import network_shape
 from models.packages import load_package
-from models.upsampling import logits_to_mask
+from models.segmenter import Segmenter
 from transforms import storage
 from transforms.output.columns import DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
 from transforms.photos.decoding import DEFAULT_MAX_PIXELS, decode_photo
@@ -22,10 +17,8 @@ from transforms.photos.mask_files import encode_mask
 def run(archive: Path, output: Path, model: str) -> dict[str, dict[str, float]]:
     """CPU seconds of each stage, summed over all photos but the first batch, which warms up."""
     package = load_package(model)
-    engine = load_engine(package)
-    shape_for = partial(
-        network_shape, input_width=package.input_width, input_height=package.input_height
-    )
+    segmenter = Segmenter.load(package)
+    palette = package.classes.palette()
     seconds: dict[str, float] = defaultdict(float)
 
     @contextmanager
@@ -35,22 +28,20 @@ def run(archive: Path, output: Path, model: str) -> dict[str, dict[str, float]]:
         seconds[name] += time.process_time() - start
 
     paths = sorted(archive.iterdir())
-    size = engine.batch_size
+    size = segmenter.batch_size
     for first in range(0, len(paths), size):
         batch = paths[first : first + size]
         with stage(READ):
             data = [storage.read(str(path)) for path in batch]
         with stage(DECODE):
-            photos = [decode_photo(each, shape_for, DEFAULT_MAX_PIXELS) for each in data]
+            photos = [decode_photo(each, segmenter.shape_for, DEFAULT_MAX_PIXELS) for each in data]
+            prepared = list(map(segmenter.prepare, photos))
         with stage(INFER):
-            logits = engine.predict(np.stack([photo.pixels for photo in photos]))
+            answers = segmenter.infer(prepared)
         with stage(UPSAMPLE):
-            masks = [
-                logits_to_mask(each, photo.height, photo.width)[0]
-                for each, photo in zip(logits, photos, strict=True)
-            ]
+            masks = [segmenter.finish(answer).mask for answer in answers]
         with stage(ENCODE):
-            files = [encode_mask(mask, package.palette) for mask in masks]
+            files = [encode_mask(mask, palette) for mask in masks]
         with stage(WRITE):
             for path, file in zip(batch, files, strict=True):
                 storage.write(str(output), f"masks/{path.name}.png", file)

@@ -22,9 +22,10 @@ from pipeline import console, runners
 from pipeline.commands.common import CLASS_FILE, Refused, class_table, foreseen_errors
 from pipeline.commands.options import BeamCommand, settings_options
 from pipeline.errors import first_line
-from pipeline.evaluation import evaluate_masks
+from pipeline.evaluation import evaluate_masks, evaluate_model
 from pipeline.runs.settings import Settings
 from transforms import storage
+from transforms.flow.records import Projection
 
 
 @click.command(cls=BeamCommand)
@@ -38,7 +39,7 @@ from transforms import storage
 )  # fmt: skip
 @click.option("--data", required=True, metavar="DIR", help="Folder in the CamVid layout.")
 @click.option("--split", default="val", show_default=True, metavar="S")
-@settings_options(Settings, only=("engine", "precision"))
+@settings_options(Settings, only=("engine", "precision", "windows", "projection"))
 @click.option("--json", "json_file", type=click.Path(), metavar="FILE", help="Write metrics there.")
 @click.option(
     "--confusion", type=click.Path(), metavar="FILE.csv",
@@ -53,6 +54,8 @@ def evaluate(
     split: str,
     engine: EngineName,
     precision: Precision,
+    windows: float | None,
+    projection: Projection,
     json_file: str | None,
     confusion: str | None,
 ) -> None:
@@ -65,8 +68,11 @@ def evaluate(
     """
     if masks and model:
         raise Refused("--masks and --model exclude each other: give the one to be measured")
-    if masks and EngineOptions(engine, precision) != AUTOMATIC:
-        raise Refused("--engine and --precision go with a model; --masks needs none")
+    options = EngineOptions(engine, precision)
+    if masks and (options != AUTOMATIC or windows or projection is not Projection.AUTO):
+        raise Refused(
+            "--engine, --precision, --windows and --projection go with a model; --masks needs none"
+        )
     if beam_arguments and not masks:
         raise Refused(f"Beam's options ({', '.join(beam_arguments)}) go with --masks only")
     console.set_up_logging(console.NORMAL)
@@ -75,11 +81,9 @@ def evaluate(
             metrics = _evaluate_masks(masks, data, split, beam_arguments)
         else:
             import_tensorflow()
-            from models.evaluation import evaluate as measure
-
             package = load_package(model or "default")
             _check_classes(package, data)
-            metrics = measure(package, data, split, EngineOptions(engine, precision))
+            metrics = evaluate_model(package, data, split, options, windows, projection)
         if json_file:
             document = json.dumps(metrics.to_dict(), indent=2) + "\n"
             Path(json_file).write_text(document, encoding="utf-8")

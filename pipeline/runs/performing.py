@@ -144,7 +144,7 @@ def show_plan(request: RunRequest, level: int) -> None:
         console.logger.info("%s", note)
     with console.ProgressMonitor(level):
         metrics = runners.LocalRunner({}).run(partial(build_plan, job=job))
-    speed = last_speed(job.options.output, job.package.model_id)
+    speed = last_speed(job.options.output, job.model_id)
     console.print_plan(count_images(metrics), request.max_images, speed)
 
 

@@ -76,7 +76,7 @@ def make_record(
         seconds=round(seconds, 3),
         interrupted=stopping.reason(job.options.output)
         or (stopping.MAX_IMAGES if images["left"] else None),
-        model=job.package.model_id,
+        model=job.model_id,
         fingerprint=job.package.fingerprint,
         versions={
             "citymask": __version__,

@@ -3,11 +3,11 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import date
 
 from models.engines import EngineName, EngineOptions, GpuPolicy
 from models.engines.devices import cores
+from models.mask_options import MaskOptions
 from models.merging import MergedClasses
 from models.packages import ModelPackage
 from pipeline.errors import ConfigurationError
@@ -60,7 +60,7 @@ def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]
             storage.remove_unfinished(output)
             stopping.withdraw(output)
             findings.repair_files(output)
-            archives.write_card(output, package)
+            archives.write_card(output, package, mask_options(request))
         except storage.StorageError as error:
             raise ConfigurationError(str(error)) from error
         yield make_job(request, package, merged, run_id)
@@ -82,9 +82,7 @@ def check(request: RunRequest) -> tuple[ModelPackage, MergedClasses | None]:
         )
     if request.windows and request.confidence:
         raise ConfigurationError("--confidence and --windows exclude each other: leave one out")
-    package = replace(
-        model_files.load(request.model), label_ids=request.label_ids, windows=request.windows
-    )
+    package = model_files.load(request.model)
     for spec in request.inputs:
         _check_input(spec, storage.absolute(request.output))
     return package, _read_merged(request.merge, package) if request.merge else None
@@ -100,16 +98,16 @@ def make_job(
     """
     output = storage.absolute(request.output)
     try:
-        mask_folder, notes = _mask_folder(output, package)
+        mask_folder, notes = _mask_folder(output, mask_options(request).model_id(package))
     except storage.StorageError as error:
         raise ConfigurationError(str(error)) from error
     options = SegmentOptions(
         output=output,
         run_id=run_id,
-        overlay=request.overlay,
-        confidence=request.confidence,
+        outputs=tuple(name for name in names.BESIDE if getattr(request, name)),
         max_pixels=request.max_pixels,
         projection=request.projection,
+        masks=mask_options(request),
         merged=merged,
         engine=_engine_options(request),
     )
@@ -156,6 +154,11 @@ def locked(output: str, owner: str) -> Iterator[None]:
         lock.release()
 
 
+def mask_options(request: RunRequest) -> MaskOptions:
+    """What kind of masks a request asks for."""
+    return MaskOptions(request.windows, request.label_ids)
+
+
 def _engine_options(request: RunRequest) -> EngineOptions:
     gpu = GpuPolicy.WANTED if request.gpu else GpuPolicy.IF_PRESENT
     return EngineOptions(
@@ -193,18 +196,17 @@ def _folds_case(output: str) -> bool:
     return not storage.is_remote(output) and os.path.exists(os.path.join(output, LOCK.upper()))
 
 
-def _mask_folder(output: str, package: ModelPackage) -> tuple[str, list[str]]:
+def _mask_folder(output: str, model: str) -> tuple[str, list[str]]:
     """`masks`, or a folder of its own for a model that is not the first one in this output."""
     present = rows.models_in(output)
-    own = present.pop(package.model_id, None)
+    own = present.pop(model, None)
     if own:
         return sorted(own)[0], []
     if not any(columns.MASKS in folders for folders in present.values()):
         return columns.MASKS, []
-    folder = f"{columns.MASKS}-{names.image_name(package.model_id).replace('/', '-')}"
+    folder = f"{columns.MASKS}-{names.image_name(model).replace('/', '-')}"
     others = ", ".join(sorted(present))
     return folder, [
-        f"{output} holds results of {others}; they stay as they are. All images are done anew for "
-        f"{package.model_id}: its rows stand beside the others in {columns.STATISTICS}/, its masks "
-        f"go to {folder}/."
+        f"{output} holds results of {others}; they are kept. All images are segmented again for "
+        f"{model}: its rows go to {columns.STATISTICS}/ as well, its masks to {folder}/."
     ]

@@ -105,12 +105,13 @@ class Bundles:
     def segment(self, unit: WorkUnit, output: Path) -> None:
         """Segment a unit as a worker does."""
         if output not in self._segmenters:
-            from models.engines import EngineOptions, load_engine
+            from models.engines import EngineOptions
             from models.packages import load_package
+            from models.segmenter import Segmenter
 
             package = load_package(str(self.city.model))
             options = SegmentOptions(str(output), run_id="run", engine=EngineOptions(threads=2))
-            self._segmenters[output] = UnitSegmenter(package, load_engine(package), options)
+            self._segmenters[output] = UnitSegmenter(package, Segmenter.load(package), options)
         segment_unit(self._segmenters[output], unit, lambda name, value: None)
 
     def segment_at_once(self, units: Sequence[WorkUnit], output: Path, times: int = 2) -> None:

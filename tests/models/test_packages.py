@@ -41,7 +41,7 @@ def test_a_package_is_read_as_it_was_written(tiny_model):
     assert (package.input_height, package.input_width) == (64, 96)
     assert (package.mean, package.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert package.classes.keys == ("sky", "tree_top", "road")
-    assert package.palette[:9] == bytes([0, 0, 255, 0, 128, 0, 9, 9, 9])
+    assert package.classes.palette()[:9] == bytes([0, 0, 255, 0, 128, 0, 9, 9, 9])
     assert (package.training, package.metrics) == ({"data": "none"}, {})
     assert package.path == tiny_model
     assert package.model_id == f"tiny@{package.fingerprint[:12]}"

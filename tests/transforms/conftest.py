@@ -58,8 +58,8 @@ def photos(output):
     """Four photos that are done, two in a file each, with all that may stand beside their masks."""
     images = [output.segment(f"lund/{name}.jpg", seed) for seed, name in enumerate("abcd")]
     for item in images:
-        output.write(names.overlay_path(item.planned.mask))
-        output.write(names.confidence_path(item.planned.mask))
+        output.write(names.beside(item.planned.mask, "overlay"))
+        output.write(names.beside(item.planned.mask, "confidence"))
     output.commit("one", *images[:2])
     output.commit("two", *images[2:])
     return images

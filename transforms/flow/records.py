@@ -1,10 +1,10 @@
 """What flows between the steps: small frozen records, never pixels."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from models.panoramas import OnSphere
 
@@ -163,25 +163,6 @@ class WorkUnit:
 
 
 @dataclass(frozen=True)
-class Confidence:
-    """Mean probabilities of the chosen classes of an image's mask, 0..1.
-
-    Attributes:
-        mean: over all pixels.
-        classes: over the pixels of each class, in the order of the class ids; None without any.
-    """
-
-    mean: float
-    classes: tuple[float | None, ...]
-
-    @classmethod
-    def of(cls, sums: Sequence[float], pixels: Sequence[int]) -> "Confidence":
-        """The means of probabilities that add up to `sums` over the `pixels` of each class."""
-        means = (total / n if n else None for total, n in zip(sums, pixels, strict=True))
-        return cls(sum(sums) / sum(pixels), tuple(means))
-
-
-@dataclass(frozen=True)
 class Segmented:
     """The row of one image whose mask is in place.
 
@@ -191,8 +172,9 @@ class Segmented:
         height: displayed rows of the photo.
         capture: position, time and heading from metadata or EXIF.
         pixels: pixels per class in the order of the class ids; they add up to width x height.
-        confidence: how sure the network is, if the run was asked for it.
         on_sphere: what a panorama's mask covers of the sphere; None for a flat photo.
+        values: values for the row of outputs per photo, by the names of the outputs; None where an
+            output has none for this image.
     """
 
     planned: PlannedImage
@@ -200,8 +182,8 @@ class Segmented:
     height: int
     capture: Capture
     pixels: tuple[int, ...]
-    confidence: Confidence | None = None
     on_sphere: OnSphere | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.classes import IGNORE, ClassTable
+from models.mask_options import CLASS_IDS, MaskOptions
 from models.packages import DESCRIPTION_FILE, ModelPackage, classes_of
 from transforms import storage
 from transforms.output import columns, names, rows
@@ -45,12 +46,22 @@ class Archive:
     card: dict[str, Any]
 
 
-def write_card(output: str, package: ModelPackage) -> None:
-    """Leave the description of a model in an output folder; raises StorageError."""
+def write_card(output: str, package: ModelPackage, masks: MaskOptions = CLASS_IDS) -> None:
+    """Write the description of a model and of its masks to an output folder.
+
+    Args:
+        output: the output folder.
+        package: the model.
+        masks: what kind of masks it makes there.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    model_id = masks.model_id(package)
     description = json.loads((package.path / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-    card = description | {MODEL_ID: package.model_id, MASK_VALUES: package.mask_values}
+    card = description | {MODEL_ID: model_id, MASK_VALUES: masks.values(package.classes)}
     text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
-    name = names.image_name(package.model_id).replace("/", "-")
+    name = names.image_name(model_id).replace("/", "-")
     storage.write(output, f"{columns.MODELS}/{name}.json", text.encode())
 
 

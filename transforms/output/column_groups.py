@@ -13,7 +13,7 @@ import pyarrow as pa
 from models.classes import ClassTable
 from models.merging import MergedClasses
 from transforms.flow.records import Projection, Segmented
-from transforms.output import columns
+from transforms.output import columns, names
 
 PHOTO_FIELDS = (
     pa.field(columns.IMAGE, pa.string(), nullable=False),
@@ -130,7 +130,7 @@ def _merged_classes(merged: MergedClasses) -> ColumnGroup:
 
 
 def _confidence(item: Segmented) -> Sequence[Any] | None:
-    found = item.confidence
+    found = item.values.get(names.CONFIDENCE)
     return (found.mean, *found.classes) if found else None
 
 

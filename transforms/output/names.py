@@ -13,15 +13,23 @@ import hashlib
 import posixpath
 import re
 
+MASK_ENDING = ".png"
+
 MAX_PART_BYTES = 255
 """Longest file name that the usual file systems take."""
 
-OVERLAY_ENDING = ".overlay.jpg"
-CONFIDENCE_ENDING = ".confidence.png"
-"""Endings of what stands beside masks; no mask has one of them."""
+OVERLAY, CONFIDENCE = "overlay", "confidence"
+BESIDE = {OVERLAY: ".overlay.jpg", CONFIDENCE: ".confidence.png"}
+"""Outputs per photo, by the names of their settings, with the endings of their files. They stand
+beside masks; no mask has one of these endings."""
 
 _SUFFIX = re.compile(r"(~[0-9a-f]{8})+(?=\.[^./]*$|$)")
-_RESERVED = re.compile(r"(~[0-9a-f]{16}|(?i:\.confidence))$")
+_LIKE_MASKS = "|".join(
+    re.escape(ending.removesuffix(MASK_ENDING))
+    for ending in BESIDE.values()
+    if ending.endswith(MASK_ENDING)
+)
+_RESERVED = re.compile(rf"(~[0-9a-f]{{16}}|(?i:{_LIKE_MASKS}))$")
 
 
 def image_name(relative_path: str) -> str:
@@ -67,37 +75,29 @@ def mask_path(folder: str, image: str) -> str:
     'masks/lund/01.jpg.png'
     """
     *parents, name = image.split("/")
-    parts = [*(_shorten(parent, "") for parent in parents), _shorten(name, ".png")]
+    parts = [*(_shorten(parent, "") for parent in parents), _shorten(name, MASK_ENDING)]
     return "/".join([folder, *parts])
 
 
-def overlay_path(mask: str) -> str:
-    """Path of the overlay that stands beside `mask`.
+def beside(mask: str, output: str) -> str:
+    """Path of an output of `BESIDE` that stands beside `mask`.
 
-    >>> overlay_path("masks/lund/01.jpg.png")
+    >>> beside("masks/lund/01.jpg.png", "overlay")
     'masks/lund/01.jpg.overlay.jpg'
     """
-    return _beside(mask, OVERLAY_ENDING)
+    folder, name = posixpath.split(mask.removesuffix(MASK_ENDING))
+    return posixpath.join(folder, _shorten(name, BESIDE[output]))
 
 
-def confidence_path(mask: str) -> str:
-    """Path of the confidence image that stands beside `mask`.
-
-    >>> confidence_path("masks/lund/01.jpg.png")
-    'masks/lund/01.jpg.confidence.png'
-    """
-    return _beside(mask, CONFIDENCE_ENDING)
+def is_beside(path: str) -> bool:
+    """Whether a path has the ending of what stands beside masks."""
+    return path.endswith(tuple(BESIDE.values()))
 
 
 def group_of(image: str) -> str:
     """The group of an image without one in a manifest: its first folder level, or `.`."""
     first, separator, _ = image.partition("/")
     return first if separator else "."
-
-
-def _beside(mask: str, extension: str) -> str:
-    folder, name = posixpath.split(mask.removesuffix(".png"))
-    return posixpath.join(folder, _shorten(name, extension))
 
 
 def _escape_part(part: str) -> str:

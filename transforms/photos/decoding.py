@@ -10,8 +10,9 @@ import simplejpeg
 from PIL import ExifTags, Image, ImageOps
 
 from models.inputs import resize, resize_pixels
-from models.panoramas import Panorama, closed_shape
-from transforms.flow.records import Capture, Projection
+from models.panoramas import closed_shape
+from models.segmenter import NetworkInput
+from transforms.flow.records import UNKNOWN_CAPTURE, Capture, Projection
 from transforms.photos.exif import read_capture
 from transforms.photos.projections import recognise
 
@@ -50,27 +51,17 @@ class DecodeError(Exception):
     """A photo cannot be decoded; the message says what was found."""
 
 
-@dataclass(frozen=True)
-class Photo:
-    """A decoded photo, ready for the network.
+@dataclass(frozen=True, eq=False)
+class Photo(NetworkInput):
+    """A decoded photo at the size that the network takes; `width` and `height` are as displayed.
 
     Attributes:
-        pixels: uint8 RGB of shape `(h, w, 3)`, the network input.
-        width: displayed columns of the original.
-        height: displayed rows of the original.
         capture: what EXIF says of position, time and heading.
-        panorama: what an equirectangular photo shows of the sphere; None for a flat photo.
-        contradiction: why it is none although it is said to be one; else empty.
-        margin: columns of `pixels` on either side that repeat the other side.
+        contradiction: why it is no panorama although it is said to be one; else empty.
     """
 
-    pixels: np.ndarray
-    width: int
-    height: int
-    capture: Capture
-    panorama: Panorama | None = None
+    capture: Capture = UNKNOWN_CAPTURE
     contradiction: str = ""
-    margin: int = 0
 
 
 def is_image_name(name: str) -> bool:
@@ -117,8 +108,8 @@ def decode_photo(
             _upright(pixels, orientation),
             width,
             height,
-            read_capture(exif),
             panorama,
+            read_capture(exif),
             recognised.contradiction,
         )
 

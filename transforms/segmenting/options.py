@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
-from models.engines import (
-    AUTOMATIC,
-    EngineOptions,
-)
+from models.engines import AUTOMATIC, EngineOptions
+from models.mask_options import CLASS_IDS, MaskOptions
 from models.merging import MergedClasses
 from transforms.flow.records import Projection
-from transforms.photos import decoding
+from transforms.photos.decoding import DEFAULT_MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -18,19 +16,19 @@ class SegmentOptions:
     Attributes:
         output: the output folder.
         run_id: the run whose rows these are.
-        overlay: whether to write a blended JPEG beside each mask.
-        confidence: whether to write a confidence image beside each mask, and means into its row.
+        outputs: what is made of each photo besides its mask: names of `output.names.BESIDE`.
         max_pixels: larger photos are refused.
         projection: how photos are taken; left open, as metadata and files say.
-        merged: what to merge the classes to besides.
+        masks: what kind of masks there are.
+        merged: optional class mapping.
         engine: how the network is run, and with how many threads.
     """
 
     output: str
     run_id: str
-    overlay: bool = False
-    confidence: bool = False
-    max_pixels: int = decoding.DEFAULT_MAX_PIXELS
+    outputs: tuple[str, ...] = ()
+    max_pixels: int = DEFAULT_MAX_PIXELS
     projection: Projection = Projection.AUTO
+    masks: MaskOptions = CLASS_IDS
     merged: MergedClasses | None = None
     engine: EngineOptions = AUTOMATIC

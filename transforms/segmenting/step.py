@@ -12,16 +12,12 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.shared import Shared
 from apache_beam.utils.windowed_value import WindowedValue
 
-from models.engines import (
-    EngineError,
-    load_engine,
-)
 from models.packages import ModelPackage
-from models.upsampling import load_loops
+from models.segmenter import Segmenter
 from transforms import storage
 from transforms.flow import request_counters
 from transforms.flow.records import ImageRef, UnitResult, WorkUnit
-from transforms.output import model_files
+from transforms.output import model_files, names
 from transforms.output.stopping import must_stop
 from transforms.planning.deciding import plan_new
 from transforms.planning.units import DEFAULT_UNIT_SIZE, GroupIntoUnits, TakeImages
@@ -60,7 +56,7 @@ class SegmentArchive(beam.PTransform):
     hints: Mapping[str, str] = field(default_factory=dict)
 
     def expand(self, refs: beam.PCollection[ImageRef]) -> beam.PCollection[UnitResult]:
-        model = self.package.model_id
+        model = self.options.masks.model_id(self.package)
         planned = refs | "PlanNew" >> beam.Map(plan_new)
         units = planned | "GroupIntoUnits" >> GroupIntoUnits(model, self.unit_size)
         beyond = []
@@ -130,16 +126,15 @@ class SegmentUnit(beam.DoFn):
         return must_stop(self._options.output, self._options.run_id)
 
     def _load(self) -> UnitSegmenter:
-        try:
-            load_loops()
-        except RuntimeError as error:
-            raise EngineError(
-                f"what Numba compiles cannot be kept ({error}): set NUMBA_CACHE_DIR to a folder "
-                "that can be written"
-            ) from error
-        with model_files.at_hand(self._package, self._options.output) as package:
-            engine = load_engine(package, self._options.engine)
-            return UnitSegmenter(package, engine, self._options)
+        options = self._options
+        with model_files.at_hand(self._package, options.output) as package:
+            segmenter = Segmenter.load(
+                package,
+                options.engine,
+                windows=options.masks.windows,
+                confidence=names.CONFIDENCE in options.outputs,
+            )
+        return UnitSegmenter(self._package, segmenter, options)
 
 
 def _measure(name: str, value: float) -> None:

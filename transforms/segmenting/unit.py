@@ -13,26 +13,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.engines import (
-    Engine,
-    Mask,
-    MaskEngine,
-)
 from models.engines.devices import cores
-from models.inputs import network_shape
 from models.packages import ModelPackage
-from models.panoramas import OnSphere, margin_of, measure_on_sphere, with_margin
-from models.tiling import segment_windows
-from models.upsampling import logits_to_confidence, logits_to_mask
+from models.segmenter import Inferred, Prepared, Segmenter
 from transforms import storage
 from transforms.flow.concurrency import REQUESTS, Pause, map_ahead
 from transforms.flow.records import (
-    Confidence,
     Failure,
     PlannedImage,
     Segmented,
@@ -41,7 +31,7 @@ from transforms.flow.records import (
 )
 from transforms.inputs.reading import read_image
 from transforms.output import names, rows
-from transforms.output.columns import DECODE, ENCODE, INFER, READ, SKY, UPSAMPLE, WRITE
+from transforms.output.columns import DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
 from transforms.photos import decoding, mask_files, projections
 from transforms.segmenting.measurements import (
     BATCH_SIZE,
@@ -52,6 +42,7 @@ from transforms.segmenting.measurements import (
     PANORAMAS,
 )
 from transforms.segmenting.options import SegmentOptions
+from transforms.segmenting.outputs import SegmentedPhoto, load_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +66,8 @@ class _Item:
     planned: PlannedImage
     data: bytes | None = None
     photo: decoding.Photo | None = None
-    logits: np.ndarray | None = None
-    mask: Mask | None = None
+    prepared: Prepared | None = None
+    inferred: Inferred | None = None
     files: dict[str, bytes] = field(default_factory=dict)
     outcome: Segmented | Failure | None = None
     measured: dict[str, float] = field(default_factory=dict)
@@ -106,7 +97,7 @@ class _Item:
 
     def let_go(self) -> None:
         """Free the memory of what is needed no more."""
-        self.data = self.photo = self.logits = self.mask = None
+        self.data = self.photo = self.prepared = self.inferred = None
         self.files = {}
 
 
@@ -115,30 +106,27 @@ class UnitSegmenter:
 
     Args:
         package: the model.
-        engine: the model made ready to run.
+        segmenter: the model made ready to run.
         options: where and how.
     """
 
-    def __init__(self, package: ModelPackage, engine: Engine, options: SegmentOptions):
-        self._package = package
-        self._engine = engine
+    def __init__(self, package: ModelPackage, segmenter: Segmenter, options: SegmentOptions):
+        self._segmenter = segmenter
         self._options = options
-        self._shape_for = partial(
-            network_shape, input_width=package.input_width, input_height=package.input_height
-        )
-        if package.windows:
-            self._shape_for = partial(_scaled, scale=package.windows)
-        keys = package.classes.keys
-        self._sky = keys.index(SKY) if SKY in keys else None
-        self._mask_values = np.array(package.mask_values, np.uint8)
+        self._classes = package.classes
+        self._model = options.masks.model_id(package)
+        self._mask_values = options.masks.values(package.classes)
+        self._values = np.array(self._mask_values, np.uint8)
+        self._palette = package.classes.palette(self._mask_values)
+        self._outputs = load_outputs(options.outputs)
+        self._keeps_photos = any(output.needs_photo for output in self._outputs.values())
         self._reading = ThreadPoolExecutor(REQUESTS, "read")
         threads = options.engine.threads or cores()
-        self._alone = bool(package.windows) or (
-            engine.batch_size == 1 and engine.streams >= threads
-        )
-        self._threads = WINDOWED_PHOTOS if package.windows else threads + SPARE_THREADS
+        windows = segmenter.windows is not None
+        self._alone = windows or (segmenter.batch_size == 1 and segmenter.streams >= threads)
+        self._threads = WINDOWED_PHOTOS if windows else threads + SPARE_THREADS
         self._working = ThreadPoolExecutor(self._threads, "work")
-        self._inferring = ThreadPoolExecutor(engine.streams, "infer")
+        self._inferring = ThreadPoolExecutor(segmenter.streams, "infer")
         self._writing = ThreadPoolExecutor(REQUESTS, "write")
 
     def work_on(self, items: Iterable[_Item | Pause]) -> Iterator[_Item | Pause]:
@@ -159,11 +147,11 @@ class UnitSegmenter:
         rows.commit(
             self._options.output,
             result,
-            self._package.classes,
-            self._package.model_id,
+            self._classes,
+            self._model,
             self._options.run_id,
             self._options.merged,
-            self._package.mask_values,
+            self._mask_values,
         )
         return result
 
@@ -179,25 +167,16 @@ class UnitSegmenter:
         with item.isolated():
             with item.stage(DECODE):
                 claim = projections.claimed(self._options.projection, item.planned.ref.extra)
-                item.photo = self._with_margin(
-                    decoding.decode_photo(
-                        item.data, self._shape_for, self._options.max_pixels, claim
-                    )
+                item.photo = decoding.decode_photo(
+                    item.data, self._segmenter.shape_for, self._options.max_pixels, claim
                 )
+                item.prepared = self._segmenter.prepare(item.photo)
                 if item.photo.contradiction:
                     item.measured[CONTRADICTIONS] = 1
                     logger.debug("%s: flat, %s", item.planned.ref.uri, item.photo.contradiction)
-            if not self._options.overlay:
+            if not self._keeps_photos:
                 item.data = None
         return item
-
-    def _with_margin(self, photo: decoding.Photo) -> decoding.Photo:
-        """The photo with what its network has to see beyond the edges, if it goes all around."""
-        if not photo.panorama or not photo.panorama.is_closed:
-            return photo
-        seen = self._package.input_width if self._package.windows else photo.pixels.shape[1]
-        margin = margin_of(seen)
-        return replace(photo, pixels=with_margin(photo.pixels, margin), margin=margin)
 
     def _each_alone(self, items: Iterable[_Item | Pause]) -> Iterator[_Item | Pause]:
         """Take each image through all that works in one thread."""
@@ -210,10 +189,10 @@ class UnitSegmenter:
 
     def _in_batches(self, items: Iterable[_Item | Pause]) -> Iterator[_Item | Pause]:
         """Decode ahead of the network and encode behind it."""
-        depth = 2 * self._engine.batch_size
+        depth = 2 * self._segmenter.batch_size
         decoded = map_ahead(self._working, self._decode, items, depth)
         batches = map_ahead(
-            self._inferring, self._predict, self._gather(decoded), self._engine.streams
+            self._inferring, self._predict, self._gather(decoded), self._segmenter.streams
         )
         return map_ahead(self._working, self._encode, _each_of(batches), depth)
 
@@ -232,26 +211,23 @@ class UnitSegmenter:
                 yield item
                 continue
             newest = item.unit
-            if item.photo is None:
+            if item.prepared is None:
                 yield [item]
                 continue
-            shape = *item.photo.pixels.shape, item.photo.margin
+            shape = item.prepared.shape
             waiting[shape].append(item)
-            if len(waiting[shape]) >= self._engine.batch_size:
+            if len(waiting[shape]) >= self._segmenter.batch_size:
                 yield waiting.pop(shape)
         yield from waiting.values()
 
     def _predict(self, batch: Sequence[_Item]) -> Sequence[_Item]:
-        """Give each image its mask or, where the engine makes none, its logits."""
-        photos_of = [(item, item.photo) for item in batch if item.photo]
-        if not photos_of:
+        """Give each image of a batch what the network says of it."""
+        prepared = [item.prepared for item in batch if item.prepared]
+        if not prepared:
             return batch
         start = time.perf_counter()
         try:
-            if self._package.windows:
-                self._slide_windows(photos_of)
-            else:
-                self._run_network(photos_of)
+            answers = self._segmenter.infer(prepared)
         except Exception as error:
             if len(batch) == 1:
                 batch[0].fail(INFER, error)
@@ -260,84 +236,41 @@ class UnitSegmenter:
             return [item for one in batch for item in self._predict([one])]
         batch[0].measured[INFER + MICROSECONDS] = (time.perf_counter() - start) * 1e6
         batch[0].measured[BATCH_SIZE] = len(batch)
-        for item in batch:
-            if item.mask is None and item.logits is None:
-                item.fail(INFER, ValueError("the network's output is not finite (NaN or infinity)"))
+        for item, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, ValueError):
+                item.fail(INFER, answer)
+            else:
+                item.inferred = answer
         return batch
-
-    def _run_network(self, batch: Sequence[tuple[_Item, decoding.Photo]]) -> None:
-        """Run the network; a batch that is not full is padded to a power of two, so that there are
-        few sizes.
-        """
-        padded = max(len(batch), min(self._engine.batch_size, 1 << (len(batch) - 1).bit_length()))
-        images = np.zeros((padded, *batch[0][1].pixels.shape), np.uint8)
-        for position, (_, photo) in enumerate(batch):
-            images[position] = photo.pixels
-        if isinstance(self._engine, MaskEngine) and not self._options.confidence:
-            sizes = [(photo.height, photo.width) for _, photo in batch]
-            margin = batch[0][1].margin
-            for (item, _), mask in zip(
-                batch, self._engine.predict_masks(images, sizes, margin), strict=True
-            ):
-                item.mask = mask
-        else:
-            logits = self._engine.predict(images)[: len(batch)]
-            for (item, _), of_item in zip(batch, logits, strict=True):
-                item.logits = of_item if np.isfinite(of_item).all() else None
-
-    def _slide_windows(self, batch: Sequence[tuple[_Item, decoding.Photo]]) -> None:
-        """Run the network on each photo window by window, as many at once as the engine takes."""
-        for item, photo in batch:
-            item.mask = segment_windows(
-                photo.pixels,
-                self._engine.predict,
-                self._package.nominal_shape,
-                photo.height,
-                photo.width,
-                max(self._engine.batch_size, self._engine.streams),
-                photo.margin,
-            )
 
     def _encode(self, item: _Item) -> _Item:
         """Make the files of an image: its mask, and beside it what was asked for."""
         photo, planned = item.photo, item.planned
-        if photo is None:
+        if photo is None or item.inferred is None:
             return item
-        palette = self._package.palette
         with item.isolated():
             with item.stage(UPSAMPLE):
-                mask, counts = _mask_of(item.mask, item.logits, photo)
-                pixels = tuple(counts.tolist())
-                on_sphere = self._on_sphere(mask, photo)
-                confidence = None
-                if self._options.confidence and item.logits is not None:
-                    margin = _margin_of_logits(item.logits, photo)
-                    grey, sums = logits_to_confidence(item.logits, mask, margin)
-                    confidence = Confidence.of(sums.tolist(), pixels)
+                found = self._segmenter.finish(item.inferred)
             with item.stage(ENCODE):
-                if self._package.label_ids:
-                    mask = self._mask_values[mask]
-                if item.data is not None:
-                    original = decoding.decode_full(item.data, self._options.max_pixels)
-                    overlay = mask_files.encode_overlay(original, mask, palette)
-                    item.files[names.overlay_path(planned.mask)] = overlay
-                if confidence:
-                    item.files[names.confidence_path(planned.mask)] = mask_files.encode_grey(grey)
+                mask = self._values[found.mask] if self._options.masks.label_ids else found.mask
+                made = SegmentedPhoto(
+                    item.data, self._options.max_pixels, found, mask, self._palette
+                )
+                values = {}
+                for name, output in self._outputs.items():
+                    file, values[name] = output.make(made)
+                    if file is not None:
+                        item.files[names.beside(planned.mask, name)] = file
                 # The mask comes last: should the others fail, an older one keeps fitting its row.
-                item.files[planned.mask] = mask_files.encode_mask(mask, palette)
+                item.files[planned.mask] = mask_files.encode_mask(mask, self._palette)
             capture = planned.ref.capture.filled_from(photo.capture)
             item.outcome = Segmented(
-                planned, photo.width, photo.height, capture, pixels, confidence, on_sphere
+                planned, photo.width, photo.height, capture, found.pixels, found.on_sphere, values
             )
-            if on_sphere:
+            if found.on_sphere:
                 item.measured[PANORAMAS] = 1
-            item.data = item.photo = item.logits = item.mask = None
+            item.data = item.photo = item.prepared = item.inferred = None
         return item
-
-    def _on_sphere(self, mask: np.ndarray, photo: decoding.Photo) -> OnSphere | None:
-        if photo.panorama is None:
-            return None
-        return measure_on_sphere(mask, photo.panorama, len(self._package.classes), self._sky)
 
     def _write(self, item: _Item) -> _Item:
         if not item.files:
@@ -356,22 +289,3 @@ def _each_of(batches: Iterable[Sequence[_Item] | Pause]) -> Iterator[_Item | Pau
             yield batch
         else:
             yield from batch
-
-
-def _scaled(width: int, height: int, scale: float) -> tuple[int, int]:
-    """The shape `(height, width)` of a photo at `scale` times its resolution."""
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def _mask_of(mask: Mask | None, logits: np.ndarray | None, photo: decoding.Photo) -> Mask:
-    """The mask of a photo: the engine's own, else out of its logits."""
-    if mask is not None:
-        return mask
-    assert logits is not None, "an image without an answer has failed before"
-    margin = _margin_of_logits(logits, photo)
-    return logits_to_mask(logits, photo.height, photo.width, margin)
-
-
-def _margin_of_logits(logits: np.ndarray, photo: decoding.Photo) -> int:
-    """The margin of a photo, in columns of its logits."""
-    return photo.margin * logits.shape[1] // photo.pixels.shape[1]

@@ -144,8 +144,8 @@ def test_what_stands_beside_masks_is_no_mask(photo):
 
     mask = names.mask_path("masks", photo)
     assert is_mask(ref(mask))
-    assert not is_mask(ref(names.overlay_path(mask)))
-    assert not is_mask(ref(names.confidence_path(mask)))
+    assert not is_mask(ref(names.beside(mask, "overlay")))
+    assert not is_mask(ref(names.beside(mask, "confidence")))
 
 
 def test_findings_keep_the_first_few_cases_in_whatever_order_they_come():

@@ -200,7 +200,7 @@ def test_what_runs_did_not_write_is_no_orphan(output, photos, tmp_path):
 )
 def test_what_stands_beside_a_mask_of_any_name_shares_its_name(image):
     mask = names.mask_path("masks-x", image)
-    shared = {shared_name(f(mask)) for f in (str, names.overlay_path, names.confidence_path)}
+    shared = {shared_name(mask), *(shared_name(names.beside(mask, o)) for o in names.BESIDE)}
     assert len(shared) == 1
 
 
@@ -208,8 +208,8 @@ def test_files_beside_masks_of_any_name_are_no_orphans(output):
     images = ("a.overlay.jpg", "a", "a.confidence", f"{LONG}~{'0' * 16}", f"{LONG}.jpg", "%25.jpg")
     items = [output.segment(image, seed) for seed, image in enumerate(images)]
     for item in items:
-        output.write(names.overlay_path(item.planned.mask))
-        output.write(names.confidence_path(item.planned.mask))
+        output.write(names.beside(item.planned.mask, "overlay"))
+        output.write(names.beside(item.planned.mask, "confidence"))
     output.commit("one", *items)
     assert verify(output) == []
 

@@ -29,7 +29,6 @@ def test_a_machine_that_has_the_package_uses_its_own(package, output):
 
 
 def test_a_machine_without_the_package_takes_it_from_the_output_folder(package, output):
-    package = replace(package, label_ids=True)
     model_files.publish(package, output)
     shutil.rmtree(package.path)
     with model_files.at_hand(package, output) as found:

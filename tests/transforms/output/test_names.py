@@ -104,15 +104,14 @@ def test_an_image_named_like_a_cut_name_does_not_get_the_mask_of_another():
 
 
 @pytest.mark.parametrize(
-    ("path_beside", "extension"),
-    [(names.overlay_path, ".overlay.jpg"), (names.confidence_path, ".confidence.png")],
+    ("output", "extension"), [("overlay", ".overlay.jpg"), ("confidence", ".confidence.png")]
 )
 @pytest.mark.parametrize("image", ["a.jpg", "lund/01.jpg", LONG, "plain"])
 def test_overlay_and_confidence_stand_beside_their_mask_under_names_no_mask_has(
-    image, path_beside, extension
+    image, output, extension
 ):
     mask = names.mask_path("masks", image)
-    beside = path_beside(mask)
+    beside = names.beside(mask, output)
     assert os.path.dirname(beside) == os.path.dirname(mask)
     assert beside.endswith(extension)
     assert len(os.path.basename(beside)) <= names.MAX_PART_BYTES

@@ -12,11 +12,11 @@ import pytest
 
 from models.classes import ClassTable
 from models.merging import MergedClasses
+from models.segmenter import Confidence
 from transforms import storage
 from transforms.flow.records import (
     UNKNOWN_CAPTURE,
     Capture,
-    Confidence,
     ExtraColumn,
     Failure,
     ImageRef,
@@ -113,10 +113,10 @@ class TestStatistics:
 
 
 class TestConfidence:
-    ITEM = replace(segmented(), confidence=Confidence.of((0.5, 0.0, 2.7), (1, 0, 3)))
+    ITEM = replace(segmented(), values={"confidence": Confidence.of((0.5, 0.0, 2.7), (1, 0, 3))})
 
     def test_is_the_mean_over_all_pixels_and_over_those_of_each_class(self):
-        confidence = self.ITEM.confidence
+        confidence = self.ITEM.values["confidence"]
         assert confidence.mean == pytest.approx(0.8)
         assert confidence.classes == (0.5, None, pytest.approx(0.9))
 

@@ -22,6 +22,7 @@ from PIL import ExifTags, Image
 from models.classes import ClassTable
 from models.engines import EngineOptions
 from models.packages import ModelPackage, load_package
+from models.segmenter import Segmenter
 from models.upsampling import logits_to_mask
 from transforms import SegmentArchive, SegmentOptions
 from transforms.flow.records import Capture, ImageRef, Projection, Segmented, UnitResult, WorkUnit
@@ -153,6 +154,11 @@ def refs_in(*inputs: Path) -> list[ImageRef]:
     ]
 
 
+def segmenter_of(package: ModelPackage, engine, options: SegmentOptions) -> UnitSegmenter:
+    segmenter = Segmenter(engine, CLASSES, 96, 64, confidence="confidence" in options.outputs)
+    return UnitSegmenter(package, segmenter, options)
+
+
 @pytest.fixture
 def segment(package, output):
     """A function that segments one unit and gives its result."""
@@ -163,9 +169,8 @@ def segment(package, output):
         options = SegmentOptions(
             str(output), "run1", engine=EngineOptions(threads=threads), **options
         )
-        return segment_unit(
-            UnitSegmenter(package, engine or BrightnessEngine(), options), unit, measure
-        )
+        opened = segmenter_of(package, engine or BrightnessEngine(), options)
+        return segment_unit(opened, unit, measure)
 
     return run
 
@@ -223,8 +228,10 @@ class TestPanoramas:
         assert len(np.unique(first)) == 3
 
     def test_confidences_are_those_of_the_mask(self, photos, segment):
-        result = segment(unit_of(photos), projection=Projection.EQUIRECTANGULAR, confidence=True)
-        assert all(item.confidence for item in result.segmented)
+        result = segment(
+            unit_of(photos), projection=Projection.EQUIRECTANGULAR, outputs=("confidence",)
+        )
+        assert all(item.values["confidence"] for item in result.segmented)
 
 
 class TestMasksAndCounts:
@@ -288,11 +295,11 @@ class TestMasksAndCounts:
             make_photo(archive / f"{number}.jpg", seed=number)
         (archive / "broken.jpg").write_bytes(b"")
         unit = unit_of(archive)
-        segment(unit, overlay=True)
+        segment(unit, outputs=("overlay",))
         before = files_below(output)
-        segment(unit, BrightnessEngine(batch_size=3), overlay=True)
+        segment(unit, BrightnessEngine(batch_size=3), outputs=("overlay",))
         assert files_below(output) == before
-        segment(unit, BrightnessEngine(batch_size=1), overlay=True, threads=1)
+        segment(unit, BrightnessEngine(batch_size=1), outputs=("overlay",), threads=1)
         assert files_below(output) == before
         assert len(before) == 14
 
@@ -378,7 +385,7 @@ class TestStream:
 
         def open_stream(batch_size: int, engine=BrightnessEngine) -> UnitStream:
             options = SegmentOptions(str(output), "run1", engine=EngineOptions(threads=1))
-            segmenter = UnitSegmenter(package, engine(batch_size), options)
+            segmenter = segmenter_of(package, engine(batch_size), options)
             return UnitStream(segmenter, lambda name, value: None)
 
         return open_stream
@@ -419,7 +426,7 @@ class TestStream:
 
     def test_batches_mix_the_images_of_two_units(self, package, output, units):
         engine = BrightnessEngine(batch_size=4)
-        segmenter = UnitSegmenter(package, engine, SegmentOptions(str(output), "run1"))
+        segmenter = segmenter_of(package, engine, SegmentOptions(str(output), "run1"))
         opened = UnitStream(segmenter, lambda name, value: None)
         for unit in units:
             list(opened.add(unit))
@@ -459,8 +466,8 @@ class TestEngineThatMakesMasks:
             predict_masks = None
 
         plain(archive / "grey.png", 128)
-        (item,) = segment(unit_of(archive), Engine(), confidence=True).segmented
-        assert item.confidence is not None
+        (item,) = segment(unit_of(archive), Engine(), outputs=("confidence",)).segmented
+        assert item.values["confidence"] is not None
 
 
 class TestFailures:
@@ -588,7 +595,7 @@ class TestCommitOrder:
 class TestOverlay:
     def test_is_the_photo_blended_with_the_colours_of_its_mask(self, archive, segment, output):
         plain(archive / "grey.png", 120, size=(100, 50))
-        segment(unit_of(archive), overlay=True)
+        segment(unit_of(archive), outputs=("overlay",))
         with Image.open(output / "masks" / "grey.png.overlay.jpg") as image:
             assert (image.format, image.size) == ("JPEG", (100, 50))
             blended = (np.array(CLASSES.classes[1].color) + 120) / 2

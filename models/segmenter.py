@@ -1,0 +1,321 @@
+"""The segmenter: from photos to masks, class counts, confidences and solid angles.
+
+    segmenter = Segmenter.load("default")
+    mask = segmenter.segment(image).mask
+
+`segment` is all that a notebook needs. What feeds many photos calls the steps it is made of, since
+these can overlap: `prepare`, `infer` for a batch of photos of one shape, and `finish`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from models.classes import ClassTable
+from models.engines import (
+    AUTOMATIC,
+    Engine,
+    EngineError,
+    EngineOptions,
+    Mask,
+    MaskEngine,
+    load_engine,
+)
+from models.inputs import network_shape, resize
+from models.packages import ModelPackage, load_package
+from models.panoramas import (
+    OnSphere,
+    Panorama,
+    closed_shape,
+    margin_of,
+    measure_on_sphere,
+    with_margin,
+)
+from models.tiling import segment_windows
+from models.upsampling import load_loops, logits_to_confidence, logits_to_mask
+
+SKY = "sky"
+"""Key of the class whose view factor is measured in panoramas."""
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkInput:
+    """A photo at the size that the network takes.
+
+    Attributes:
+        pixels: uint8 RGB of shape `(h, w, 3)`.
+        width: columns of the photo, and of its mask.
+        height: rows of the photo, and of its mask.
+        panorama: what an equirectangular photo shows of the sphere; None for a flat photo.
+    """
+
+    pixels: np.ndarray
+    width: int
+    height: int
+    panorama: Panorama | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A network input with what the network has to see beyond its edges.
+
+    Attributes:
+        photo: the photo, whose own `pixels` are without the margin.
+        pixels: uint8 RGB of shape `(h, w + 2 * margin, 3)`.
+        margin: columns on either side that repeat the other side of a closed panorama.
+    """
+
+    photo: NetworkInput
+    pixels: np.ndarray
+    margin: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What photos of one batch have in common."""
+        return (*self.pixels.shape, self.margin)
+
+
+@dataclass(frozen=True, eq=False)
+class Inferred:
+    """What the network says of a photo: its mask, or logits to make one of.
+
+    Attributes:
+        prepared: the photo.
+        mask: mask and class counts, from an engine that makes them or from windows.
+        logits: float32 of shape `(h / stride, w / stride, classes)`.
+    """
+
+    prepared: Prepared
+    mask: Mask | None = None
+    logits: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """Mean probabilities of the chosen classes of an image's mask, 0..1.
+
+    Attributes:
+        mean: over all pixels.
+        classes: over the pixels of each class, in the order of the class ids; None without any.
+    """
+
+    mean: float
+    classes: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, sums: Sequence[float], pixels: Sequence[int]) -> "Confidence":
+        """The means of probabilities that add up to `sums` over the `pixels` of each class."""
+        means = (total / n if n else None for total, n in zip(sums, pixels, strict=True))
+        return cls(sum(sums) / sum(pixels), tuple(means))
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """A segmented photo.
+
+    Attributes:
+        mask: class ids, uint8 of shape `(height, width)`.
+        pixels: pixels per class in the order of the class ids; they add up to height x width.
+        confidence: mean confidences, if they were asked for.
+        confidence_image: confidence of each pixel as `round(255 * p)`, uint8 of the mask's shape,
+            if confidences were asked for.
+        on_sphere: what the mask of a panorama covers of the sphere; None for a flat photo.
+    """
+
+    mask: np.ndarray
+    pixels: tuple[int, ...]
+    confidence: Confidence | None = None
+    confidence_image: np.ndarray | None = None
+    on_sphere: OnSphere | None = None
+
+
+class Segmenter:
+    """A model that is ready to segment photos. Safe to use from several threads.
+
+    Args:
+        engine: runs the network.
+        classes: what the network's outputs mean, in their order.
+        input_width: nominal columns of the network input.
+        input_height: nominal rows of the network input.
+        windows: segment in overlapping windows at this scale of each photo's own resolution; None:
+            stretch each photo to the network input.
+        confidence: whether to compute confidences, which excludes windows.
+
+    Raises:
+        ValueError: windows and confidence are both asked for.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        classes: ClassTable,
+        input_width: int,
+        input_height: int,
+        windows: float | None = None,
+        confidence: bool = False,
+    ):
+        if windows and confidence:
+            raise ValueError("windows and confidence exclude each other")
+        self.windows = windows
+        self._engine = engine
+        self._classes = classes
+        self._input = input_width, input_height
+        self._confidence = confidence
+        self._sky = classes.keys.index(SKY) if SKY in classes.keys else None
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path | ModelPackage = "default",
+        options: EngineOptions = AUTOMATIC,
+        windows: float | None = None,
+        confidence: bool = False,
+    ) -> "Segmenter":
+        """Load a model and make it ready to run on this machine.
+
+        Args:
+            model: name of a shipped model, folder of a model package, or a package.
+            options: engine, precision, batch size and threads.
+            windows, confidence: see the class.
+
+        Raises:
+            PackageError: the model is unknown, incomplete or damaged.
+            EngineError: the engine asked for cannot run here.
+            ValueError: windows and confidence are both asked for.
+        """
+        package = model if isinstance(model, ModelPackage) else load_package(model)
+        try:
+            load_loops()
+        except RuntimeError as error:
+            raise EngineError(
+                f"what Numba compiles cannot be kept ({error}): set NUMBA_CACHE_DIR to a folder "
+                "that can be written"
+            ) from error
+        engine = load_engine(package, options)
+        sizes = package.input_width, package.input_height
+        return cls(engine, package.classes, *sizes, windows, confidence)
+
+    @property
+    def batch_size(self) -> int:
+        """Photos to give to `infer` at once; fewer once memory has run out."""
+        return self._engine.batch_size
+
+    @property
+    def streams(self) -> int:
+        """Calls of `infer` to have running side by side."""
+        return self._engine.streams
+
+    def segment(
+        self, image: Image.Image | np.ndarray, panorama: Panorama | None = None
+    ) -> Segmentation:
+        """Segment a photo.
+
+        Args:
+            image: a Pillow image, which is turned upright by its EXIF orientation, or uint8 RGB
+                pixels of shape `(height, width, 3)`.
+            panorama: what an equirectangular photo shows of the sphere; None for a flat photo.
+
+        Raises:
+            ValueError: the network's output is not finite.
+            EngineError: memory does not suffice for one photo.
+        """
+        if isinstance(image, np.ndarray):
+            image = Image.fromarray(image)
+        image = ImageOps.exif_transpose(image).convert("RGB")
+        shape = self.shape_for(image.width, image.height)
+        if panorama and panorama.is_closed:
+            shape = closed_shape(shape)
+        photo = NetworkInput(resize(image, shape), image.width, image.height, panorama)
+        return self.segment_input(photo)
+
+    def segment_input(self, photo: NetworkInput) -> Segmentation:
+        """Segment a photo at the network's size; raises what `segment` raises."""
+        (answer,) = self.infer([self.prepare(photo)])
+        if isinstance(answer, ValueError):
+            raise answer
+        return self.finish(answer)
+
+    def shape_for(self, width: int, height: int) -> tuple[int, int]:
+        """The shape `(h, w)` of the network input for a photo of `width` x `height` pixels."""
+        if self.windows:
+            return max(1, round(height * self.windows)), max(1, round(width * self.windows))
+        return network_shape(width, height, *self._input)
+
+    def prepare(self, photo: NetworkInput) -> Prepared:
+        """Give a closed panorama the margins that its network has to see; others have none."""
+        if not photo.panorama or not photo.panorama.is_closed:
+            return Prepared(photo, photo.pixels, 0)
+        margin = margin_of(self._input[0] if self.windows else photo.pixels.shape[1])
+        return Prepared(photo, with_margin(photo.pixels, margin), margin)
+
+    def infer(self, batch: Sequence[Prepared]) -> list[Inferred | ValueError]:
+        """Run the network on photos of one `Prepared.shape`; with windows, of any shapes.
+
+        Returns:
+            For each photo its mask or logits, or the error that they are not finite.
+
+        Raises:
+            EngineError: memory does not suffice for one photo.
+        """
+        if self.windows:
+            return [self._slide_windows(prepared) for prepared in batch]
+        # A batch that is not full is padded to a power of two, so that there are few sizes.
+        padded = max(len(batch), min(self.batch_size, 1 << (len(batch) - 1).bit_length()))
+        images = np.zeros((padded, *batch[0].pixels.shape), np.uint8)
+        for image, prepared in zip(images, batch, strict=False):
+            image[:] = prepared.pixels
+        if isinstance(self._engine, MaskEngine) and not self._confidence:
+            sizes = [(prepared.photo.height, prepared.photo.width) for prepared in batch]
+            masks = self._engine.predict_masks(images, sizes, batch[0].margin)
+            return [
+                Inferred(prepared, mask=mask) if mask else _not_finite()
+                for prepared, mask in zip(batch, masks, strict=True)
+            ]
+        logits = self._engine.predict(images)[: len(batch)]
+        return [
+            Inferred(prepared, logits=of_photo) if np.isfinite(of_photo).all() else _not_finite()
+            for prepared, of_photo in zip(batch, logits, strict=True)
+        ]
+
+    def finish(self, inferred: Inferred) -> Segmentation:
+        """Make the mask of a photo at its own size, and what was asked for besides."""
+        photo, logits, margin = inferred.prepared.photo, inferred.logits, 0
+        if inferred.mask:
+            mask, counts = inferred.mask
+        else:
+            assert logits is not None, "a photo without an answer is an error"
+            margin = inferred.prepared.margin * logits.shape[1]
+            margin //= inferred.prepared.pixels.shape[1]
+            mask, counts = logits_to_mask(logits, photo.height, photo.width, margin)
+        pixels = tuple(counts.tolist())
+        confidence = image = on_sphere = None
+        if self._confidence and logits is not None:
+            image, sums = logits_to_confidence(logits, mask, margin)
+            confidence = Confidence.of(sums.tolist(), pixels)
+        if photo.panorama:
+            on_sphere = measure_on_sphere(mask, photo.panorama, len(self._classes), self._sky)
+        return Segmentation(mask, pixels, confidence, image, on_sphere)
+
+    def _slide_windows(self, prepared: Prepared) -> Inferred | ValueError:
+        """Run the network window by window, as many at once as the engine takes."""
+        width, height = self._input
+        try:
+            mask = segment_windows(
+                prepared.pixels,
+                self._engine.predict,
+                network_shape(width, height, width, height),
+                prepared.photo.height,
+                prepared.photo.width,
+                max(self.batch_size, self.streams),
+                prepared.margin,
+            )
+        except ValueError as error:
+            return error
+        return Inferred(prepared, mask=mask)
+
+
+def _not_finite() -> ValueError:
+    return ValueError("the network's output is not finite (NaN or infinity)")
