@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from models import networks
-from models.engines import devices
+from models.engines import devices, tensorflow_cpu
 from models.engines.options import EngineError
 from models.packages import ModelPackage
 
 if TYPE_CHECKING:
     import openvino
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 CACHE = "CITYMASK_CACHE"
 """Environment variable: a folder in place of the user's cache folder."""
@@ -76,9 +76,8 @@ def _key(package: ModelPackage) -> str:
     import openvino
 
     digest = hashlib.sha256(f"{package.fingerprint} {openvino.__version__}".encode())
-    here = Path(__file__)
-    sources = [here, here.with_name("cpu.py"), *sorted(Path(networks.__file__).parent.glob("*.py"))]
-    for source in sources:
+    sources = sorted(Path(networks.__file__).parent.glob("*.py"))
+    for source in (Path(__file__), Path(tensorflow_cpu.__file__), *sources):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:32]
 
@@ -87,8 +86,6 @@ def _convert(package: ModelPackage) -> "openvino.Model":
     devices.import_tensorflow()
     import openvino
 
-    from models.engines.tensorflow_cpu import freeze
-
     if devices.keras_backend() != devices.TENSORFLOW:
         raise EngineError(
             f"Keras runs on {devices.keras_backend()}, and OpenVINO's models are made out of "
@@ -96,10 +93,11 @@ def _convert(package: ModelPackage) -> "openvino.Model":
         )
     with devices.keras_precision(devices.FLOAT32):
         network = package.build_network()
-    graph = freeze(network, package, OPEN_SHAPE)
+    function = tensorflow_cpu.freeze(network, package, OPEN_SHAPE)
     try:
         with _logging_kept():
-            return openvino.convert_model(graph.graph)
+            # Without `output`, operations whose results are unused become outputs as well.
+            return openvino.convert_model(function.graph, output=function.outputs[0].name)
     except Exception as error:  # Each of its parts has errors of its own.
         reason = " ".join(str(error).split())
         raise EngineError(f"OpenVINO cannot run {package.name}: {reason}") from error
