@@ -20,7 +20,7 @@ from models.engines.options import (
 from models.engines.tiles import Mask
 
 if TYPE_CHECKING:
-    from models.engines.tensorflow_gpu import GpuEngine
+    from models.engines.tensorflow_gpu import TensorFlowGpuEngine
     from models.packages import ModelPackage
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
     "load_engine",
 ]
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
@@ -124,24 +124,24 @@ def load_engine(package: "ModelPackage", options: EngineOptions = AUTOMATIC) -> 
                 raise
             logger.warning("TensorFlow segments in place of OpenVINO: %s", error)
     import_tensorflow()
-    from models.engines.tensorflow_cpu import CpuEngine
+    from models.engines.tensorflow_cpu import TensorFlowEngine
 
-    return CpuEngine(package, options)
+    return TensorFlowEngine(package, options)
 
 
-def _on_gpu(package: "ModelPackage", options: EngineOptions) -> "GpuEngine | None":
+def _on_gpu(package: "ModelPackage", options: EngineOptions) -> "TensorFlowGpuEngine | None":
     device = devices.find_gpu(options.gpu)
     if not device:
         return None
     import tensorflow as tf
 
-    from models.engines.tensorflow_gpu import GpuEngine
+    from models.engines.tensorflow_gpu import TensorFlowGpuEngine
 
     if options.precision is Precision.F32:
         tf.config.experimental.enable_tensor_float_32_execution(False)
     precision = devices.dtype_policy(options.precision, device)
     try:
-        engine = GpuEngine(package, device, precision, batch_size=options.batch_size)
+        engine = TensorFlowGpuEngine(package, device, precision, batch_size=options.batch_size)
         engine.warm_up()
         return engine
     except (tf.errors.OpError, EngineError) as error:

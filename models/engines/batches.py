@@ -9,7 +9,7 @@ import numpy as np
 
 from models.engines.options import EngineError
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 CPU_BATCH_SIZE = 1
 """On a CPU each core does a photo of its own, which is faster than to share a batch."""

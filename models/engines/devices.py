@@ -10,7 +10,7 @@ from pathlib import Path
 
 from models.engines.options import EngineError, GpuPolicy, Precision
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 TENSOR_CORES_SINCE = (7, 0)

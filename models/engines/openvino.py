@@ -13,7 +13,7 @@ from models.engines.conversion import import_openvino, openvino_model
 from models.engines.options import AUTOMATIC, EngineError, EngineOptions, Precision
 from models.packages import ModelPackage
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 DEVICE = "CPU"
 BFLOAT16 = "BF16"

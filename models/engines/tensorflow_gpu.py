@@ -17,13 +17,13 @@ from models.packages import ModelPackage
 if TYPE_CHECKING:
     import tensorflow as tf
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 STREAMS = 2
 """One thread fetches masks while another one's batch is computed."""
 
 
-class GpuEngine(batches.BatchedEngine):
+class TensorFlowGpuEngine(batches.BatchedEngine):
     """Programs compiled by XLA, one per shape of a batch; only masks and counts leave the GPU.
 
     The network runs in half precision where the GPU is made for it, and gives float32 logits; a
