@@ -21,8 +21,8 @@ from models.training import (
 CLASSES = ClassTable.of([("Left", (255, 0, 0)), ("Right", (0, 0, 255))])
 
 
-def build(classes, input_shape=(None, None, 3), width=1.0):
-    image = keras.Input(input_shape)
+def build(classes, width=1.0):
+    image = keras.Input((None, None, 3))
     x = keras.layers.Conv2D(8, 3, 4, padding="same", activation="relu")(image)
     return keras.Model(image, keras.layers.Conv2D(classes, 1)(x))
 
