@@ -36,11 +36,10 @@ class PackageError(ValueError):
 
 
 @dataclass(frozen=True)
-class ModelPackage:
-    """A model package as read from its folder; weights are read by `build_network`.
+class ModelDescription:
+    """What describes a model, apart from its weights.
 
     Attributes:
-        path: the folder.
         name: short name, part of `model_id`.
         architecture: a key of `models.networks.ARCHITECTURES`.
         width: factor on the channels of the architecture.
@@ -48,16 +47,11 @@ class ModelPackage:
         input_width: nominal columns of the network input.
         mean: per RGB channel, of photos scaled to 0..1.
         std: per RGB channel, of photos scaled to 0..1.
-        classes: what the network's outputs mean, in their order.
-        training: data, licence, seed, command and whatever else a user should know.
+        classes: the classes of the network's outputs, in their order.
+        training: data, licence, seed, commands and other facts for users.
         metrics: measured quality, with the split it was measured on.
-        fingerprint: SHA-256 of the folder's content, hexadecimal.
-        label_ids: whether masks hold the classes' label ids in place of their positions.
-        windows: photos are segmented in overlapping windows at so many times their own resolution;
-            None: each is stretched to the network's input.
     """
 
-    path: Path
     name: str
     architecture: str
     width: float
@@ -68,6 +62,21 @@ class ModelPackage:
     classes: ClassTable
     training: dict[str, Any]
     metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelPackage(ModelDescription):
+    """A model package as read from its folder; weights are read by `build_network`.
+
+    Attributes:
+        path: the folder.
+        fingerprint: SHA-256 of the folder's content, hexadecimal.
+        label_ids: whether masks hold the classes' label ids in place of their positions.
+        windows: photos are segmented in overlapping windows at so many times their own resolution;
+            None: each is stretched to the network's input.
+    """
+
+    path: Path
     fingerprint: str
     label_ids: bool = False
     windows: float | None = None
@@ -182,21 +191,13 @@ def classes_of(description: Mapping[str, Any]) -> ClassTable:
 
 
 def write_package(
-    directory: str | Path,
-    network: "keras.Model",
-    *,
-    name: str,
-    architecture: str,
-    width: float,
-    input_height: int,
-    input_width: int,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    classes: ClassTable,
-    training: dict[str, Any],
-    metrics: dict[str, Any],
+    directory: str | Path, network: "keras.Model", description: ModelDescription
 ) -> ModelPackage:
-    """Write a package with the weights in half precision and return it as read back."""
+    """Write a package with the weights in half precision and return it as read back.
+
+    Raises:
+        ValueError: the network does not fit the description.
+    """
     import keras
 
     directory = Path(directory)
@@ -204,28 +205,28 @@ def write_package(
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float16")
     try:
-        half = build_network(architecture, classes=len(classes), width=width)
+        half = build_network(description.architecture, len(description.classes), description.width)
     finally:
         keras.config.set_dtype_policy(policy)
     half.set_weights(network.get_weights())
     half.save_weights(directory / WEIGHTS_FILE)
-    description = {
+    document = {
         "format_version": FORMAT_VERSION,
-        "name": name,
-        "architecture": architecture,
-        "width": width,
-        "input_height": input_height,
-        "input_width": input_width,
-        "mean": mean,
-        "std": std,
+        "name": description.name,
+        "architecture": description.architecture,
+        "width": description.width,
+        "input_height": description.input_height,
+        "input_width": description.input_width,
+        "mean": description.mean,
+        "std": description.std,
         "ignore_value": IGNORE,
         "outputs": network.output_shape[-1],
-        "classes": [asdict(entry) for entry in classes.classes],
-        "training": training,
-        "metrics": metrics,
+        "classes": [asdict(entry) for entry in description.classes.classes],
+        "training": description.training,
+        "metrics": description.metrics,
         "weights_sha256": hashlib.sha256((directory / WEIGHTS_FILE).read_bytes()).hexdigest(),
     }
-    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     (directory / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
     return load_package(directory)
 

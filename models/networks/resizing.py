@@ -9,7 +9,7 @@ from keras import ops
 
 
 class BilinearUpSampling2D(keras.layers.UpSampling2D):
-    """`UpSampling2D(size, interpolation="bilinear")` that can be traced with unknown height and width.
+    """`UpSampling2D(size, interpolation="bilinear")` for inputs of unknown size.
 
     Keras compares the new size with 0 in Python, which TensorFlow rejects for a traced tensor.
     Without this layer, engines could not trace one graph for all input sizes.

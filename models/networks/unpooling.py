@@ -9,8 +9,8 @@ class MaxPoolWithIndices(keras.layers.Layer):
     """2x2 max pooling that also returns the index of the maximum.
 
     float32 (N, H, W, C) -> the maxima (N, ceil(H / 2), ceil(W / 2), C) and their indices, int32 of
-    the same shape: 0 top left, 1 top right, 2 bottom left, 3 bottom right; of equal values the first.
-    With an odd height or width, the last row or column is pooled alone.
+    the same shape: 0 top left, 1 top right, 2 bottom left, 3 bottom right; the first of equal
+    values. With an odd height or width, the last row or column is pooled alone.
     """
 
     def call(self, x):
