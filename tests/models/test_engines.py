@@ -203,7 +203,7 @@ class TestMemory:
         )
         assert engine.batch_size == 2
         engine.predict(images)
-        said = "Out of memory with 8 photos in a batch: from now on there are 2"
+        said = "Out of memory with a batch of 8 photos: reduced to 2"
         assert warnings_in(caplog) == [said]
 
     def test_an_odd_batch_is_split_without_losing_a_photo(self, make):
@@ -362,7 +362,7 @@ class TestOverflow:
             assert_same_masks(masks, expected, [(64, 128)] * 3, differing=40)
         assert len(reads) == 1  # The package's files may be gone by now.
         assert warnings_in(caplog) == [
-            "The network overflows in mixed_float16: such photos are done again in float32"
+            "The network overflows in mixed_float16: such photos are computed again in float32"
         ]
 
     def test_others_stay_in_half_precision(self):
@@ -423,7 +423,7 @@ class TestWarmUp:
         traced = len(shapes)
         engine.predict_masks(photos(4), [(100, 200)] * 4)
         assert len(shapes) == traced
-        assert "float32, 4 photos in a batch, ready after" in caplog.messages[-1]
+        assert "float32, batches of 4 photos, ready after" in caplog.messages[-1]
 
     def test_it_finds_the_batch_that_fits(self, caplog):
         engine = gpu_on_cpu(made_package(lambda: Hungry(1)))
@@ -524,7 +524,7 @@ class TestOpenVino:
         assert "\n" not in str(caught.value)
         assert isinstance(load_engine(package), TensorFlowEngine)
         (said,) = warnings_in(caplog)
-        assert said.startswith("TensorFlow segments in place of OpenVINO: OpenVINO cannot run made")
+        assert said.startswith("TensorFlow is used instead of OpenVINO: OpenVINO cannot run made")
 
     def test_bfloat16_is_taken_where_the_processor_has_it_and_refused_elsewhere(self):
         conversion.import_openvino()
@@ -569,14 +569,16 @@ class TestChoosing:
 
     def test_openvino_on_a_gpu_that_is_required_is_an_error(self, tiny_model):
         options = EngineOptions(EngineName.OPENVINO, gpu=GpuPolicy.REQUIRED)
-        with pytest.raises(EngineError, match="OpenVINO runs on CPUs here: take the engine auto"):
+        with pytest.raises(EngineError, match="OpenVINO runs on CPUs here: choose the engine auto"):
             load_engine(load_package(tiny_model), options)
 
     @needs_no_gpu
     def test_a_gpu_that_is_required_but_not_there_is_an_error(self, tiny_model, monkeypatch):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
         options = EngineOptions(gpu=GpuPolicy.REQUIRED)
-        with pytest.raises(EngineError, match="a GPU is required: TensorFlow .* sees none") as said:
+        with pytest.raises(
+            EngineError, match="a GPU is required: TensorFlow .* finds no GPU"
+        ) as said:
             load_engine(load_package(tiny_model), options)
         assert "CUDA_VISIBLE_DEVICES is '-1'" in str(said.value)
 
@@ -643,6 +645,6 @@ def test_on_jax_threads_memory_and_a_missing_gpu_are_dealt_with_alike(tiny_model
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert "A GPU is wanted, the CPU is used: Keras on jax sees cpu:0" in done.stderr
-    assert "Out of memory with 4 photos in a batch: from now on there are 2" in done.stderr
-    assert "a GPU is required: Keras on jax sees cpu:0" in done.stdout
+    assert "A GPU is wanted, the CPU is used: Keras on jax finds cpu:0" in done.stderr
+    assert "Out of memory with a batch of 4 photos: reduced to 2" in done.stderr
+    assert "a GPU is required: Keras on jax finds cpu:0" in done.stdout

@@ -103,7 +103,7 @@ def test_weights_that_are_none_are_refused_before_work(package, content):
 )
 def test_files_that_may_carry_code_are_refused(package, name):
     (package / name).write_bytes(b"anything")
-    refused(package, f"found {name}; .* may carry code are refused")
+    refused(package, f"found {name}; .* may contain code are refused")
 
 
 def test_a_saved_model_beside_the_weights_is_refused(package):
@@ -146,7 +146,7 @@ def test_a_description_that_is_no_object_is_refused(package, content):
 
 def test_a_description_without_its_keys_names_them(package):
     describe(package, mean=None, classes=None)
-    refused(package, "without classes, mean")
+    refused(package, "missing classes, mean")
 
 
 @pytest.mark.parametrize(

@@ -619,7 +619,7 @@ class TestRefusedBeforeAnyWork:
     def test_package_that_carries_code(self, refused, package, name):
         (package / name).write_bytes(b"code")
         line = refused(model=package)
-        assert name in line and "may carry code" in line
+        assert name in line and "may contain code" in line
 
     def test_unknown_option(self, refused):
         assert "--no-such-option" in refused("--no-such-option")
