@@ -22,8 +22,8 @@ from PIL import Image
 from models.engines.batches import MOST_ON_GPU
 from models.engines.devices import dtype_policy, find_gpu, keras_precision
 from models.engines.options import GpuPolicy, Precision
-from models.engines.tensorflow_cpu import CpuEngine
-from models.engines.tensorflow_gpu import GpuEngine
+from models.engines.tensorflow_cpu import TensorFlowEngine
+from models.engines.tensorflow_gpu import TensorFlowGpuEngine
 from models.inputs import network_shape, resize
 from models.packages import ModelPackage, load_package
 from models.speed import machine
@@ -59,25 +59,29 @@ def main() -> None:
         precision = dtype_policy(Precision.AUTO, device)
         print("| photos in a batch | first call, s | images/s |\n|---|---|---|")
         for size in map(int, arguments.batch_sizes.split(",")):
-            engine = GpuEngine(
+            engine = TensorFlowGpuEngine(
                 package, device, dtype_policy(Precision.AUTO, device), batch_size=size
             )
             first, speed = measure(engine, *photos[0])
             print(f"| {engine.batch_size} | {first:.1f} | {speed:.1f} |", flush=True)
-        engine = GpuEngine(package, device, precision)
+        engine = TensorFlowGpuEngine(package, device, precision)
         print(f"chosen by the GPU's memory: {engine.batch_size}")
     print(f"\n{package.name}, {len(photos)} photos of {arguments.photos}")
     print("| precision | pixels of another class |\n|---|---|")
-    reference = CpuEngine(package)
+    reference = TensorFlowEngine(package)
     expected = [logits_to_mask(reference.predict(image[None])[0], *size) for image, size in photos]
     for precision in PRECISIONS:
-        engine = GpuEngine(package, "/device:CPU:0", precision, jit_compile=False, batch_size=1)
+        engine = TensorFlowGpuEngine(
+            package, "/device:CPU:0", precision, jit_compile=False, batch_size=1
+        )
         found = [engine.predict_masks(image[None], [size])[0] for image, size in photos]
         share = np.mean([np.mean(a[0] != b[0]) for a, b in zip(expected, found, strict=True)])
         print(f"| {precision} | {share:.4%} |", flush=True)
 
 
-def measure(engine: GpuEngine, image: np.ndarray, size: tuple[int, int]) -> tuple[float, float]:
+def measure(
+    engine: TensorFlowGpuEngine, image: np.ndarray, size: tuple[int, int]
+) -> tuple[float, float]:
     """Seconds of the first call with a full batch, and images/s of the median of later ones."""
     seconds = []
     for _ in range(1 + REPEATS):

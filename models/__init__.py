@@ -1,4 +1,5 @@
 """Segmentation models: class tables, networks, model packages, engines, training, evaluation.
 
-Knows nothing of Apache Beam: everything here is plain Python on arrays and files.
+Plain Python on arrays and files, without Apache Beam. Imports nothing from `transforms` or
+`pipeline`.
 """

@@ -1,13 +1,12 @@
-"""Class tables: the names, colours and ids of what a network tells apart.
+"""Class tables: the names, colours and ids of the classes of a network.
 
-A class is defined once, by a row of a class table; everything else derives from it. Three tables
-come with the program:
+A class is defined once, by a row of a class table. Three tables are shipped:
 
-- `camvid`: the 11 classes of CamVid as SegNet groups them (Badrinarayanan et al. 2015).
-- `cityscapes`: the 19 classes of Cityscapes that are evaluated (Cordts et al., CVPR 2016). Their
-  class ids are its train ids.
-- `ade20k`: the 150 classes of the scene parsing benchmark of ADE20K (Zhou et al., CVPR 2017), which
-  counts them from 1 in its label images. Its usual colours give road and skyscraper the same grey;
+- `camvid`: the 11 classes of CamVid as grouped by SegNet (Badrinarayanan et al. 2015).
+- `cityscapes`: the 19 evaluated classes of Cityscapes (Cordts et al., CVPR 2016). Their class ids
+  are its train ids.
+- `ade20k`: the 150 classes of the scene parsing benchmark of ADE20K (Zhou et al., CVPR 2017), whose
+  label images count them from 1. Its usual colours give road and skyscraper the same grey;
   skyscraper is one step lighter here.
 """
 
@@ -19,18 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 IGNORE = 255
-"""Value of a mask or label pixel that belongs to no class."""
+"""Ignore value: a mask or label pixel that belongs to no class."""
 
 MAX_CLASSES = 255
-"""An 8-bit mask holds the class ids 0..254; 255 is `IGNORE`."""
-
+"""Most classes of a table: an 8-bit mask holds the class ids 0..254 and `IGNORE`."""
 
 COLUMNS = ("name", "red", "green", "blue")
+"""Required columns of a class table's CSV file."""
+
 LABEL_ID = "label_id"
-"""Columns of a class table as a file; the label id may be left out."""
+"""Optional last column of a class table's CSV file."""
 
 CLASS_SETS = Path(__file__).parent / "class_sets"
-"""The class tables that come with the program: `<name>.csv`."""
+"""Folder of the shipped class tables, `<name>.csv`."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,9 @@ class SegmentationClass:
     """One class.
 
     Attributes:
-        name: as people read it.
+        name: display name.
         color: RGB, each channel 0..255.
-        label_id: its value in the label images of its data set, 0..254, where that is not the
-            class id; None where it is.
+        label_id: value in the label images of the data set, 0..254; None if it is the class id.
     """
 
     name: str
@@ -50,7 +49,7 @@ class SegmentationClass:
 
     @property
     def key(self) -> str:
-        """The name in column names: lower case, `_` for what is not a letter or digit."""
+        """The name for column names: lower case, `_` for all but letters and digits."""
         return re.sub(r"[^a-z0-9]", "_", self.name.lower())
 
 
@@ -59,8 +58,8 @@ class ClassTable:
     """The classes of a network; a class's position is its id in masks and logits.
 
     Raises:
-        ValueError: no class, more than 255, a name, colour or label id given twice, a channel
-            outside 0..255, a label id outside 0..254.
+        ValueError: there are no classes or more than 255; a name, colour or label id is given
+            twice; a channel is outside 0..255 or a label id outside 0..254.
     """
 
     classes: tuple[SegmentationClass, ...]
@@ -97,21 +96,22 @@ class ClassTable:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Names as they stand in column names, in the order of the class ids."""
+        """Names for column names, in the order of the class ids."""
         return tuple(entry.key for entry in self.classes)
 
     @property
     def label_ids(self) -> tuple[int, ...]:
-        """Values in the data set's label images, in the order of the class ids."""
+        """Values in the label images of the data set, in the order of the class ids."""
         return tuple(
             position if entry.label_id is None else entry.label_id
             for position, entry in enumerate(self.classes)
         )
 
     def palette(self, values: Sequence[int] | None = None) -> bytes:
-        """256 RGB triples for a PNG of mode `P`; values without a class are black.
+        """Return 256 RGB triples for a PNG of mode `P`; values without a class are black.
 
-        values: the mask value of each class; the class ids by default.
+        Args:
+            values: the mask value of each class; the class ids by default.
         """
         colors = [bytes(3)] * 256
         for value, entry in zip(values or range(len(self)), self.classes, strict=True):
@@ -120,15 +120,15 @@ class ClassTable:
 
     @classmethod
     def of(cls, rows: Iterable[tuple[str, Sequence[int]]]) -> "ClassTable":
-        """Build a table from `(name, (red, green, blue))` pairs in the order of the ids."""
+        """Build a table from `(name, (red, green, blue))` pairs in the order of the class ids."""
         return cls(tuple(SegmentationClass(name, (c[0], c[1], c[2])) for name, c in rows))
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> "ClassTable":
-        """Read the class set of that name (`camvid`, `cityscapes`, `ade20k`), else that file.
+        """Load a shipped class set by name (`camvid`, `cityscapes`, `ade20k`) or read a CSV file.
 
         Raises:
-            ValueError: there is neither, or the file is no class table.
+            ValueError: there is neither, or the file is not a class table.
             OSError: the file cannot be read.
         """
         shipped = {file.stem: file for file in CLASS_SETS.glob("*.csv")}
@@ -182,4 +182,4 @@ class ClassTable:
 
 
 CAMVID = ClassTable.load("camvid")
-"""The 11 classes of CamVid as SegNet groups them (Badrinarayanan et al. 2015)."""
+"""The shipped class table `camvid`."""

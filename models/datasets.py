@@ -1,8 +1,8 @@
-"""Labelled photos in the CamVid folder layout, and the random crops a network is trained on.
+"""Labelled photos in the CamVid folder layout, and random crops for training.
 
 `<split>/NAME.png` is a photo and `<split>annot/NAME.png` its label: an image of one channel whose
-values are class ids. Two values mark pixels that belong to no class: `IGNORE` (255) and, as CamVid
-has it, the value right after the last class id ("void").
+values are class ids. Two values mark pixels without a class: `IGNORE` (255) and, as in CamVid, the
+value after the last class id ("void").
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from models.labels import LABEL_FOLDER_ENDING, LABEL_SUFFIX, read_label
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 PADDING_COLOR = (124, 116, 104)
-"""About the mean of natural photos: near zero once normalised."""
+"""About the mean of natural photos, so that padding is near zero once normalised."""
 
 
 @dataclass(frozen=True)
 class LabelledPhotos:
-    """The photos of one split and their labels, in the order of their names.
+    """The photos and labels of one split, sorted by name.
 
     Attributes:
         images: paths of the photos.
-        labels: paths of the index masks, one for each photo.
+        labels: paths of the labels, one per photo.
         classes: number of classes; label values are 0..classes, or `IGNORE`.
     """
 
@@ -46,7 +46,8 @@ class LabelledPhotos:
 def list_split(data_dir: str | Path, split: str, classes: int) -> LabelledPhotos:
     """List the photos of `split` in the folder `data_dir`; files are not opened.
 
-    Raises ValueError where the split holds no photo or a photo has no label.
+    Raises:
+        ValueError: the split holds no photo, or a photo has no label.
     """
     folder = Path(data_dir) / split
     if not folder.is_dir():
@@ -72,8 +73,9 @@ def list_split(data_dir: str | Path, split: str, classes: int) -> LabelledPhotos
 def read_sample(photos: LabelledPhotos, index: int) -> tuple[Image.Image, np.ndarray]:
     """Read a photo as RGB and its label as uint8 (H, W) of class ids and `IGNORE`.
 
-    Raises ValueError where the photo is damaged, the two differ in size, or the label is no index
-    mask or holds a value outside the class table.
+    Raises:
+        ValueError: the photo is damaged, the two differ in size, or the label is not an index image
+            or holds a value outside the class table.
     """
     image = read_photo(photos.images[index])
     label = read_label(photos.labels[index], photos.classes)
@@ -88,8 +90,7 @@ def read_photo(path: Path) -> Image.Image:
             return opened.convert("RGB")
     except (OSError, SyntaxError) as error:  # What Pillow raises on damaged files.
         raise ValueError(
-            f"{path}: cannot be read as an image ({error}). Replace it, or move it and its "
-            "label away"
+            f"{path}: cannot be read as an image ({error}). Replace it, or remove it and its label"
         ) from error
 
 
@@ -105,7 +106,11 @@ def check_sizes(
 
 
 def count_classes(photos: LabelledPhotos) -> np.ndarray:
-    """Count the pixels of each class: int64 (classes,). Reads and so checks every sample."""
+    """Count the pixels of each class: int64 (classes,). Reads all samples, which checks them.
+
+    Raises:
+        ValueError: see `read_sample`.
+    """
     counts = np.zeros(IGNORE + 1, np.int64)
     for index in range(len(photos)):
         _, label = read_sample(photos, index)
@@ -115,17 +120,17 @@ def count_classes(photos: LabelledPhotos) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes to a training sample; every range is (smallest, largest).
+    """Random changes of a training sample; ranges are (smallest, largest).
 
     Attributes:
         frame: (height, width) a photo is resized to before the random scale.
         crop: (height, width) of the result, each a multiple of 32.
-        scales: random scale, drawn uniformly in the logarithm.
-        exposures: factor on all values, drawn uniformly in the logarithm: dusk to glare.
-        gammas: exponent of the values 0..1, drawn uniformly in the logarithm.
-        saturations: factor on the distance from grey.
-        cast: largest change of one colour channel against the others, as a share.
-        noise: largest standard deviation of Gaussian noise, of values 0..1.
+        scales: random scale, log-uniform.
+        exposures: factor on all values, log-uniform.
+        gammas: exponent of the values 0..1, log-uniform.
+        saturations: factor on the distance from grey, uniform.
+        cast: largest relative change of a colour channel.
+        noise: largest standard deviation of Gaussian noise, on values 0..1.
     """
 
     frame: tuple[int, int]
@@ -150,9 +155,9 @@ def augment(
 def random_scale_and_crop(
     image: Image.Image, label: np.ndarray, settings: Augmentation, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Resize the sample to `frame` times a random scale and cut a random crop out of it.
+    """Resize the sample to `frame` times a random scale and cut out a random crop.
 
-    A frame smaller than the crop is placed at random on a grey ground that has no class.
+    A scaled frame smaller than the crop is placed at random on grey padding without a class.
     """
     scale = np.exp(random.uniform(*np.log(settings.scales)))
     spans, offsets, boxes = [], [], []
@@ -177,7 +182,7 @@ def random_scale_and_crop(
 def random_flip(
     pixels: np.ndarray, label: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mirror every second sample left to right."""
+    """Mirror a sample left to right, with probability 1/2."""
     if random.random() < 0.5:
         return pixels[:, ::-1], label[:, ::-1]
     return pixels, label
@@ -202,11 +207,11 @@ def random_color(
 class TrainingBatches(keras.utils.PyDataset):
     """Shuffled batches of augmented crops: float32 (N, h, w, 3) and uint8 (N, h, w).
 
-    With a teacher the labels come as its `Teacher.soften` has them, float16 (N, h, w, C).
+    With a teacher, labels are those of `Teacher.soften`, float16 (N, h, w, C).
 
-    Every crop depends only on the seed, the epoch and its place in the epoch, so a resumed training
-    sees what an uninterrupted one would have. Samples that do not fill a last batch are left out;
-    the shuffling makes it others in each epoch.
+    A crop depends only on the seed, the epoch and its position in the epoch, so a resumed training
+    gets the same crops as an uninterrupted one. Samples that do not fill a last batch are left out;
+    they are different ones in each epoch.
     """
 
     def __init__(

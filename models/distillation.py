@@ -1,4 +1,4 @@
-"""Distillation: a trained model's probabilities as a second opinion beside the labels.
+"""Distillation: a trained model's probabilities as training targets, mixed with the labels.
 
 Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, at temperature 1.
 """
@@ -11,11 +11,11 @@ from models.engines import load_engine
 from models.packages import load_package
 
 TEACHER_SHARE = 0.5
-"""How much the teacher's probabilities count; the label counts for the rest."""
+"""Weight of the teacher's probabilities in the targets; the labels have the rest."""
 
 
 class Teacher:
-    """A trained model that says what it sees in every training crop.
+    """A trained model that predicts class probabilities for training crops.
 
     Args:
         model: name or path of a model package.
@@ -23,7 +23,7 @@ class Teacher:
 
     Raises:
         PackageError: there is no such model, or its weights cannot be read.
-        ValueError: the model has other classes than the labels.
+        ValueError: the model's classes are not those of the labels.
     """
 
     def __init__(self, model: str, classes: ClassTable):
@@ -37,11 +37,14 @@ class Teacher:
         self._engine = load_engine(package)
 
     def soften(self, crops: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Mix labels and probabilities: float16 (N, h, w, C), the share of each class in a pixel.
+        """Mix the labels with the teacher's probabilities.
 
         Args:
             crops: uint8 RGB (N, h, w, 3).
-            labels: class ids, uint8 (N, h, w); a pixel of no class stays a row of zeros.
+            labels: class ids, uint8 (N, h, w).
+
+        Returns:
+            float16 (N, h, w, C): the weight of each class; all zeros for a pixel without a class.
         """
         logits = self._engine.predict(crops)
         logits = ops.image.resize(logits, labels.shape[1:], interpolation="bilinear")

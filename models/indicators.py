@@ -1,7 +1,7 @@
-"""Indicators: what urban studies derive from class shares, such as the green view index.
+"""Indicators that urban studies derive from class shares, such as the green view index.
 
-An indicator is defined in YAML from groups of classes. The usual ones stand in `indicators.yaml`
-with the papers they come from; a file of the same form replaces them.
+Indicators are defined in YAML in terms of groups of classes. `indicators.yaml` defines common ones
+and cites their papers; a user's file of the same format replaces it.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from models.classes import ClassTable
 
 SHIPPED = Path(__file__).with_name("indicators.yaml")
+"""The shipped definitions."""
 
 _Keys = Annotated[list[str], Field(min_length=1)]
 
 
 class IndicatorError(ValueError):
-    """A file of indicators is not what it should be; the message says where and why."""
+    """A file of indicators cannot be read or is invalid; the message says where and why."""
 
 
 class _Definition(BaseModel):
@@ -47,8 +48,8 @@ class _File(BaseModel):
             for group in [*definition.of, *definition.over]:
                 if group not in self.groups:
                     raise ValueError(
-                        f"indicator {key!r} names the group {group!r}; "
-                        f"there are {', '.join(self.groups)}"
+                        f"indicator {key!r} names the unknown group {group!r}; "
+                        f"the groups are {', '.join(self.groups)}"
                     )
         return self
 
@@ -58,12 +59,12 @@ class Indicator:
     """One indicator, for the classes of one model.
 
     Attributes:
-        key: its column.
-        name: as people read it.
-        of: positions of the classes that it counts.
-        over: positions of the classes that it is the ratio to; None: the whole view.
-        description: what it means.
-        source: the publication it comes from.
+        key: column name.
+        name: display name.
+        of: positions of the classes in the numerator.
+        over: positions of the classes in the denominator; None: the whole view.
+        description: meaning.
+        source: publication that it is taken from.
     """
 
     key: str
@@ -75,17 +76,17 @@ class Indicator:
 
     @property
     def is_share(self) -> bool:
-        """Whether it is a share of the view, from 0 to 1, and not a ratio without an upper end."""
+        """Whether the values are shares of the view, 0 to 1, and not unbounded ratios."""
         return self.over is None
 
     def values(self, shares: np.ndarray) -> np.ndarray:
-        """Its value in each view.
+        """Compute the value of each view.
 
         Args:
             shares: float64 `(N, C)`, the share of each class in each view.
 
         Returns:
-            float64 `(N,)`; NaN where what it is the ratio to is not in the view.
+            float64 `(N,)`; NaN where the denominator is 0.
         """
         part = shares[:, self.of].sum(axis=1)
         if self.over is None:
@@ -96,11 +97,11 @@ class Indicator:
 
 @dataclass(frozen=True)
 class Indicators:
-    """The indicators that the classes of a model allow.
+    """The indicators that can be computed from the classes of a model.
 
     Attributes:
-        version: of their definitions; it stands beside their values.
-        indicators: those of which the model has a class of every side.
+        version: of the definitions; it is written beside the values.
+        indicators: those for which the model has a class in the numerator and the denominator.
     """
 
     version: str
@@ -113,10 +114,11 @@ class Indicators:
 
     @classmethod
     def load(cls, classes: ClassTable, path: str | Path | None = None) -> "Indicators":
-        """Read definitions for a model's classes; the shipped ones where no file is given.
+        """Read definitions from a file, by default the shipped ones, for a model's classes.
 
         Raises:
-            IndicatorError: the file cannot be read or is not of the form of `indicators.yaml`.
+            IndicatorError: the file cannot be read or does not have the format of
+                `indicators.yaml`.
         """
         path = Path(path or SHIPPED)
         try:
@@ -124,9 +126,11 @@ class Indicators:
         except OSError as error:
             raise IndicatorError(f"{path}: cannot be read: {error.strerror}") from error
         except yaml.YAMLError as error:
-            raise IndicatorError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+            raise IndicatorError(
+                f"{path}: not valid YAML: {' '.join(str(error).split())}"
+            ) from error
         except UnicodeDecodeError as error:
-            raise IndicatorError(f"{path}: is no UTF-8 text: {error}") from error
+            raise IndicatorError(f"{path}: not UTF-8 text: {error}") from error
         except ValidationError as error:
             raise IndicatorError(f"{path}: {_problems(error)}") from error
         positions = {

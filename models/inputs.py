@@ -1,4 +1,4 @@
-"""From a photo of any size to one of a few network input shapes."""
+"""Resize photos of any size to one of a few network input shapes."""
 
 import math
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ except ImportError:  # It has no wheel for Linux on ARM.
     cykooz_resizer = None
 
 SHAPE_MULTIPLE = 32
-"""Networks halve their input five times; height and width are multiples of this."""
+"""Height and width are multiples of this, as networks halve their input five times."""
 
 ASPECT_RATIOS = (1 / 2, 9 / 16, 3 / 4, 1.0, 4 / 3, 16 / 9, 2.0)
-"""Width / height of the network input shapes; a photo takes the nearest one."""
+"""Width / height of the network input shapes; the one nearest to a photo's is used."""
 
 
 def network_shape(width: int, height: int, input_width: int, input_height: int) -> tuple[int, int]:
-    """The network input shape `(height, width)` for a photo of `width` x `height` pixels.
+    """Return the network input shape `(height, width)` for a photo of `width` x `height` pixels.
 
-    All shapes have about the area of the model's nominal input, so that they cost the same, and
-    there are few of them, so that photos of any size fill batches of equal shape. A photo is
-    stretched to the shape, not padded: the mapping back to its pixels stays a plain scaling.
+    All shapes have about the area of the model's nominal input, so they cost about the same. There
+    are few of them, so that photos of different sizes share batches. Photos are stretched to the
+    shape, not padded, so the mapping back to their pixels is a scaling.
     """
     aspect = min(ASPECT_RATIOS, key=lambda ratio: abs(math.log(width / height / ratio)))
     area = input_width * input_height
@@ -44,13 +44,14 @@ def resize(image: Image.Image, shape: tuple[int, int]) -> np.ndarray:
 
 
 def resize_pixels(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Resize like `resize`, but an array, and some times as fast where the library for it is.
+    """Resize an array like `resize`, but several times as fast if `cykooz_resizer` is installed.
 
-    Up to about four times the wanted size, the two differ by two grey levels at most.
+    For photos of up to about four times the target size, the results of the two differ by at most
+    two grey levels.
 
     Args:
         pixels: uint8 RGB `(h, w, 3)`.
-        shape: the height and width wanted.
+        shape: target height and width.
 
     Returns:
         uint8 `(height, width, 3)`.
@@ -69,6 +70,6 @@ def resize_pixels(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def normalise(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """Turn uint8 RGB (..., 3) into float32 (x / 255 - mean) / std."""
+    """Normalise uint8 RGB (..., 3) to float32 (x / 255 - mean) / std."""
     scale, shift = 1 / (255 * np.asarray(std)), np.asarray(mean) / np.asarray(std)
     return pixels * scale.astype(np.float32) - shift.astype(np.float32)

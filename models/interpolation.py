@@ -1,27 +1,27 @@
-"""The compiled loops of `models.upsampling` and `models.panoramas`, apart from them because
-importing Numba takes time.
+"""The compiled loops of `models.upsampling` and `models.panoramas`.
 
-They let go of the GIL, and their machine code is kept in Numba's cache on disk. Spans are filled by
-assignments to slices, which become one `memset`; a loop over their pixels takes far longer.
+They are a module of their own because importing Numba takes time. They release the GIL, and their
+machine code is cached on disk. Spans are filled by assigning to slices, which compiles to one
+`memset`; a loop over the pixels takes far longer.
 """
 
 import numba
 import numpy as np
 
 NEGLIGIBLE = -20.0
-"""Of a class whose logit is so much below the chosen one, `exp` (2e-9) is left out of the sum."""
+"""Classes with a logit this far below the chosen one (`exp`: 2e-9) are left out of the sum."""
 
 
 @numba.njit(nogil=True, cache=True)
 def fill_mask(logits, rows, columns, mask, counts):
-    """Fill a mask from logits, and add to its class counts.
+    """Fill a mask from logits, and add its pixels to the class counts.
 
-    Neighbouring cells whose corners agree on one class are filled at once.
+    Adjacent cells whose corners all have the same class are filled at once.
 
     Args:
         logits: float32, C-contiguous, of shape `(h, w, classes)`.
-        rows: `models.upsampling.neighbours` of the mask's rows among the rows of the logits.
-        columns: the same of the columns.
+        rows: `models.upsampling.neighbours` of the mask's rows.
+        columns: `models.upsampling.neighbours` of the mask's columns.
         mask: uint8 of shape `(height, width)`.
         counts: int64 of shape `(classes,)`.
     """
@@ -70,7 +70,7 @@ def fill_mask(logits, rows, columns, mask, counts):
 
 @numba.njit(nogil=True, cache=True)
 def _highest(logits):
-    """The class of the highest logit, of equal ones the first: uint8 of shape `(h, w)`."""
+    """Return the class of the highest logit, the first of equal ones: uint8 `(h, w)`."""
     height, width, classes = logits.shape
     labels = np.empty((height, width), np.uint8)
     for y in range(height):
@@ -97,12 +97,12 @@ def _agree(labels, label, top, bottom, left, right):
 
 @numba.njit(nogil=True, cache=True)
 def _find_candidates(logits, top, bottom, left, right, candidates, corners):
-    """Write down the classes that can win inside a cell, and their logits at its four corners.
+    """Collect the classes that can win inside a cell, and their logits at its four corners.
 
-    A class cannot whose logits at all corners are below those of another class at all corners.
+    A class cannot win if its highest corner is below the lowest corner of another class.
 
     Returns:
-        How many they are.
+        The number of candidates.
     """
     floor = np.float32(-np.inf)
     for c in range(logits.shape[2]):
@@ -130,7 +130,7 @@ def _find_candidates(logits, top, bottom, left, right, candidates, corners):
 
 @numba.njit(nogil=True, cache=True)
 def _fill_line(corners, candidates, row_weight, weights, values, line):
-    """Fill one row of pixels of a cell with the highest of the candidates."""
+    """Fill one row of a cell's pixels with the candidate of the highest logit."""
     for i in range(len(candidates)):
         a = corners[0, i]
         b = corners[1, i]
@@ -160,7 +160,7 @@ def count_rows(mask, counts):
 
 @numba.njit(nogil=True, cache=True)
 def fill_confidence(logits, mask, rows, columns, confidence, sums):
-    """Fill a map of confidence for a mask of `fill_mask`, and add to its sums for each class."""
+    """Fill the confidence map of a mask from `fill_mask`, and add to the sums of each class."""
     tops, bottoms, row_weights, _ = rows
     lefts, rights, weights, bounds = columns
     base = np.empty(logits.shape[2], np.float32)
@@ -188,7 +188,7 @@ def fill_confidence(logits, mask, rows, columns, confidence, sums):
 
 @numba.njit(nogil=True, cache=True)
 def _interpolate(logits, top, bottom, row_weight, left, right, base, slope):
-    """Each class's logit across a cell at one row: `base + slope * weight` of the right pixel."""
+    """Interpolate logits across one row of a cell: `base + slope * weight` for each class."""
     for c in range(logits.shape[2]):
         a = logits[top, left, c]
         b = logits[top, right, c]
@@ -200,9 +200,9 @@ def _interpolate(logits, top, bottom, row_weight, left, right, base, slope):
 
 @numba.njit(nogil=True, cache=True)
 def _sum_exponentials(base, slope, label, weights, totals):
-    """Sum `exp(logit - logit of label)` over the classes, at pixels of one cell and row.
+    """Sum `exp(logit - logit of label)` over the classes, for pixels of one row of a cell.
 
-    Each class is summed from the pixel on where it is largest, so nothing can overflow.
+    The terms of a class start at the pixel where they are largest, so nothing can overflow.
     """
     pixels = len(weights)
     totals[:] = 1

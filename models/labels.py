@@ -56,18 +56,18 @@ def decode_index_image(data: bytes, shape: tuple[int, int] | None = None) -> np.
 
     Args:
         data: the encoded image.
-        shape: (H, W) of its label, which it must have; checked before pixels are allocated.
+        shape: required (H, W), such as that of a mask's label; checked before pixels are allocated.
 
     Raises:
-        ValueError: no PNG, damaged, of another mode or of another shape; the message does not name
-            the file.
+        ValueError: not a PNG, damaged, of another mode or of another shape; the message does not
+            name the file.
     """
     try:
         image = Image.open(BytesIO(data), formats=("PNG",))
-    except Exception as error:  # Pillow raises what it likes on damaged headers.
+    except Exception as error:  # Pillow raises many types of errors for damaged headers.
         raise ValueError(
             f"no PNG image, or its header is damaged: {len(data)} bytes that start with "
-            f"{data[:8]!r}. Write it anew as PNG"
+            f"{data[:8]!r}. Write it again as PNG"
         ) from error
     with image:
         if image.mode not in ("L", "P"):
@@ -83,4 +83,4 @@ def decode_index_image(data: bytes, shape: tuple[int, int] | None = None) -> np.
         try:
             return np.array(image)
         except Exception as error:  # As above: OSError, SyntaxError, struct.error, ...
-            raise ValueError(f"damaged image data ({error}). Write it anew") from error
+            raise ValueError(f"damaged image data ({error}). Write it again") from error

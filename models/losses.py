@@ -1,4 +1,4 @@
-"""The loss of a segmentation network: cross entropy that minds rare classes and thin things."""
+"""The loss of a segmentation network: weighted cross entropy and Dice loss."""
 
 from collections.abc import Callable
 
@@ -10,9 +10,17 @@ from models.evaluation import BORDER_DISTANCE
 
 
 def class_weights(counts: np.ndarray, balance: float) -> np.ndarray:
-    """Weights frequency ** -balance, float32 (classes,), with mean 1 over the labelled pixels.
+    """Class weights frequency ** -balance, with mean 1 over the labelled pixels.
 
-    A class without a pixel gets weight 0. Raises ValueError where no pixel has a class.
+    Args:
+        counts: pixels of each class, int64 (classes,).
+        balance: exponent; 0 weights all pixels alike, 1 all classes.
+
+    Returns:
+        float32 (classes,); 0 for a class without a pixel.
+
+    Raises:
+        ValueError: no pixel has a class.
     """
     total = counts.sum()
     if not total:
@@ -26,17 +34,18 @@ def class_weights(counts: np.ndarray, balance: float) -> np.ndarray:
 def segmentation_loss(
     weights: np.ndarray, border_weight: float = 0.0, dice_weight: float = 0.0
 ) -> Callable:
-    """A loss of labels (N, H, W) and logits (N, h, w, C): cross entropy, and Dice loss on demand.
+    """Return a loss function of labels and logits: cross entropy plus optional Dice loss.
 
-    Labels (N, H, W, C) give the share of each class in a pixel instead of one class id.
+    Labels are class ids (N, H, W) or the weight of each class (N, H, W, C); logits are
+    (N, h, w, C). The logits are interpolated to the labels' size, so that thin objects keep their
+    labels. Pixels with `IGNORE` do not count.
 
-    The cross entropy is the mean over labelled pixels, weighted by class (`weights`, float32 (C,))
-    and by 1 + `border_weight` near a class border. `dice_weight` times the soft Dice loss
-    (Milletari et al., "V-Net", 3DV 2016), one minus the mean Dice coefficient of the classes that
-    the batch shows, counts every class alike, however rare.
-
-    The logits are interpolated to the labels' size, so that thin things keep their labels. Pixels
-    with `IGNORE` do not count.
+    Args:
+        weights: of the classes in the cross entropy, float32 (C,).
+        border_weight: pixels near a class border have 1 + `border_weight` times the weight of
+            others in the cross entropy.
+        dice_weight: factor on the soft Dice loss (Milletari et al., "V-Net", 3DV 2016): one minus
+            the mean Dice coefficient of the classes in the batch, which weights all classes alike.
     """
     classes = len(weights)
 
@@ -44,7 +53,7 @@ def segmentation_loss(
         logits = ops.image.resize(
             ops.cast(logits, "float32"), ops.shape(labels)[1:3], interpolation="bilinear"
         )
-        # A pixel without class is no class at all: a row of zeros.
+        # The target of a pixel without a class is all zeros.
         if len(labels.shape) == 4:
             targets = ops.cast(labels, "float32")
             labels = ops.where(ops.any(labels > 0, axis=-1), ops.argmax(labels, axis=-1), IGNORE)
@@ -64,7 +73,7 @@ def segmentation_loss(
 
 
 def _near_border(labels):
-    """`models.evaluation.near_border` of class ids (N, H, W), as float32 0 or 1."""
+    """`models.evaluation.near_border` for a batch of class ids (N, H, W), as float32 0 or 1."""
     values = ops.cast(labels, "float32")[..., None]
     size = 2 * BORDER_DISTANCE + 1
     largest = ops.max_pool(values, size, 1, "same")

@@ -1,4 +1,4 @@
-"""Merged classes: a mapping from a model's classes to fewer, for statistics at both levels."""
+"""Merged classes: a mapping from a model's classes to fewer ones, for additional statistics."""
 
 import csv
 from collections.abc import Sequence
@@ -8,15 +8,16 @@ from io import StringIO
 from models.classes import ClassTable, SegmentationClass
 
 COLUMNS = ("class", "merged")
+"""Columns of a mapping's CSV file."""
 
 
 @dataclass(frozen=True)
 class MergedClasses:
-    """Which class goes into which merged class; every class goes into one.
+    """A mapping of each class to a merged class.
 
     Attributes:
-        names: names of the merged classes, in the order in which a class of theirs comes first.
-        members: for each class id, the position of its merged class.
+        names: names of the merged classes, in the order of their first member.
+        members: position of the merged class of each class id.
     """
 
     names: tuple[str, ...]
@@ -24,11 +25,11 @@ class MergedClasses:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Names as they stand in column names."""
+        """Names for column names."""
         return tuple(SegmentationClass(name, (0, 0, 0)).key for name in self.names)
 
     def merge(self, pixels: Sequence[int]) -> tuple[int, ...]:
-        """Add up the pixels of each class to those of each merged class."""
+        """Sum the pixels of the classes by merged class."""
         sums = [0] * len(self.names)
         for member, count in zip(self.members, pixels, strict=True):
             sums[member] += count
@@ -36,15 +37,16 @@ class MergedClasses:
 
     @classmethod
     def parse(cls, text: str, source: str, classes: ClassTable) -> "MergedClasses":
-        """Read CSV text with the columns `class,merged`; a class without a row stays as it is.
+        """Parse CSV text with the columns `class,merged`; a class without a row is not merged.
 
         Args:
             text: the content of a file.
-            source: its name, for messages.
+            source: its name, for errors.
             classes: the model's classes.
 
         Raises:
-            ValueError: other columns, an unknown class, a class given twice, an empty name.
+            ValueError: other columns, an unknown class, a class given twice, or an empty or
+                ambiguous name.
         """
         merged: dict[str, str] = {}
         reader = csv.DictReader(StringIO(text, newline=""))
@@ -59,7 +61,7 @@ class MergedClasses:
                 if name not in classes.names
                 else f"class {name!r} is given twice; name each class once"
                 if name in merged
-                else f"class {name!r} goes nowhere; give the name of a merged class"
+                else f"class {name!r} has no merged class; give its name"
                 if not target
                 else None
             )

@@ -1,8 +1,8 @@
-"""Model packages: a folder with Keras weights and a JSON file that says what they are.
+"""Model packages: a folder with Keras weights and a JSON file that describes them.
 
-A package holds no code: `model.json` names an architecture that this program knows, and the weights
-are plain arrays (Keras `.weights.h5`, half precision). Pickles, Lambda layers and saved graphs are
-refused, so that a model from a stranger can do no more than predict badly.
+A package holds no code: `model.json` names an architecture of `models.networks`, and the weights
+are plain arrays (Keras `.weights.h5`, half precision). Folders with pickles, Keras archives or
+saved graphs are refused, so that a model from an untrusted source cannot run code.
 """
 
 import hashlib
@@ -22,22 +22,26 @@ if TYPE_CHECKING:
     import keras
 
 FORMAT_VERSION = 1
+"""Version of the format of `model.json`."""
+
 MAX_INPUT_SIDE = 16_384
+"""Largest height and width of the network input, in pixels."""
+
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "model.weights.h5"
 SHIPPED = Path(__file__).parent / "weights"
+"""Folder of the shipped packages."""
 
 
 class PackageError(ValueError):
-    """A model package is unknown, incomplete, damaged or not one that may be loaded."""
+    """A model package is unknown, incomplete, damaged or refused."""
 
 
 @dataclass(frozen=True)
-class ModelPackage:
-    """A model package as read from its folder; weights are read by `build_network`.
+class ModelDescription:
+    """What describes a model, apart from its weights.
 
     Attributes:
-        path: the folder.
         name: short name, part of `model_id`.
         architecture: a key of `models.networks.ARCHITECTURES`.
         width: factor on the channels of the architecture.
@@ -45,13 +49,11 @@ class ModelPackage:
         input_width: nominal columns of the network input.
         mean: per RGB channel, of photos scaled to 0..1.
         std: per RGB channel, of photos scaled to 0..1.
-        classes: what the network's outputs mean, in their order.
-        training: data, licence, seed, command and whatever else a user should know.
+        classes: the classes of the network's outputs, in their order.
+        training: data, licence, seed, commands and other facts for users.
         metrics: measured quality, with the split it was measured on.
-        fingerprint: SHA-256 of the folder's content, hexadecimal.
     """
 
-    path: Path
     name: str
     architecture: str
     width: float
@@ -62,6 +64,18 @@ class ModelPackage:
     classes: ClassTable
     training: dict[str, Any]
     metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelPackage(ModelDescription):
+    """A model package as read from its folder; weights are read by `build_network`.
+
+    Attributes:
+        path: the folder.
+        fingerprint: SHA-256 of the folder's content, hexadecimal.
+    """
+
+    path: Path
     fingerprint: str
 
     @property
@@ -99,16 +113,16 @@ class ModelPackage:
             raise PackageError(
                 f"{self.path / WEIGHTS_FILE}: the weights do not fit {self.architecture} "
                 f"(width {self.width}) with {len(self.classes)} classes: they are those of another "
-                f"network or damaged; take {DESCRIPTION_FILE} and {WEIGHTS_FILE} from one training"
+                f"network or damaged; use {DESCRIPTION_FILE} and {WEIGHTS_FILE} of one training"
             ) from error
         return network
 
 
 def load_package(name_or_path: str | Path) -> ModelPackage:
-    """Read and check a package: the name of a shipped one, or the path of a folder.
+    """Read and check a package, by the name of a shipped one or the path of a folder.
 
     Raises:
-        PackageError: there is no such package, or it is incomplete, damaged or carries code.
+        PackageError: there is no such package, or it is incomplete, damaged or contains code.
     """
     path = SHIPPED / name_or_path
     if not (path / DESCRIPTION_FILE).is_file():
@@ -125,7 +139,7 @@ def load_package(name_or_path: str | Path) -> ModelPackage:
     if hashlib.sha256(content).hexdigest() != description["weights_sha256"]:
         raise PackageError(
             f"{weights}: {len(content)} bytes with another SHA-256 than {DESCRIPTION_FILE} states; "
-            "the file was cut short or changed: copy the package again"
+            "the file is truncated or changed: copy the package again"
         )
     fingerprint = hashlib.sha256(_read(path / DESCRIPTION_FILE) + content).hexdigest()
     try:
@@ -148,10 +162,10 @@ def load_package(name_or_path: str | Path) -> ModelPackage:
 
 
 def classes_of(description: Mapping[str, Any]) -> ClassTable:
-    """The classes that a package's description names.
+    """Return the classes of a package's description.
 
     Raises:
-        KeyError, TypeError, ValueError: they are not what a description holds.
+        KeyError, TypeError, ValueError: the description of the classes is invalid.
     """
     return ClassTable(
         tuple(
@@ -162,21 +176,13 @@ def classes_of(description: Mapping[str, Any]) -> ClassTable:
 
 
 def write_package(
-    directory: str | Path,
-    network: "keras.Model",
-    *,
-    name: str,
-    architecture: str,
-    width: float,
-    input_height: int,
-    input_width: int,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    classes: ClassTable,
-    training: dict[str, Any],
-    metrics: dict[str, Any],
+    directory: str | Path, network: "keras.Model", description: ModelDescription
 ) -> ModelPackage:
-    """Write a package with the weights in half precision and return it as read back."""
+    """Write a package with the weights in half precision and return it as read back.
+
+    Raises:
+        ValueError: the network does not fit the description.
+    """
     import keras
 
     directory = Path(directory)
@@ -184,34 +190,34 @@ def write_package(
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float16")
     try:
-        half = build_network(architecture, classes=len(classes), width=width)
+        half = build_network(description.architecture, len(description.classes), description.width)
     finally:
         keras.config.set_dtype_policy(policy)
     half.set_weights(network.get_weights())
     half.save_weights(directory / WEIGHTS_FILE)
-    description = {
+    document = {
         "format_version": FORMAT_VERSION,
-        "name": name,
-        "architecture": architecture,
-        "width": width,
-        "input_height": input_height,
-        "input_width": input_width,
-        "mean": mean,
-        "std": std,
+        "name": description.name,
+        "architecture": description.architecture,
+        "width": description.width,
+        "input_height": description.input_height,
+        "input_width": description.input_width,
+        "mean": description.mean,
+        "std": description.std,
         "ignore_value": IGNORE,
         "outputs": network.output_shape[-1],
-        "classes": [asdict(entry) for entry in classes.classes],
-        "training": training,
-        "metrics": metrics,
+        "classes": [asdict(entry) for entry in description.classes.classes],
+        "training": description.training,
+        "metrics": description.metrics,
         "weights_sha256": hashlib.sha256((directory / WEIGHTS_FILE).read_bytes()).hexdigest(),
     }
-    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     (directory / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
     return load_package(directory)
 
 
 def shipped_names() -> list[str]:
-    """Names of the packages that come with the program."""
+    """Names of the shipped packages."""
     return sorted(entry.parent.name for entry in SHIPPED.glob(f"*/{DESCRIPTION_FILE}"))
 
 
@@ -226,7 +232,7 @@ def _refuse_code(path: Path) -> None:
     if foreign:
         raise PackageError(
             f"{path}: found {', '.join(foreign)}; a model package holds {DESCRIPTION_FILE} and "
-            f"{WEIGHTS_FILE}, and files that may carry code are refused"
+            f"{WEIGHTS_FILE}, and files that may contain code are refused"
         )
     for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
         if not (path / name).is_file():
@@ -274,7 +280,7 @@ def _read_description(path: Path) -> dict[str, Any]:
         description = json.loads(_read(file).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise PackageError(
-            f"{file}: not valid JSON ({error}); the file was cut short or changed"
+            f"{file}: not valid JSON ({error}); the file is truncated or changed"
         ) from error
     if not isinstance(description, dict):
         raise PackageError(f"{file}: found a {type(description).__name__}, expected an object")
@@ -283,7 +289,7 @@ def _read_description(path: Path) -> dict[str, Any]:
         "mean", "std", "outputs", "classes", "training", "metrics", "weights_sha256",
     } - description.keys()  # fmt: skip
     if missing:
-        raise PackageError(f"{file}: without {', '.join(sorted(missing))}")
+        raise PackageError(f"{file}: missing {', '.join(sorted(missing))}")
     if description["format_version"] != FORMAT_VERSION:
         raise PackageError(
             f"{file}: format version {description['format_version']}, "
@@ -294,7 +300,7 @@ def _read_description(path: Path) -> dict[str, Any]:
     if description["outputs"] != len(description["classes"]):
         raise PackageError(
             f"{file}: {len(description['classes'])} classes for a network with "
-            f"{description['outputs']} outputs; name each output once, in its order"
+            f"{description['outputs']} outputs; give each output one class, in order"
         )
     if description["architecture"] not in list(ARCHITECTURES):
         raise PackageError(

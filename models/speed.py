@@ -1,4 +1,4 @@
-"""How fast a network runs on this machine."""
+"""The speed of a network on this machine."""
 
 import platform
 import re
@@ -13,17 +13,18 @@ from models.engines import Engine
 from models.engines.devices import cores
 
 REPEATS = 9
+"""Timed rounds."""
+
 ROUND = 4
-"""Batches of each stream in a round."""
+"""Batches per stream in a round."""
 
 CPU_INFO = Path("/proc/cpuinfo")
 
 
 def images_per_second(engine: Engine, height: int, width: int) -> float:
-    """Photos of `height` x `width` pixels that `engine` segments in a second.
+    """Measure how many photos of `height` x `width` pixels `engine` segments per second.
 
-    The median of `REPEATS` rounds of full batches, some in each stream; reading and writing are not
-    in it.
+    The median of `REPEATS` rounds of full batches in all streams, without reading and writing.
     """
     images = np.zeros((engine.batch_size, height, width, 3), np.uint8)
     batches = [images] * ROUND * engine.streams
@@ -38,7 +39,7 @@ def images_per_second(engine: Engine, height: int, width: int) -> float:
 
 
 def machine() -> str:
-    """Cores and processor of this machine: what figures of speed belong to."""
+    """Describe this machine by its cores and processor, for speed figures."""
     processor = platform.processor() or platform.machine()
     if CPU_INFO.is_file():
         found = re.search(r"^model name\s*:\s*(.+)$", CPU_INFO.read_text(), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What many tests share: real photos where they are at hand, made ones elsewhere, a tiny model."""
+"""Fixtures of many tests: the folder of shared data, generated photos, a tiny model."""
 
 import atexit
 import os
@@ -13,6 +13,8 @@ os.environ["CITYMASK_CACHE"] = tempfile.mkdtemp(prefix="citymask-cache-")
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.made_models import make_model
 
 atexit.register(shutil.rmtree, os.environ["CITYMASK_CACHE"], ignore_errors=True)
 
@@ -29,32 +31,8 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
-    """A model package of three classes that is quick and knows nothing."""
-    import keras
-
-    from models.classes import ClassTable
-    from models.networks import build_network
-    from models.packages import write_package
-
-    keras.utils.set_random_seed(7)
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    write_package(
-        folder,
-        build_network("efficientnet_fpn", classes=3, width=0.1),
-        name="tiny",
-        architecture="efficientnet_fpn",
-        width=0.1,
-        input_height=64,
-        input_width=96,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        classes=ClassTable.of(
-            [("Sky", (0, 0, 255)), ("Tree top", (0, 128, 0)), ("Road", (9, 9, 9))]
-        ),
-        training={"data": "none"},
-        metrics={},
-    )
-    return folder
+    """A model package of three classes with random weights."""
+    return make_model(tmp_path_factory.mktemp("models") / "tiny").path
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Engines: a model package made ready to run on this machine."""
+"""Engines: they run the network of a model package on this machine."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ from models.engines.options import (
 from models.engines.tiles import Mask
 
 if TYPE_CHECKING:
-    from models.engines.tensorflow_gpu import GpuEngine
+    from models.engines.tensorflow_gpu import TensorFlowGpuEngine
     from models.packages import ModelPackage
 
 __all__ = [
@@ -37,63 +37,64 @@ __all__ = [
     "load_engine",
 ]
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """What a pipeline needs of a network. Safe to use from several threads."""
+    """Runs a network. Safe to use from several threads."""
 
     @property
     def batch_size(self) -> int:
-        """How many photos to hand over at once; fewer once memory has run out."""
+        """Photos to pass to a call; lower after memory has run out."""
 
     @property
     def streams(self) -> int:
-        """How many calls to have running side by side."""
+        """Number of calls to run concurrently."""
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Map uint8 RGB photos `(N, h, w, 3)` to float32 logits `(N, h / s, w / s, classes)`.
 
-        Any N is taken; what does not fit into memory is done in parts.
+        N is arbitrary; a batch that does not fit into memory is split.
 
         Raises:
-            EngineError: memory does not suffice for one photo.
+            EngineError: not even one photo fits into memory.
         """
 
 
 @runtime_checkable
 class MaskEngine(Engine, Protocol):
-    """An engine that makes masks where its network runs, so that logits need not leave it."""
+    """An engine that computes masks on its device, so that logits need not leave it."""
 
     def predict_masks(
         self, images: np.ndarray, sizes: list[tuple[int, int]], margin: int = 0
     ) -> list[Mask | None]:
-        """The masks of photos, each at a size of its own.
+        """Compute the masks of photos, each at its own size.
 
         Args:
             images: uint8 RGB photos of shape `(N, h, w, 3)`.
             sizes: height and width of each mask; photos beyond the last size are padding.
-            margin: columns on either side of each photo that the masks leave out; see
+            margin: columns on each side of the photos that are cropped from the masks; see
                 `models.upsampling.neighbours`.
 
         Returns:
-            For each size the mask and the pixels of each class, as `logits_to_mask` gives them for
-            the photo's logits; None where those are not finite.
+            For each size the mask and the pixels of each class, as `logits_to_mask` returns them
+            for the photo's logits; None where logits are not finite.
 
         Raises:
-            EngineError: memory does not suffice for one photo.
+            EngineError: not even one photo fits into memory.
         """
 
 
 def load_engine(package: "ModelPackage", options: EngineOptions = AUTOMATIC) -> Engine:
-    """The engine for `package` on this machine: a `MaskEngine` on a GPU, and warmed up there.
+    """Return an engine for `package`; on a GPU it is a `MaskEngine`, warmed up.
 
-    Left open, it is TensorFlow where there is a GPU, else OpenVINO, else TensorFlow on the CPU; or
-    Keras on the backend that `KERAS_BACKEND` names.
+    `EngineName.AUTO` is TensorFlow if there is a GPU, else OpenVINO, else TensorFlow on the CPU. If
+    `KERAS_BACKEND` names another backend, it is Keras on that backend.
 
     Raises:
         PackageError: the weights do not fit the package's description.
-        EngineError: the engine asked for cannot be had, or a GPU is required and none can be used.
+        EngineError: the requested engine is not available, or a GPU is required and none can be
+            used.
     """
     name = options.name
     if name is EngineName.AUTO and devices.keras_backend() != devices.TENSORFLOW:
@@ -104,12 +105,12 @@ def load_engine(package: "ModelPackage", options: EngineOptions = AUTOMATIC) -> 
     if name is EngineName.TENSORFLOW and devices.keras_backend() != devices.TENSORFLOW:
         raise EngineError(
             f"Keras runs on {devices.keras_backend()} in this process: set "
-            f"KERAS_BACKEND={devices.TENSORFLOW}, or take another engine"
+            f"KERAS_BACKEND={devices.TENSORFLOW}, or choose another engine"
         )
     if name is EngineName.OPENVINO:
         if options.gpu is GpuPolicy.REQUIRED:
             raise EngineError(
-                "a GPU is required, and OpenVINO runs on CPUs here: take the engine auto, "
+                "a GPU is required, and OpenVINO runs on CPUs here: choose the engine auto, "
                 "tensorflow or jax"
             )
     elif gpu := _on_gpu(package, options):
@@ -122,30 +123,30 @@ def load_engine(package: "ModelPackage", options: EngineOptions = AUTOMATIC) -> 
         except EngineError as error:
             if name is EngineName.OPENVINO:
                 raise
-            logger.warning("TensorFlow segments in place of OpenVINO: %s", error)
+            logger.warning("TensorFlow is used instead of OpenVINO: %s", error)
     import_tensorflow()
-    from models.engines.tensorflow_cpu import CpuEngine
+    from models.engines.tensorflow_cpu import TensorFlowEngine
 
-    return CpuEngine(package, options)
+    return TensorFlowEngine(package, options)
 
 
-def _on_gpu(package: "ModelPackage", options: EngineOptions) -> "GpuEngine | None":
+def _on_gpu(package: "ModelPackage", options: EngineOptions) -> "TensorFlowGpuEngine | None":
     device = devices.find_gpu(options.gpu)
     if not device:
         return None
     import tensorflow as tf
 
-    from models.engines.tensorflow_gpu import GpuEngine
+    from models.engines.tensorflow_gpu import TensorFlowGpuEngine
 
     if options.precision is Precision.F32:
         tf.config.experimental.enable_tensor_float_32_execution(False)
     precision = devices.dtype_policy(options.precision, device)
     try:
-        engine = GpuEngine(package, device, precision, batch_size=options.batch_size)
+        engine = TensorFlowGpuEngine(package, device, precision, batch_size=options.batch_size)
         engine.warm_up()
         return engine
     except (tf.errors.OpError, EngineError) as error:
-        reason = f"there is one, but it cannot run the network: {str(error).splitlines()[0]}"
+        reason = f"the GPU cannot run the network: {str(error).splitlines()[0]}"
         devices.do_without_gpu(options.gpu is GpuPolicy.REQUIRED, reason)
         return None
 
@@ -157,7 +158,7 @@ def _on_keras(package: "ModelPackage", options: EngineOptions) -> Engine:
 
 
 def _choose_jax() -> None:
-    """Have Keras run on JAX in this process."""
+    """Select JAX as the backend of Keras in this process."""
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = EngineName.JAX.value
     if devices.keras_backend() != EngineName.JAX.value:
@@ -169,5 +170,5 @@ def _choose_jax() -> None:
         import jax  # noqa: F401
     except ImportError as error:
         raise EngineError(
-            f"JAX cannot be imported ({error}): pip install jax, or take another engine"
+            f"JAX cannot be imported ({error}): pip install jax, or choose another engine"
         ) from error

@@ -1,4 +1,4 @@
-"""How many photos are in a batch: chosen by memory, halved where memory runs out."""
+"""Batch sizes: chosen by the available memory, and halved when memory runs out."""
 
 import logging
 import threading
@@ -9,36 +9,36 @@ import numpy as np
 
 from models.engines.options import EngineError
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 CPU_BATCH_SIZE = 1
-"""On a CPU each core does a photo of its own, which is faster than to share a batch."""
+"""On a CPU each core processes its own photo, which is faster than sharing a batch."""
 
 MOST_ON_GPU = 16
-"""Larger batches are not chosen, but can be asked for: the last batch of each shape in a unit is
-rarely full."""
+"""Largest batch that is chosen automatically, as the last batch of each shape in a work unit is
+rarely full; larger ones can be requested."""
 
 OUT_OF_MEMORY_ERROR = "ResourceExhaustedError"
-"""TensorFlow's error."""
+"""Name of TensorFlow's exception."""
 
 OUT_OF_MEMORY_MESSAGE = "RESOURCE_EXHAUSTED"
-"""How messages of XLA begin, in JAX."""
+"""Start of the messages of XLA in JAX."""
 
 T = TypeVar("T")
 
 
 def fitting(bytes_per_photo: int, memory: int) -> int:
-    """The largest power of two up to `MOST_ON_GPU` of which so many photos fit into memory."""
+    """Return the largest batch size that fits into memory: a power of two up to `MOST_ON_GPU`."""
     return min(MOST_ON_GPU, 1 << max(1, memory // bytes_per_photo).bit_length() - 1)
 
 
 class Batches:
-    """Splits batches that do not fit into memory, and remembers what did fit.
+    """Splits batches that do not fit into memory, and remembers the size that fits.
 
     Safe to use from several threads.
 
     Args:
-        size: photos in a batch, as long as they fit.
+        size: photos in a batch, if they fit.
     """
 
     def __init__(self, size: int):
@@ -49,19 +49,19 @@ class Batches:
 
     @property
     def size(self) -> int:
-        """Photos in a batch as things stand."""
+        """The current number of photos in a batch."""
         return self._size if self._limit is None else min(self._size, self._limit)
 
     def run(self, count: int, work: Callable[[slice], T]) -> list[T]:
-        """Call `work` with the slices of a batch of `count` photos: one slice, if they fit.
+        """Call `work` with slices of a batch of `count` photos: with one slice, if all fit.
 
-        Where memory runs out, the slices are halved, for all later batches as well.
+        When memory runs out, the slices are halved, also for later batches.
 
         Returns:
-            What the calls returned, in order.
+            The results of the calls, in order.
 
         Raises:
-            EngineError: memory does not suffice for one photo.
+            EngineError: not even one photo fits into memory.
         """
         answers: list[T] = []
         start = 0
@@ -82,8 +82,8 @@ class Batches:
     def _halve(self, length: int, error: Exception) -> None:
         if length == 1:
             raise EngineError(
-                "out of memory with one photo at a time: take a model of a smaller input or width, "
-                f"or a machine with more memory ({str(error).partition(chr(10))[0]})"
+                "out of memory with one photo at a time: use a model with a smaller input or "
+                f"width, or a machine with more memory ({str(error).partition(chr(10))[0]})"
             ) from error
         with self._lock:
             self._refused = max(self._refused, length)
@@ -93,17 +93,17 @@ class Batches:
         with self._lock:
             if self._limit and self._limit != self._told:
                 logger.warning(
-                    "Out of memory with %d photos in a batch: from now on there are %d",
+                    "Out of memory with a batch of %d photos: reduced to %d",
                     self._refused, self._limit,
                 )  # fmt: skip
                 self._refused, self._told = 0, self._limit
 
 
 class BatchedEngine:
-    """What all engines share: batches that are halved where memory runs out.
+    """Base of all engines: splits batches that do not fit into memory.
 
     Args:
-        batch_size: photos in a batch, as long as they fit.
+        batch_size: photos in a batch, if they fit.
         streams: see `Engine.streams`.
     """
 
@@ -127,7 +127,7 @@ class BatchedEngine:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
-        """The logits of photos that fit into memory at once."""
+        """Compute the logits of one batch; raises the framework's error when memory runs out."""
         raise NotImplementedError
 
 

@@ -1,7 +1,7 @@
-"""From a Keras network to an OpenVINO model, once: the result is kept for later runs.
+"""Convert Keras networks to OpenVINO models, and cache the results.
 
-The conversion takes TensorFlow and some seconds; what it gives is read in a tenth of a second and
-without TensorFlow. It lies in the user's cache folder and may be deleted at any time.
+A conversion imports TensorFlow and takes some seconds; a cached model is read in a tenth of a
+second, without TensorFlow. The cache is in the user's cache folder and may be deleted at any time.
 """
 
 import hashlib
@@ -17,37 +17,39 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from models import networks
-from models.engines import devices
+from models.engines import devices, tensorflow_cpu
 from models.engines.options import EngineError
 from models.packages import ModelPackage
 
 if TYPE_CHECKING:
     import openvino
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 CACHE = "CITYMASK_CACHE"
-"""Environment variable: a folder in place of the user's cache folder."""
+"""Environment variable: a folder to use instead of the user's cache folder."""
 
 OPEN_SHAPE = (None, None, None, 3)
+"""Input shape of a converted model: any number of photos of any size."""
 
 
 def import_openvino() -> None:
-    """Import OpenVINO without the package by which it reports its use to its makers.
+    """Import OpenVINO with its telemetry disabled.
 
-    Raises ImportError where it is not installed.
+    Raises:
+        ImportError: it is not installed.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino  # noqa: F401
 
 
 def openvino_model(package: ModelPackage) -> "openvino.Model":
-    """The network of a package as an OpenVINO model, from the cache or made now.
+    """Return the network of a package as an OpenVINO model, from the cache or newly converted.
 
-    It maps uint8 photos `(N, h, w, 3)`, each size left open, to float32 logits.
+    It maps uint8 photos `(N, h, w, 3)` of any number and size to float32 logits.
 
     Raises:
-        EngineError: OpenVINO does not know an operation of the network.
+        EngineError: OpenVINO does not support an operation of the network.
         PackageError: the weights do not fit the package's description.
     """
     import openvino
@@ -57,32 +59,27 @@ def openvino_model(package: ModelPackage) -> "openvino.Model":
         if file.exists():
             return openvino.Core().read_model(file)
     except (OSError, RuntimeError) as error:
-        logger.info("%s cannot be read and is made anew: %s", file, error)
+        logger.info("%s cannot be read and is converted again: %s", file, error)
     model = _convert(package)
     try:
         _save(model, file)
     except (OSError, RuntimeError) as error:
-        logger.info("The converted model is not kept for the next run: %s", error)
+        logger.info("The converted model cannot be cached: %s", error)
     return model
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: what `CITYMASK_CACHE` names, else below the user's cache."""
+    """Folder of converted models: in `CITYMASK_CACHE`, else in the user's cache folder."""
     return Path(os.environ.get(CACHE) or platformdirs.user_cache_dir("citymask"), "openvino")
 
 
 def _key(package: ModelPackage) -> str:
-    """A name that changes with whatever changes the conversion's result."""
+    """Name of a cached model: a hash of everything that affects the conversion."""
     import openvino
 
     digest = hashlib.sha256(f"{package.fingerprint} {openvino.__version__}".encode())
-    here = Path(__file__)
-    sources = [
-        here,
-        here.with_name("tensorflow_cpu.py"),
-        *sorted(Path(networks.__file__).parent.glob("*.py")),
-    ]
-    for source in sources:
+    sources = sorted(Path(networks.__file__).parent.glob("*.py"))
+    for source in (Path(__file__), Path(tensorflow_cpu.__file__), *sources):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:32]
 
@@ -91,27 +88,26 @@ def _convert(package: ModelPackage) -> "openvino.Model":
     devices.import_tensorflow()
     import openvino
 
-    from models.engines.tensorflow_cpu import freeze
-
     if devices.keras_backend() != devices.TENSORFLOW:
         raise EngineError(
-            f"Keras runs on {devices.keras_backend()}, and OpenVINO's models are made out of "
-            f"TensorFlow's: set KERAS_BACKEND={devices.TENSORFLOW}"
+            f"Keras runs on {devices.keras_backend()}, and OpenVINO models are converted from "
+            f"TensorFlow graphs: set KERAS_BACKEND={devices.TENSORFLOW}"
         )
     with devices.keras_precision(devices.FLOAT32):
         network = package.build_network()
-    graph = freeze(network, package, OPEN_SHAPE)
+    function = tensorflow_cpu.freeze(network, package, OPEN_SHAPE)
     try:
         with _logging_kept():
-            return openvino.convert_model(graph.graph)
-    except Exception as error:  # Each of its parts has errors of its own.
+            # Without `output`, operations whose results are unused become outputs as well.
+            return openvino.convert_model(function.graph, output=function.outputs[0].name)
+    except Exception as error:  # Its front ends raise many types of errors.
         reason = " ".join(str(error).split())
         raise EngineError(f"OpenVINO cannot run {package.name}: {reason}") from error
 
 
 @contextmanager
 def _logging_kept() -> Iterator[None]:
-    """OpenVINO silences the root logger while it converts, and after a failure ever after."""
+    """Restore the root logger, which OpenVINO silences and does not restore after a failure."""
     root = logging.getLogger()
     level, filters, handlers = root.level, root.filters[:], root.handlers[:]
     try:
@@ -122,7 +118,7 @@ def _logging_kept() -> Iterator[None]:
 
 
 def _save(model: "openvino.Model", file: Path) -> None:
-    """Write both files of a model; whoever finds the first one finds the other as well."""
+    """Write both files of a model; the `.xml` file, which is looked up, comes last."""
     import openvino
 
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Which cores and which GPU this process can use, and what to say where a GPU is missing."""
+"""The cores and the GPU that this process can use, and what happens without a GPU."""
 
 import ctypes
 import logging
@@ -10,31 +10,34 @@ from pathlib import Path
 
 from models.engines.options import EngineError, GpuPolicy, Precision
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
-TENSOR_CORES_SINCE = (7, 0)
-"""Compute capability from which on a GPU is faster in half precision, by TensorFlow's guide to
-mixed precision (https://www.tensorflow.org/guide/mixed_precision)."""
+"""Exists if the NVIDIA driver is loaded."""
 
+TENSOR_CORES_SINCE = (7, 0)
+"""Lowest compute capability with which a GPU is faster in half precision, according to TensorFlow's
+guide to mixed precision (https://www.tensorflow.org/guide/mixed_precision)."""
 
 CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
-"""What TensorFlow loads to find GPUs, on Linux and on Windows."""
+"""The driver libraries by which TensorFlow finds GPUs, on Linux and on Windows."""
 
 TENSORFLOW = "tensorflow"
+"""Name of a Keras backend."""
+
 FLOAT32, MIXED_FLOAT16, MIXED_BFLOAT16 = "float32", "mixed_float16", "mixed_bfloat16"
 """Keras dtype policies."""
 
 
 def cores() -> int:
-    """How many cores this process may use: affinity and limits of containers count."""
+    """Number of cores that this process may use, by CPU affinity and container limits."""
     from loky import cpu_count
 
     return cpu_count()
 
 
 def keras_backend() -> str:
-    """What Keras runs on in this process or, still to be loaded, is to run on."""
+    """The backend of Keras in this process: the loaded one, else the configured one."""
     if "keras" in sys.modules:
         import keras
 
@@ -43,9 +46,9 @@ def keras_backend() -> str:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow; keep what its native code prints meanwhile out of standard error.
+    """Import TensorFlow; discard what its native code prints to standard error meanwhile.
 
-    Only where `TF_CPP_MIN_LOG_LEVEL` asks for silence: the notices come before TensorFlow reads it.
+    Only if `TF_CPP_MIN_LOG_LEVEL` asks for silence: the notices come before TensorFlow reads it.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0":
         return
@@ -60,12 +63,12 @@ def import_tensorflow() -> None:
 
 
 def find_gpu(policy: GpuPolicy) -> str | None:
-    """The GPU to segment on, as TensorFlow names it, set to take memory only as it needs it.
+    """Return TensorFlow's name of the GPU to use, and let its memory grow on demand.
 
-    Without one, what `policy` says happens here.
+    Without a GPU, return None and warn or raise, depending on `policy`.
 
     Raises:
-        EngineError: a GPU is required, and TensorFlow sees none.
+        EngineError: a GPU is required, and TensorFlow finds none.
     """
     if policy is GpuPolicy.IF_PRESENT and not _cuda_has_devices():
         return None
@@ -79,21 +82,21 @@ def find_gpu(policy: GpuPolicy) -> str | None:
         return None
     if len(gpus) > 1:
         logger.warning(
-            "%d GPUs are seen and only the first is used: give each worker one", len(gpus)
+            "Found %d GPUs, of which only the first is used: give each worker one", len(gpus)
         )
     for gpu in gpus:
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError as error:  # Something else in this process was first.
-            logger.info("%s: the GPU's memory was claimed before: %s", gpu.name, error)
+        except RuntimeError as error:  # The GPU is in use in this process already.
+            logger.info("%s: memory growth cannot be set: %s", gpu.name, error)
     return "/device:GPU:0"
 
 
 def do_without_gpu(required: bool, reason: str) -> None:
-    """Say in the log that no GPU is used, why, and what to check.
+    """Log a warning that no GPU is used, with the reason and what to check.
 
     Raises:
-        EngineError: a GPU is required; it says the same.
+        EngineError: a GPU is required; the message is the same.
     """
     said = (
         f"{reason}. Check that the worker has an accelerator, that its driver is installed "
@@ -106,11 +109,11 @@ def do_without_gpu(required: bool, reason: str) -> None:
 
 
 def dtype_policy(precision: Precision, device: str | None = None) -> str:
-    """The Keras dtype policy for a precision.
+    """Return the Keras dtype policy for a precision.
 
-    Where it is left open, a GPU (`device`, as TensorFlow names it) that has units for half
-    precision takes float16, whose masks are closer to those in single precision than bfloat16's, as
-    `python benchmarks/gpu.py` shows; everything else takes float32.
+    `Precision.AUTO` is float16 on a GPU (`device`, as TensorFlow names it) with tensor cores, else
+    float32. Masks in float16 are closer to those in float32 than masks in bfloat16;
+    `python benchmarks/gpu.py` measures it.
     """
     if precision is not Precision.AUTO:
         return MIXED_BFLOAT16 if precision is Precision.BF16 else FLOAT32
@@ -125,7 +128,7 @@ def dtype_policy(precision: Precision, device: str | None = None) -> str:
 
 @contextmanager
 def keras_precision(policy: str) -> Iterator[None]:
-    """Build networks with a Keras dtype policy inside."""
+    """Set the Keras dtype policy with which networks are built inside the context."""
     import keras
 
     before = keras.config.dtype_policy()
@@ -137,7 +140,8 @@ def keras_precision(policy: str) -> Iterator[None]:
 
 
 def device_memory(device: str) -> int:
-    """Bytes that TensorFlow may take of a device's memory."""
+    """Bytes of a device's memory that TensorFlow may use."""
+    # TensorFlow has no public call for this: get_memory_info returns what is used, not the limit.
     from tensorflow.python.client import device_lib
 
     return next(d.memory_limit for d in device_lib.list_local_devices() if d.name == device)
@@ -147,16 +151,17 @@ def _what_is_seen() -> str:
     import tensorflow as tf
 
     cuda = tf.sysconfig.get_build_info().get("cuda_version")
-    driver = f"{NVIDIA_DRIVER} is there" if NVIDIA_DRIVER.exists() else "no NVIDIA driver is loaded"
+    driver = f"{NVIDIA_DRIVER} exists" if NVIDIA_DRIVER.exists() else "no NVIDIA driver is loaded"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     return (
         f"TensorFlow {tf.__version__}, built {f'for CUDA {cuda}' if cuda else 'without CUDA'}, "
-        f"sees none; {driver}" + ("" if hidden is None else f"; CUDA_VISIBLE_DEVICES is {hidden!r}")
+        f"finds no GPU; {driver}"
+        + ("" if hidden is None else f"; CUDA_VISIBLE_DEVICES is {hidden!r}")
     )
 
 
 def _cuda_has_devices() -> bool:
-    """Whether NVIDIA's driver shows this process a GPU: what TensorFlow would find, in no time."""
+    """Whether NVIDIA's driver reports a GPU; far quicker than to import TensorFlow."""
     for name in CUDA_DRIVERS:
         try:
             driver = ctypes.CDLL(name)

@@ -1,4 +1,4 @@
-"""Keras' other backends, such as JAX."""
+"""Keras on backends other than TensorFlow, such as JAX."""
 
 import threading
 
@@ -11,27 +11,28 @@ from models.inputs import normalise
 from models.packages import ModelPackage
 
 BATCH_SIZE = 4
+"""Photos in a batch by default."""
 
 
 class KerasEngine(BatchedEngine):
-    """The network as Keras runs it, on the device that its backend chooses.
+    """Runs the network by Keras, on the device that its backend chooses.
 
     Args:
         package: the model to run. Its weights are read here.
-        options: precision, batch size, and what to do where the backend has no GPU.
+        options: precision, batch size, and what to do without a GPU.
 
     Raises:
         PackageError: the weights do not fit the package's description.
-        EngineError: a GPU is required, and the backend sees none.
+        EngineError: a GPU is required, and the backend finds none.
     """
 
     def __init__(self, package: ModelPackage, options: EngineOptions = AUTOMATIC):
         import keras
 
         if options.gpu is not GpuPolicy.IF_PRESENT:
-            seen = keras.distribution.list_devices()
-            if not any(device.startswith("gpu") for device in seen):
-                reason = f"Keras on {keras.backend.backend()} sees {', '.join(seen)}"
+            found = keras.distribution.list_devices()
+            if not any(device.startswith("gpu") for device in found):
+                reason = f"Keras on {keras.backend.backend()} finds {', '.join(found)}"
                 devices.do_without_gpu(options.gpu is GpuPolicy.REQUIRED, reason)
         self._package = package
         with devices.keras_precision(devices.dtype_policy(options.precision)):
@@ -41,5 +42,5 @@ class KerasEngine(BatchedEngine):
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
         pixels = normalise(images, self._package.mean, self._package.std)
-        with self._lock:  # Keras hands its weights to the backend and takes them back.
+        with self._lock:  # Keras passes its weights to the backend and back in each call.
             return np.asarray(self._network.predict_on_batch(pixels), np.float32)

@@ -13,29 +13,29 @@ from models.engines.conversion import import_openvino, openvino_model
 from models.engines.options import AUTOMATIC, EngineError, EngineOptions, Precision
 from models.packages import ModelPackage
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 DEVICE = "CPU"
 BFLOAT16 = "BF16"
-"""The capability of processors that multiply in bfloat16."""
+"""OpenVINO's name for the capability to multiply in bfloat16."""
 
 _FIRST_INFERENCE = threading.Lock()
-"""Two threads that make the first inference of a process at once wait for each other for ever, in
-the set-up of OpenVINO's Python binding: each engine makes one before it is given to threads."""
+"""Held during each engine's first inference, which its constructor runs: two threads that run the
+first inference of a process at once deadlock in the set-up of OpenVINO's Python binding."""
 
 
 class OpenVinoEngine(BatchedEngine):
-    """One photo on each core: as many streams of one thread as there are threads.
+    """Runs one photo per core, in streams of one thread each.
 
-    There is one compiled network per input shape, made when the shape is first seen.
+    A network is compiled for each input shape, when the shape is first seen.
 
     Args:
-        package: the model to run. Its weights are read here, unless it was converted before.
+        package: the model to run. Its weights are read here, unless its conversion is cached.
         options: precision, batch size and threads.
 
     Raises:
-        EngineError: OpenVINO is not installed or does not run here, it does not know an operation
-            of the network, or the processor has no bfloat16 and it is asked for.
+        EngineError: OpenVINO is not installed, does not run here or does not support an operation
+            of the network, or bfloat16 is requested and the processor lacks it.
         PackageError: the weights do not fit the package's description.
     """
 
@@ -45,7 +45,7 @@ class OpenVinoEngine(BatchedEngine):
             import openvino
         except ImportError as error:
             raise EngineError(
-                f"OpenVINO cannot be imported ({error}): pip install openvino, or take another "
+                f"OpenVINO cannot be imported ({error}): pip install openvino, or choose another "
                 "engine"
             ) from error
         super().__init__(options.batch_size or CPU_BATCH_SIZE, options.threads or devices.cores())
@@ -63,7 +63,7 @@ class OpenVinoEngine(BatchedEngine):
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise EngineError(f"OpenVINO does not run here: {reason}") from error
-        logger.debug("OpenVINO: %s, %d photos side by side", self._precision, self.streams)
+        logger.debug("OpenVINO: %s, %d streams", self._precision, self.streams)
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
         compiled = self._compiled(images.shape[1:])
@@ -80,21 +80,21 @@ class OpenVinoEngine(BatchedEngine):
                     "INFERENCE_PRECISION_HINT": self._precision,
                     "NUM_STREAMS": self.streams,
                     "INFERENCE_NUM_THREADS": self.streams,
-                    "ENABLE_CPU_PINNING": False,  # Codecs want the cores as well.
+                    "ENABLE_CPU_PINNING": False,  # Other threads need the cores as well.
                 }
                 self._shapes[shape] = _Compiled(self._core.compile_model(model, DEVICE, settings))
             return self._shapes[shape]
 
 
 class _Compiled:
-    """A network for one input shape; its requests are used again. Safe to use from many threads."""
+    """A network compiled for one input shape, with reused requests. Safe to use from threads."""
 
     def __init__(self, network):
         self._network = network
         self._free: queue.LifoQueue = queue.LifoQueue()
 
     def infer(self, image: np.ndarray) -> np.ndarray:
-        """The logits of one photo `(1, h, w, 3)`."""
+        """Return the logits of one photo `(1, h, w, 3)`."""
         try:
             request = self._free.get_nowait()
         except queue.Empty:
@@ -106,11 +106,11 @@ class _Compiled:
 
 
 def _precision(core, precision: Precision) -> str:
-    """What OpenVINO calls the precision; left open, bfloat16 where the processor has it."""
+    """OpenVINO's name of the precision; automatic is bfloat16 if the processor has it."""
     has_bfloat16 = BFLOAT16 in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     if precision is Precision.BF16 and not has_bfloat16:
         raise EngineError(
-            f"{core.get_property(DEVICE, 'FULL_DEVICE_NAME')} has no bfloat16: take the precision "
-            f"{Precision.AUTO.value} or {Precision.F32.value}"
+            f"{core.get_property(DEVICE, 'FULL_DEVICE_NAME')} has no bfloat16: choose the "
+            f"precision {Precision.AUTO.value} or {Precision.F32.value}"
         )
     return "f32" if precision is Precision.F32 or not has_bfloat16 else "bf16"

@@ -1,15 +1,15 @@
-"""What can be chosen about how a network is run."""
+"""Options for running a network."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
 
 
 class EngineName(str, Enum):
-    """Engines by the names that users give them.
+    """Names of the engines.
 
     Attributes:
-        AUTO: the fastest one that this machine has.
-        TENSORFLOW: TensorFlow, on a GPU where there is one.
+        AUTO: the fastest one on this machine.
+        TENSORFLOW: TensorFlow, on a GPU if there is one.
         OPENVINO: OpenVINO, on a CPU.
         JAX: Keras on JAX.
     """
@@ -21,13 +21,13 @@ class EngineName(str, Enum):
 
 
 class Precision(str, Enum):
-    """Arithmetic of a network; its logits are always float32.
+    """Precision of a network's arithmetic; its logits are always float32.
 
     Attributes:
-        AUTO: half precision where the device is faster with it and the masks stay the same but for
-            a few pixels in a thousand; else single precision.
+        AUTO: half precision if the device is faster with it, else single precision. In half
+            precision, masks differ in a few pixels of a thousand.
         BF16: bfloat16.
-        F32: single precision: the same masks, bit for bit, in every run on a machine.
+        F32: single precision: masks are equal bit for bit in every run on a machine.
     """
 
     AUTO = "auto"
@@ -36,12 +36,12 @@ class Precision(str, Enum):
 
 
 class GpuPolicy(Enum):
-    """What a process without a GPU does.
+    """What to do without a GPU.
 
     Attributes:
-        IF_PRESENT: segment on its CPU.
-        WANTED: say so in the log and segment on its CPU.
-        REQUIRED: refuse to segment.
+        IF_PRESENT: use the CPU.
+        WANTED: log a warning and use the CPU.
+        REQUIRED: raise an error.
     """
 
     IF_PRESENT = auto()
@@ -51,13 +51,13 @@ class GpuPolicy(Enum):
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How a network is run.
+    """Options of an engine.
 
     Attributes:
-        name: which engine.
-        precision: in which arithmetic.
-        gpu: what to do where there is no GPU, or one that cannot be used.
-        batch_size: photos in a batch; None: 1 on a CPU, on a GPU by its memory.
+        name: the engine.
+        precision: of the network's arithmetic.
+        gpu: what to do without a usable GPU.
+        batch_size: photos in a batch; None: 1 on a CPU, by the available memory on a GPU.
         threads: cores to use; None: all that this process may use.
     """
 
@@ -69,8 +69,8 @@ class EngineOptions:
 
 
 AUTOMATIC = EngineOptions()
-"""All left open."""
+"""The defaults."""
 
 
 class EngineError(RuntimeError):
-    """A model cannot be run on this machine as it was asked for."""
+    """A model cannot be run on this machine with the requested options."""

@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-class CpuEngine(BatchedEngine):
-    """Frozen TensorFlow graphs that take uint8 photos; normalisation is part of the graph.
+class TensorFlowEngine(BatchedEngine):
+    """Runs a frozen TensorFlow graph per input shape, traced when the shape is first seen.
 
-    There is one graph per input shape, made when the shape is first seen: pipelines keep to a few
-    shapes.
+    The graphs take uint8 photos; normalisation is part of them.
 
     Args:
         package: the model to run. Its weights are read here.
@@ -47,33 +46,43 @@ class CpuEngine(BatchedEngine):
                 graph = self._graphs[images.shape] = freeze(
                     self._network, self._package, images.shape
                 )
-        return graph(tf.constant(images))[0].numpy()
+        return graph(tf.constant(images)).numpy()
 
 
 def freeze(
     network: "keras.Model", package: ModelPackage, shape: tuple[int | None, ...]
 ) -> "tf.types.experimental.ConcreteFunction":
-    """A TensorFlow graph from uint8 photos `(N, h, w, 3)` to float32 logits, without variables.
+    """Trace a network as a TensorFlow graph whose weights are constants.
 
-    Normalisation is part of it. As the weights are constants, batch normalisation folds into the
-    convolutions. XLA is not used: on a CPU it is an order of magnitude slower here.
+    Constant weights let TensorFlow fold batch normalisation into the convolutions. XLA is not used:
+    on a CPU it is an order of magnitude slower here.
 
     Args:
         network: the package's network.
-        package: whose mean and standard deviation photos are normalised with.
-        shape: of the photos; None where it is left open.
+        package: gives the mean and standard deviation of the normalisation.
+        shape: of the photos; None for a size that is left open.
+
+    Returns:
+        A function from uint8 photos `(N, h, w, 3)` to float32 logits.
     """
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import (
-        convert_variables_to_constants_v2,
-    )
 
     mean = np.asarray(package.mean, np.float32) * 255
     std = np.asarray(package.std, np.float32) * 255
+    trainable, others = (
+        [np.asarray(variable) for variable in variables]
+        for variables in (network.trainable_variables, network.non_trainable_variables)
+    )
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)], autograph=False)
-    def logits(images: tf.Tensor) -> tf.Tensor:
+    def predict(images: tf.Tensor) -> tf.Tensor:
         normalised = (tf.cast(images, tf.float32) - mean) / std
-        return tf.cast(network(normalised, training=False), tf.float32)
+        logits, _ = network.stateless_call(
+            [tf.constant(value) for value in trainable],
+            [tf.constant(value) for value in others],
+            normalised,
+            training=False,
+        )
+        return tf.cast(logits, tf.float32)
 
-    return convert_variables_to_constants_v2(logits.get_concrete_function())
+    return predict.get_concrete_function()

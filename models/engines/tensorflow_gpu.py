@@ -1,4 +1,4 @@
-"""TensorFlow on a GPU: half precision, compiled by XLA, masks made where the logits are."""
+"""TensorFlow on a GPU: half precision, compiled by XLA, with masks computed on the GPU."""
 
 import logging
 import threading
@@ -17,26 +17,25 @@ from models.packages import ModelPackage
 if TYPE_CHECKING:
     import tensorflow as tf
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 STREAMS = 2
-"""One thread fetches masks while another one's batch is computed."""
+"""Two threads, so that one fetches masks while the other's batch is computed."""
 
 
-class GpuEngine(batches.BatchedEngine):
-    """Programs compiled by XLA, one per shape of a batch; only masks and counts leave the GPU.
+class TensorFlowGpuEngine(batches.BatchedEngine):
+    """Runs programs compiled by XLA, one per batch shape; only masks and counts leave the GPU.
 
-    The network runs in half precision where the GPU is made for it, and gives float32 logits; a
-    photo whose logits overflow is done again in single precision. Threads take turns at starting a
-    batch, so that the GPU's memory need not hold the activations of two; they fetch and assemble
-    their masks side by side.
+    Logits are float32. Photos whose logits overflow in half precision are computed again in single
+    precision. A lock lets one thread at a time start a batch, so that the GPU's memory holds the
+    activations of one batch only; threads fetch and assemble their masks concurrently.
 
     Args:
         package: the model to run. Its weights are read here.
-        device: where to run, as TensorFlow names it.
+        device: TensorFlow's name of the device.
         precision: Keras dtype policy of the network.
-        jit_compile: whether XLA compiles; for a GPU, not for a CPU.
-        batch_size: photos in a batch; None: as many as fit into the device's memory.
+        jit_compile: whether to compile by XLA; for a GPU, not for a CPU.
+        batch_size: photos in a batch; None: chosen by the device's memory.
 
     Raises:
         PackageError: the weights do not fit the package's description.
@@ -62,12 +61,12 @@ class GpuEngine(batches.BatchedEngine):
         super().__init__(batch_size, STREAMS)
 
     def warm_up(self) -> None:
-        """Compile what a full batch of the model's nominal shape needs; say what was chosen."""
+        """Compile the programs for a full batch of the nominal shape, and log the settings."""
         start = time.perf_counter()
         images = np.zeros((self.batch_size, *self._nominal, 3), np.uint8)
         self.predict_masks(images, [self._nominal] * len(images))
         logger.info(
-            "%s: %s, %d photos in a batch, ready after %.0f s",
+            "%s: %s, batches of %d photos, ready after %.0f s",
             self._device, self._precision, self.batch_size, time.perf_counter() - start,
         )  # fmt: skip
 
@@ -105,13 +104,13 @@ class GpuEngine(batches.BatchedEngine):
             return self._network.start(images, sizes, precision, margin)
 
     def _has_another_try(self) -> bool:
-        """Whether a photo that overflowed can be done in single precision."""
+        """Whether photos that overflowed can be computed in single precision."""
         if self._precision == devices.FLOAT32:
             return False
         if not self._overflowed:
             self._overflowed = True
             logger.warning(
-                "The network overflows in %s: such photos are done again in %s",
+                "The network overflows in %s: such photos are computed again in %s",
                 self._precision, devices.FLOAT32,
             )  # fmt: skip
         return True
@@ -119,24 +118,21 @@ class GpuEngine(batches.BatchedEngine):
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """What a network makes of a batch, on the device; it may still be at it."""
+    """Results of a batch on the device; their computation may not have finished."""
 
     logits: "tf.Tensor"
     finite: "tf.Tensor"
     parts: Sequence[tiles.Tile]
 
     def masks(self, sizes: Sequence[tuple[int, int]]) -> list[tiles.Mask | None]:
-        """Wait for the masks of the first photos, which have `sizes`."""
+        """Wait for and return the masks of the first photos, at `sizes`."""
         masks = tiles.assemble(self.parts, sizes)
         finite = self.finite.numpy()[: len(masks)]
         return [mask if good else None for mask, good in zip(masks, finite, strict=True)]
 
 
 class _Network:
-    """A network with programs for each shape of a batch and each precision.
-
-    One thread at a time may call it.
-    """
+    """A network with a program for each batch shape and precision. Not thread-safe."""
 
     def __init__(self, package: ModelPackage, device: str, precision: str, jit_compile: bool):
         import tensorflow as tf
@@ -154,7 +150,7 @@ class _Network:
     def start(
         self, images: np.ndarray, sizes: Sequence[tuple[int, int]], precision: str, margin: int
     ) -> _Batch:
-        """Start a batch, and the masks of its first photos, at `sizes` and without the margins."""
+        """Start a batch and the masks of its first photos, at `sizes` and without margins."""
         import tensorflow as tf
 
         with tf.device(self._device):
@@ -172,10 +168,9 @@ class _Network:
             return _Batch(logits, finite, parts)
 
     def activation_bytes(self, height: int, width: int) -> int:
-        """What all operations on one photo of this shape give, in bytes.
+        """Sum the bytes of the results of all operations on one photo of this shape.
 
-        An upper bound, as if no memory were used twice: it leaves room for the masks and for what
-        cuDNN and XLA take besides.
+        An upper bound, since memory is reused; the rest is left to the masks, cuDNN and XLA.
         """
         program = self._trace((1, height, width, 3), self._precision)
         tensors = (
@@ -202,7 +197,7 @@ class _Network:
 
     @contextmanager
     def _computing_in(self, precision: str) -> Iterator[None]:
-        """Trace in the network's own precision or in single precision; the weights are the same."""
+        """Trace with the network's own dtype policies or in float32, with the same weights."""
         policies = [layer.dtype_policy for layer in self._network.layers]
         if precision == devices.FLOAT32:
             for layer in self._network.layers:

@@ -1,8 +1,8 @@
-"""`models.upsampling.logits_to_mask` as TensorFlow operations, for a device that holds the logits.
+"""`models.upsampling.logits_to_mask` as TensorFlow operations, on the device of the logits.
 
-Masks are made in tiles of one size, so that one compiled program serves photos of all sizes.
-Neighbours and weights of the interpolation come from the host, and the arithmetic is the same in
-the same order: masks differ by rounding alone, where two classes all but tie.
+Masks are computed in tiles of one size, so that one compiled program serves photos of all sizes.
+Neighbours and weights of the interpolation come from the host, and the operations are the same in
+the same order: masks differ only by rounding, where two logits are almost equal.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 TILE_WIDTH = 1024
+"""Columns of a tile."""
+
 TILE_VALUES = 1 << 26
 """Most values of a tile, over all photos and classes: 256 MiB in float32."""
 
 OUTSIDE = -1
+"""Marks pixels of a tile that are outside a photo's mask."""
 
 Mask = tuple[np.ndarray, np.ndarray]
-"""What `models.upsampling.logits_to_mask` returns: class ids and class counts."""
+"""Class ids and class counts, as returned by `models.upsampling.logits_to_mask`."""
 
 
 class Tile(NamedTuple):
@@ -42,13 +45,13 @@ class Tile(NamedTuple):
 
 
 def tile_height(photos: int, classes: int) -> int:
-    """Rows of a tile: a power of two up to its width, so that `TILE_VALUES` suffice."""
+    """Rows of a tile: a power of two up to its width, within `TILE_VALUES`."""
     rows = max(1, TILE_VALUES // (photos * classes * TILE_WIDTH))
     return min(TILE_WIDTH, 1 << rows.bit_length() - 1)
 
 
 def compile_tile(shape: Sequence[int], jit_compile: bool) -> Callable:
-    """The program `_fill_tile` for logits of one shape `(N, h, w, classes)`."""
+    """Compile `_fill_tile` for logits of one shape `(N, h, w, classes)`."""
     import tensorflow as tf
 
     photos, _, _, classes = shape
@@ -65,9 +68,9 @@ def compile_tile(shape: Sequence[int], jit_compile: bool) -> Callable:
 def start(
     program: Callable, logits: "tf.Tensor", sizes: Sequence[tuple[int, int]], margin: int = 0
 ) -> list[Tile]:
-    """Start making the masks of a batch, whose first photos have `sizes` (height, width).
+    """Start computing the masks of the first photos of a batch, at `sizes` (height, width).
 
-    They leave out `margin` columns of logits on either side.
+    `margin` columns of the logits are cropped on each side.
     """
     import tensorflow as tf
 
@@ -83,7 +86,7 @@ def start(
 
 
 def assemble(tiles: Sequence[Tile], sizes: Sequence[tuple[int, int]]) -> list[Mask]:
-    """Wait for the tiles, and put together the masks of the first photos, which have `sizes`."""
+    """Wait for the tiles, and assemble the masks of the first photos, at `sizes`."""
     masks = [np.empty(size, np.uint8) for size in sizes]
     for tile in tiles:
         for mask, labels in zip(masks, tile.labels.numpy(), strict=False):
@@ -96,7 +99,7 @@ def assemble(tiles: Sequence[Tile], sizes: Sequence[tuple[int, int]]) -> list[Ma
 def _parts(
     source: int, targets: Sequence[int], photos: int, tile: int, margin: int = 0
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Along one axis: start, neighbours `(2, N, tile)` and weights `(N, tile)` of each tile."""
+    """Yield start, neighbours `(2, N, tile)` and weights `(N, tile)` of tiles along one axis."""
     pixels = -(-max(targets) // tile) * tile
     cells = np.full((2, photos, pixels), OUTSIDE, np.int32)
     weights = np.zeros((photos, pixels), np.float32)
@@ -110,7 +113,7 @@ def _parts(
 
 
 def _fill_tile(logits, rows, row_weights, columns, column_weights):
-    """Interpolate, take the class with the highest logit, and count what is inside the masks."""
+    """Interpolate logits, take the class of the highest, and count pixels inside the masks."""
     import tensorflow as tf
 
     inside = (rows[0] != OUTSIDE)[:, :, None] & (columns[0] != OUTSIDE)[:, None, :]

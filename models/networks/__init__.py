@@ -1,8 +1,7 @@
-"""Segmentation networks by name, all built by one constructor signature.
+"""Segmentation networks by name, all built by functions of the same signature.
 
-Each module of this package holds one architecture, built by a function
-`build(classes, input_shape=(None, None, 3), width=1.0) -> keras.Model`. They are imported when a
-network is built, so that reading a model's description does not import Keras.
+Each architecture is a function `build(classes, width=1.0) -> keras.Model`. Its module is imported
+when a network is built, so that reading a model's description does not import Keras.
 """
 
 from pkgutil import resolve_name
@@ -17,20 +16,26 @@ ARCHITECTURES = {
     "fcn16s": "models.networks.fcn:build_fcn16s",
     "fcn32s": "models.networks.fcn:build_fcn32s",
     "fcn8s": "models.networks.fcn:build_fcn8s",
-    "segnet": "models.networks.segnet:build_segnet",
-    "segnet_plain": "models.networks.segnet:build_segnet_plain",
+    "segnet": "models.networks.segnet:build",
     "unet": "models.networks.unet:build",
-    "unet_plain": "models.networks.unet:build_without_skips",
 }
-"""Architecture -> the function that builds it, as `module:function`."""
+"""Name of each architecture and the function that builds it, as `module:function`."""
 
 
 def build_network(architecture: str, classes: int, width: float = 1.0) -> "keras.Model":
-    """Build the named network with fresh weights for any input size that is a multiple of 32.
+    """Build a network with initial weights, for photos whose sides are multiples of 32.
 
-    The model maps normalised float32 RGB images (N, H, W, 3) to float32 logits (N, h, w, classes).
+    Args:
+        architecture: a key of `ARCHITECTURES`.
+        classes: number of classes.
+        width: factor on the channels.
 
-    Raises ValueError for an unknown architecture, no classes or a width that is not positive.
+    Returns:
+        A model that maps normalised float32 RGB images (N, H, W, 3) to float32 logits
+        (N, h, w, classes).
+
+    Raises:
+        ValueError: the architecture is unknown, or the classes or the width are not positive.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(

@@ -1,9 +1,9 @@
-"""DeepLab-LargeFOV: dilated convolutions instead of the last poolings keep the detail.
+"""DeepLab-LargeFOV: dilated convolutions replace the last downsampling steps.
 
 Chen, Papandreou, Kokkinos, Murphy and Yuille, "Semantic Image Segmentation with Deep Convolutional
 Nets and Fully Connected CRFs" (ICLR 2015; "DeepLab", IEEE TPAMI 2017, section 3.1), on VGG-16. The
-fourth and fifth pooling keep their size, and the convolutions behind them are dilated, so that they
-still see as much of the photo. The first fully connected layer is a 3x3 convolution of dilation 12.
+fourth and fifth pooling have stride 1, and the convolutions after them are dilated to keep their
+receptive field. The first fully connected layer is a 3x3 convolution of dilation 12.
 The conditional random field of the paper is left out.
 """
 
@@ -16,26 +16,23 @@ from models.networks.vgg16 import VGG16_STAGES, convolve_stage
 CLASSIFIER_CHANNELS = 1024
 CLASSIFIER_DILATION = 12
 DILATIONS = {5: 2}
-"""Stage of VGG-16 -> dilation of its convolutions."""
+"""Dilation of the convolutions, by stage of VGG-16; 1 in all other stages."""
 
 DROPOUT = 0.5
 
 
-def build(
-    classes: int,
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
-    width: float = 1.0,
-) -> keras.Model:
-    """Build the network.
+def build(classes: int, width: float = 1.0) -> keras.Model:
+    """Build the network for photos of any size.
 
-    classes: number of classes C.
-    input_shape: (H, W, 3), or None for any size.
-    width: factor on the channels of VGG-16 and its classifier.
+    Args:
+        classes: number of classes C.
+        width: factor on the channels of VGG-16 and its classifier.
 
-    Returns a model that maps normalised float32 RGB images (N, H, W, 3) to float32 logits
-    (N, ceil(H / 8), ceil(W / 8), C).
+    Returns:
+        A model that maps normalised float32 RGB images (N, H, W, 3) to float32 logits
+        (N, ceil(H / 8), ceil(W / 8), C).
     """
-    image = keras.Input(input_shape, name="image")
+    image = keras.Input((None, None, 3), name="image")
     x = image
     for stage in range(1, len(VGG16_STAGES) + 1):
         x = convolve_stage(x, stage, width, False, DILATIONS.get(stage, 1))

@@ -4,7 +4,7 @@ The encoder is EfficientNet-Lite0 (Tan and Le, "EfficientNet: Rethinking Model S
 Convolutional Neural Networks", ICML 2019). The decoder is a feature pyramid (Lin et al., "Feature
 Pyramid Networks for Object Detection", CVPR 2017; used for segmentation by Kirillov et al.,
 "Panoptic Feature Pyramid Networks", CVPR 2019) of depthwise separable convolutions. The coarsest
-level sees wide context through dilated convolutions and a global average, as in Chen et al.,
+level adds context by dilated convolutions and a global average, as in Chen et al.,
 "Rethinking Atrous Convolution for Semantic Image Segmentation" (2017).
 """
 
@@ -20,21 +20,18 @@ PYRAMID_CHANNELS = 96
 CONTEXT_DILATIONS = (1, 3, 6)
 
 
-def build(
-    classes: int,
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
-    width: float = 1.0,
-) -> keras.Model:
-    """Build the network.
+def build(classes: int, width: float = 1.0) -> keras.Model:
+    """Build the network for photos whose height and width are multiples of 32.
 
-    classes: number of classes C.
-    input_shape: (H, W, 3), each a multiple of 32, or None for any such size.
-    width: factor on every channel count.
+    Args:
+        classes: number of classes C.
+        width: factor on every channel count.
 
-    Returns a model that maps normalised float32 RGB images (N, H, W, 3) to float32 logits
-    (N, H / 4, W / 4, C).
+    Returns:
+        A model that maps normalised float32 RGB images (N, H, W, 3) to float32 logits
+        (N, H / 4, W / 4, C).
     """
-    image = keras.Input(input_shape, name="image")
+    image = keras.Input((None, None, 3), name="image")
     features = encode(image, width)
     channels = scale_channels(PYRAMID_CHANNELS, width)
     x = _context(features[32], channels)

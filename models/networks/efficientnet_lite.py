@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: an image encoder made of operations that every accelerator runs fast.
+"""EfficientNet-Lite0: an image encoder of operations that accelerators run fast.
 
 The network is the EfficientNet-B0 of Tan and Le, "EfficientNet: Rethinking Model Scaling for
 Convolutional Neural Networks" (ICML 2019), in its Lite variant: no squeeze-and-excitation, ReLU6
@@ -16,8 +16,10 @@ import numpy as np
 from keras import layers
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Mean of RGB / 255 that the ImageNet weights expect."""
+
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Mean and standard deviation of RGB / 255 that the ImageNet weights expect."""
+"""Standard deviation of RGB / 255 that the ImageNet weights expect."""
 
 BATCH_NORM_EPSILON = 1e-3
 BATCH_NORM_MOMENTUM = 0.99
@@ -52,13 +54,13 @@ SKIP_CONNECTIONS = {
     16: "block_10_output",
     32: "block_15_output",
 }
-"""Output stride -> name of the last layer that works at this stride."""
+"""Name of the last layer at each output stride."""
 
 CLASSIFIER_KEYS = frozenset(
     ["_conv_head.weight", "_fc.weight", "_fc.bias"]
     + [f"_bn1.{field}" for field in ("weight", "bias", "running_mean", "running_var")]
 )
-"""What an ImageNet checkpoint holds beyond the encoder: its classification head."""
+"""Keys of the classification head in an ImageNet checkpoint; they are not loaded."""
 
 
 def scale_channels(channels: int, width: float) -> int:
@@ -67,10 +69,11 @@ def scale_channels(channels: int, width: float) -> int:
 
 
 def encode(image: keras.KerasTensor, width: float = 1.0) -> dict[int, keras.KerasTensor]:
-    """Return feature maps by output stride (2, 4, 8, 16, 32), as `SKIP_CONNECTIONS` names them.
+    """Build the encoder; return its feature maps by output stride (2, 4, 8, 16, 32).
 
-    image: float32 (N, H, W, 3), normalised; H and W multiples of 32.
-    width: factor on every channel count; ImageNet weights exist for 1.0 only.
+    Args:
+        image: float32 (N, H, W, 3), normalised; H and W multiples of 32.
+        width: factor on every channel count; ImageNet weights exist for 1.0 only.
     """
     x = layers.Conv2D(
         scale_channels(STEM_CHANNELS, width), 3, 2, padding="same", use_bias=False, name="stem_conv"
@@ -122,12 +125,17 @@ def _inverted_residual(
 def load_imagenet_weights(network: keras.Model, path: str | Path) -> None:
     """Copy ImageNet weights into the encoder layers of `network`.
 
-    path: an `.npz` file with the tensors of PyTorch's `efficientnet_lite0` under their PyTorch
-        keys (`_conv_stem.weight`, `_blocks.0._depthwise_conv.weight`, `_blocks.0._bn1.bias`, ...).
-        The network expects RGB input as (x / 255 - mean) / std with ImageNet's mean and std.
+    The network then expects RGB input as (x / 255 - mean) / std with ImageNet's mean and std.
 
-    Raises ValueError where a tensor is missing, left over or of another shape than the layer's;
-    nothing is copied then.
+    Args:
+        network: a network whose encoder is that of `encode`.
+        path: an `.npz` file with the tensors of PyTorch's `efficientnet_lite0` under their PyTorch
+            keys (`_conv_stem.weight`, `_blocks.0._depthwise_conv.weight`, `_blocks.0._bn1.bias`,
+            ...).
+
+    Raises:
+        ValueError: a tensor is missing, unknown or of another shape than the layer's weight;
+            nothing is copied.
     """
     with np.load(path) as archive:
         tensors = {
@@ -159,7 +167,7 @@ def load_imagenet_weights(network: keras.Model, path: str | Path) -> None:
 
 
 def _weight_sources(network: keras.Model) -> Mapping[str, tuple[str, ...]]:
-    """Layer name -> PyTorch keys of its weights, in the order of `layer.get_weights()`."""
+    """PyTorch keys of each layer's weights, in the order of `layer.get_weights()`."""
 
     def batch_norm(key: str) -> tuple[str, ...]:
         return tuple(
@@ -187,7 +195,7 @@ def _weight_sources(network: keras.Model) -> Mapping[str, tuple[str, ...]]:
 
 
 def _to_keras_layout(tensor: np.ndarray) -> np.ndarray:
-    """OIHW -> HWIO; a depthwise kernel (C, 1, H, W) -> (H, W, C, 1); vectors as they are."""
+    """Transpose OIHW to HWIO and a depthwise kernel (C, 1, H, W) to (H, W, C, 1); keep vectors."""
     if tensor.ndim != 4:
         return tensor
     depthwise = tensor.shape[1] == 1

@@ -19,59 +19,43 @@ CLASSIFIER_CHANNELS = 4096
 DROPOUT = 0.5
 
 
-def build_fcn32s(
-    classes: int,
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
-    width: float = 1.0,
-    *,
-    batch_normalisation: bool = True,
-) -> keras.Model:
+def build_fcn32s(classes: int, width: float = 1.0) -> keras.Model:
     """FCN-32s: class scores at stride 32, upsampled in one step. See `build_fcn8s`."""
-    return _build("fcn32s", classes, input_shape, width, batch_normalisation, skips=())
+    return _build("fcn32s", classes, width, skips=())
 
 
-def build_fcn16s(
-    classes: int,
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
-    width: float = 1.0,
-    *,
-    batch_normalisation: bool = True,
-) -> keras.Model:
+def build_fcn16s(classes: int, width: float = 1.0) -> keras.Model:
     """FCN-16s: as FCN-32s, with the scores of pool4 added at stride 16. See `build_fcn8s`."""
-    return _build("fcn16s", classes, input_shape, width, batch_normalisation, skips=(16,))
+    return _build("fcn16s", classes, width, skips=(16,))
 
 
 def build_fcn8s(
-    classes: int,
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
-    width: float = 1.0,
-    *,
-    batch_normalisation: bool = True,
+    classes: int, width: float = 1.0, *, batch_normalisation: bool = True
 ) -> keras.Model:
     """FCN-8s: as FCN-16s, with the scores of pool3 added at stride 8.
 
-    classes: number of classes C.
-    input_shape: (H, W, 3), or None for any size.
-    width: factor on the channels of VGG-16. Those of its two fully connected layers, which hold
-        nine tenths of the parameters, shrink with the square of it.
-    batch_normalisation: normalise after each 3x3 convolution, which training from scratch needs;
-        the paper's network does not and starts from ImageNet weights.
+    Args:
+        classes: number of classes C.
+        width: factor on the channels of VGG-16. Those of its two fully connected layers, which hold
+            nine tenths of the parameters, shrink with the square of it.
+        batch_normalisation: normalise after each 3x3 convolution, which training from scratch
+            needs; the paper's network does not and starts from ImageNet weights.
 
-    Returns a model that maps normalised float32 RGB images (N, H, W, 3) to float32 logits
-    (N, H, W, C). With 21 classes, width 1 and no batch normalisation it has 134.5 M parameters.
+    Returns:
+        A model that maps normalised float32 RGB images (N, H, W, 3) to float32 logits
+        (N, H, W, C). With 21 classes, width 1 and no batch normalisation it has 134.5 M parameters.
     """
-    return _build("fcn8s", classes, input_shape, width, batch_normalisation, skips=(16, 8))
+    return _build("fcn8s", classes, width, skips=(16, 8), batch_normalisation=batch_normalisation)
 
 
 def _build(
     name: str,
     classes: int,
-    input_shape: tuple[int | None, int | None, int],
     width: float,
-    batch_normalisation: bool,
     skips: tuple[int, ...],
+    batch_normalisation: bool = True,
 ) -> keras.Model:
-    image = keras.Input(input_shape, name="image")
+    image = keras.Input((None, None, 3), name="image")
     pools = _vgg16(image, width, batch_normalisation)
     x = pools[32]
     channels = scale_channels(CLASSIFIER_CHANNELS, width**2)
@@ -114,7 +98,7 @@ def _upsample(
 
 
 class BilinearInitializer(keras.initializers.Initializer):
-    """A transposed convolution that starts as bilinear interpolation, class by class.
+    """Initialises a transposed convolution as bilinear interpolation of each class.
 
     For kernels (2f, 2f, C, C) of stride f (Long et al. 2015, section 3.3).
     """

@@ -1,4 +1,4 @@
-"""Upsampling and cropping inside a network, for inputs whose size is known only at run time."""
+"""Upsampling and cropping layers for inputs whose size is known only at run time."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from keras import ops
 
 
 class BilinearUpSampling2D(keras.layers.UpSampling2D):
-    """`UpSampling2D(size, interpolation="bilinear")` that can be traced with open height and width.
+    """`UpSampling2D(size, interpolation="bilinear")` for inputs of unknown size.
 
-    Keras compares the new size with 0 in Python, which TensorFlow forbids for a traced tensor: one
-    graph for all input sizes, as engines and exports want it, would not be possible.
+    Keras compares the new size with 0 in Python, which TensorFlow rejects for a traced tensor.
+    Without this layer, engines could not trace one graph for all input sizes.
     """
 
     def __init__(self, size: int = 2, **kwargs: Any):
@@ -29,10 +29,11 @@ class BilinearUpSampling2D(keras.layers.UpSampling2D):
 
 
 class CropLike(keras.layers.Layer):
-    """The part of the first input (N, H, W, C) that has height and width of the second one.
+    """Crops the first input (N, H, W, C) to the height and width of the second one.
 
-    centered: the middle part, as behind unpadded convolutions; else the top left one, as behind
-        poolings that pad at the bottom and the right.
+    Args:
+        centered: crop the centre, to match unpadded convolutions; else the top left part, to match
+            poolings that pad at the bottom and the right.
     """
 
     def __init__(self, centered: bool = False, **kwargs: Any):

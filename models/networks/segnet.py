@@ -1,8 +1,8 @@
-"""SegNet: an encoder that remembers where its maxima were, and a decoder that puts them back.
+"""SegNet: an encoder and a decoder that upsamples with the indices of the max pooling.
 
 Badrinarayanan, Kendall and Cipolla, "SegNet: A Deep Convolutional Encoder-Decoder Architecture for
 Image Segmentation" (2015, IEEE TPAMI 2017). The encoder is the 13 convolutions of VGG-16; each
-2x2 max pooling hands its indices to the unpooling at the same depth of the decoder, which mirrors
+2x2 max pooling passes its indices to the unpooling at the same depth of the decoder, which mirrors
 the encoder. Every convolution but the last is followed by batch normalisation and ReLU.
 """
 
@@ -15,40 +15,19 @@ from models.networks.unpooling import MaxPoolWithIndices, MaxUnpool
 from models.networks.vgg16 import VGG16_STAGES, convolve_stage
 
 
-def build_segnet(
-    classes: int,
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
-    width: float = 1.0,
-) -> keras.Model:
-    """Build SegNet with index unpooling.
+def build(classes: int, width: float = 1.0, *, index_unpooling: bool = True) -> keras.Model:
+    """Build the network for photos of any size.
 
-    classes: number of classes C.
-    input_shape: (H, W, 3), or None for any size.
-    width: factor on the channels of VGG-16.
+    Args:
+        classes: number of classes C.
+        width: factor on the channels of VGG-16.
+        index_unpooling: False upsamples without the pooling indices, to measure what they bring.
 
-    Returns a model that maps normalised float32 RGB images (N, H, W, 3) to float32 logits
-    (N, H, W, C).
+    Returns:
+        A model that maps normalised float32 RGB images (N, H, W, 3) to float32 logits
+        (N, H, W, C).
     """
-    return _build("segnet", classes, input_shape, width, index_unpooling=True)
-
-
-def build_segnet_plain(
-    classes: int,
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
-    width: float = 1.0,
-) -> keras.Model:
-    """SegNet with plain upsampling in place of index unpooling, to show what the indices bring."""
-    return _build("segnet_plain", classes, input_shape, width, index_unpooling=False)
-
-
-def _build(
-    name: str,
-    classes: int,
-    input_shape: tuple[int | None, int | None, int],
-    width: float,
-    index_unpooling: bool,
-) -> keras.Model:
-    image = keras.Input(input_shape, name="image")
+    image = keras.Input((None, None, 3), name="image")
     x = image
     poolings = []
     for stage in range(1, len(VGG16_STAGES) + 1):
@@ -70,7 +49,7 @@ def _build(
             wide = channels if index > 1 else following
             x = _conv(x, scale_channels(wide, width), f"decoder{stage}_{index}")
     logits = layers.Conv2D(classes, 3, padding="same", dtype="float32", name="logits")(x)
-    return keras.Model(image, logits, name=name)
+    return keras.Model(image, logits, name="segnet")
 
 
 def _conv(x: keras.KerasTensor, channels: int, name: str) -> keras.KerasTensor:

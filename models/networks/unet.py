@@ -20,25 +20,25 @@ DROPOUT = 0.5
 
 def build(
     classes: int,
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
     width: float = 1.0,
     *,
     batch_normalisation: bool = True,
     padding: Literal["same", "valid"] = "same",
     skips: bool = True,
 ) -> keras.Model:
-    """Build the network.
+    """Build the network for photos of any size.
 
-    classes: number of classes C.
-    input_shape: (H, W, 3), or None for any size.
-    width: factor on the channels of every level.
-    batch_normalisation: normalise after each 3x3 convolution; the paper's network does not.
-    padding: `same` keeps the size; the paper's `valid` gives the logits of the middle only, and
-        wants a size that is even before each pooling, such as 572.
-    skips: False leaves the skip connections out, to show what they bring.
+    Args:
+        classes: number of classes C.
+        width: factor on the channels of every level.
+        batch_normalisation: normalise after each 3x3 convolution; the paper's network does not.
+        padding: `same` keeps the size. The paper's `valid` gives logits of the centre only, and
+            needs a size that is even before each pooling, such as 572.
+        skips: False leaves out the skip connections, to measure what they bring.
 
-    Returns a model that maps normalised float32 RGB images (N, H, W, 3) to float32 logits
-    (N, H, W, C).
+    Returns:
+        A model that maps normalised float32 RGB images (N, H, W, 3) to float32 logits
+        (N, H, W, C).
     """
 
     def convolutions(x: keras.KerasTensor, channels: int, name: str) -> keras.KerasTensor:
@@ -56,7 +56,7 @@ def build(
             x = layers.ReLU(name=f"{name}_relu_{index}")(x)
         return x
 
-    image = keras.Input(input_shape, name="image")
+    image = keras.Input((None, None, 3), name="image")
     x = image
     levels = []
     for level, channels in enumerate(LEVEL_CHANNELS, start=1):
@@ -78,12 +78,3 @@ def build(
         x = convolutions(x, channels, f"decoder_{level}")
     logits = layers.Conv2D(classes, 1, dtype="float32", name="logits")(x)
     return keras.Model(image, logits, name="unet")
-
-
-def build_without_skips(
-    classes: int,
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
-    width: float = 1.0,
-) -> keras.Model:
-    """U-Net without its skip connections, to show what they bring. See `build`."""
-    return build(classes, input_shape, width, skips=False)

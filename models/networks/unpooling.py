@@ -1,4 +1,4 @@
-"""Max pooling that keeps its indices, and the unpooling that uses them, for inputs of any size."""
+"""Max pooling that returns its indices, and the matching unpooling, for inputs of any size."""
 
 import keras
 import numpy as np
@@ -6,11 +6,11 @@ from keras import ops
 
 
 class MaxPoolWithIndices(keras.layers.Layer):
-    """2x2 max pooling that also says which of the four values was the largest.
+    """2x2 max pooling that also returns the index of the maximum.
 
     float32 (N, H, W, C) -> the maxima (N, ceil(H / 2), ceil(W / 2), C) and their indices, int32 of
-    the same shape: 0 top left, 1 top right, 2 bottom left, 3 bottom right; the first one in a tie.
-    An odd last row or column is pooled by itself.
+    the same shape: 0 top left, 1 top right, 2 bottom left, 3 bottom right; the first of equal
+    values. With an odd height or width, the last row or column is pooled alone.
     """
 
     def call(self, x):
@@ -29,10 +29,10 @@ class MaxPoolWithIndices(keras.layers.Layer):
 
 
 class MaxUnpool(keras.layers.Layer):
-    """Undoes `MaxPoolWithIndices`: each value goes back to where the maximum was, the rest is 0.
+    """Reverses `MaxPoolWithIndices`: puts each value at its maximum's position; the rest is 0.
 
-    Inputs: values (N, h, w, C), indices of the same shape, and a tensor whose height and width the
-    result takes: (N, H, W, C) with h = ceil(H / 2) and w = ceil(W / 2).
+    Inputs: values (N, h, w, C), indices of the same shape, and a tensor (N, H, W, C) that gives
+    the result's height and width, with h = ceil(H / 2) and w = ceil(W / 2).
     """
 
     def call(self, values, indices, like):

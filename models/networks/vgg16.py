@@ -1,8 +1,8 @@
 """The convolutions of VGG-16, the encoder of the classic networks here.
 
 Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (ICLR
-2015), configuration D. The layers have one name in all networks, so that one can start from the
-encoder of another.
+2015), configuration D. The layers have the same names in all networks, so that a network can start
+from the encoder of another.
 """
 
 import keras
@@ -11,7 +11,7 @@ from keras import layers
 from models.networks.efficientnet_lite import scale_channels
 
 VGG16_STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
-"""Convolutions and channels of each stage; a 2x2 max pooling ends it."""
+"""Convolutions and channels of each stage, before its 2x2 max pooling."""
 
 
 def convolve_stage(
@@ -21,12 +21,14 @@ def convolve_stage(
     batch_normalisation: bool = True,
     dilation: int = 1,
 ) -> keras.KerasTensor:
-    """Add the 3x3 convolutions of a stage, 1 to 5, each with ReLU; the size stays.
+    """Add the 3x3 convolutions of a stage, each with ReLU; height and width stay.
 
-    x: what the stage works on, (N, H, W, C).
-    width: factor on the channels.
-    batch_normalisation: whether each convolution is normalised, in place of its bias.
-    dilation: of the convolutions.
+    Args:
+        x: the stage's input, (N, H, W, C).
+        stage: 1 to 5.
+        width: factor on the channels.
+        batch_normalisation: whether each convolution has batch normalisation instead of a bias.
+        dilation: of the convolutions.
     """
     repeats, channels = VGG16_STAGES[stage - 1]
     for index in range(1, repeats + 1):

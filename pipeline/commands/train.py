@@ -15,7 +15,7 @@ from pipeline.commands.common import Refused, Size, class_table
 
 
 @click.command()
-@click.argument("architecture", type=click.Choice(sorted(ARCHITECTURES)), metavar="ARCHITECTURE")
+@click.argument("architecture", type=click.Choice(sorted(ARCHITECTURES)))
 @click.option("--data", required=True, metavar="DIR", help="Folder in the CamVid layout.")
 @click.option("--output", "-o", required=True, metavar="MODEL_DIR", help="Model package to write.")
 @click.option(
@@ -77,9 +77,7 @@ def train(
     force: bool,
     **settings: Any,
 ) -> None:
-    """Train ARCHITECTURE on labelled photos and write a model package.
-
-    ARCHITECTURE is one of deeplab_largefov, efficientnet_fpn, fcn8s, fcn16s, fcn32s, segnet, unet.
+    """Train a network on labelled photos and write a model package.
 
     DIR holds train/NAME.png, trainannot/NAME.png (class ids), val/ and valannot/ alike, and
     classes.csv with the columns name,red,green,blue and perhaps label_id.

@@ -1,4 +1,4 @@
-"""A small archive and a model for it that is small, quick, and knows nothing."""
+"""A small archive of photos and a tar shard, and the changes of a week."""
 
 import io
 import json
@@ -12,32 +12,6 @@ PHOTOS = 36
 MEMBERS = 8
 BROKEN = "south/broken.jpg"
 LARGE = "north/large.png"
-
-
-def make_model(folder: Path) -> Path:
-    """A model package of three classes that is small, quick, and knows nothing."""
-    import keras
-
-    from models.classes import ClassTable
-    from models.networks import build_network
-    from models.packages import write_package
-
-    keras.utils.set_random_seed(7)
-    write_package(
-        folder,
-        build_network("unet", classes=3, width=0.05),
-        name="tiny",
-        architecture="unet",
-        width=0.05,
-        input_height=64,
-        input_width=96,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        classes=ClassTable.of([("Sky", (0, 0, 255)), ("Tree", (0, 128, 0)), ("Road", (9, 9, 9))]),
-        training={"data": "none"},
-        metrics={},
-    )
-    return folder
 
 
 def photo_bytes(seed: int, scale: int = 1) -> bytes:

@@ -14,7 +14,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from tests.faults.archives import make_archive, make_model
+from tests.faults.archives import make_archive
+from tests.made_models import make_model
 from transforms import storage
 from transforms.output import columns, locking
 
@@ -39,7 +40,8 @@ class City:
 
     @classmethod
     def make(cls, work: Path) -> "City":
-        return cls(make_archive(work / "archive"), make_model(work / "model"), work)
+        model = make_model(work / "model", architecture="unet", width=0.05)
+        return cls(make_archive(work / "archive"), model.path, work)
 
     def start(self, output: Path, *options: object, **how: Any) -> BaseProcess:
         """Start a run into `output`; see `start` for `how`."""

@@ -36,8 +36,8 @@ from models.engines.batches import MOST_ON_GPU, fitting
 from models.engines.devices import device_memory
 from models.engines.keras_backends import KerasEngine
 from models.engines.openvino import OpenVinoEngine
-from models.engines.tensorflow_cpu import CpuEngine
-from models.engines.tensorflow_gpu import GpuEngine
+from models.engines.tensorflow_cpu import TensorFlowEngine
+from models.engines.tensorflow_gpu import TensorFlowGpuEngine
 from models.engines.tiles import TILE_WIDTH
 from models.inputs import normalise
 from models.packages import ModelPackage, load_package
@@ -48,8 +48,8 @@ HEIGHT, WIDTH, STRIDE, CLASSES = 32, 64, 4, 3
 MORE_THAN_ANY_MACHINE_HAS = 1 << 45
 
 
-def tensorflow(package: ModelPackage, batch_size: int = 4) -> CpuEngine:
-    return CpuEngine(package, EngineOptions(batch_size=batch_size))
+def tensorflow(package: ModelPackage, batch_size: int = 4) -> TensorFlowEngine:
+    return TensorFlowEngine(package, EngineOptions(batch_size=batch_size))
 
 
 def keras_engine(package: ModelPackage, batch_size: int = 4) -> KerasEngine:
@@ -60,7 +60,9 @@ def openvino(package: ModelPackage, batch_size: int = 4) -> OpenVinoEngine:
     return OpenVinoEngine(package, EngineOptions(precision=Precision.F32, batch_size=batch_size))
 
 
-gpu_on_cpu = partial(GpuEngine, device=CPU, precision="float32", jit_compile=False, batch_size=4)
+gpu_on_cpu = partial(
+    TensorFlowGpuEngine, device=CPU, precision="float32", jit_compile=False, batch_size=4
+)
 OF_TENSORFLOW = [tensorflow, keras_engine, gpu_on_cpu]
 ENGINES = [*OF_TENSORFLOW, openvino]
 
@@ -157,7 +159,7 @@ def warnings_in(caplog) -> list[str]:
     return [
         record.getMessage()
         for record in caplog.records
-        if record.name == "citymask" and record.levelno >= logging.WARNING
+        if record.name.startswith("models.") and record.levelno >= logging.WARNING
     ]
 
 
@@ -201,7 +203,7 @@ class TestMemory:
         )
         assert engine.batch_size == 2
         engine.predict(images)
-        said = "Out of memory with 8 photos in a batch: from now on there are 2"
+        said = "Out of memory with a batch of 8 photos: reduced to 2"
         assert warnings_in(caplog) == [said]
 
     def test_an_odd_batch_is_split_without_losing_a_photo(self, make):
@@ -254,7 +256,7 @@ def assert_same_masks(found: list, logits: np.ndarray, sizes: list, differing: i
 
 
 class TestMasks:
-    """What `GpuEngine.predict_masks` gives, on this machine's CPU."""
+    """What `TensorFlowGpuEngine.predict_masks` gives, on this machine's CPU."""
 
     @pytest.mark.parametrize("jit_compile", [False, True])
     def test_they_are_those_of_the_logits_at_any_sizes(self, jit_compile):
@@ -269,13 +271,13 @@ class TestMasks:
         package, photo = load_package(name), photos(1, 96, 128)
         engine = gpu_on_cpu(package)
         size = (480, 640)
-        logits = CpuEngine(package).predict(photo)
+        logits = TensorFlowEngine(package).predict(photo)
         assert_same_masks(engine.predict_masks(photo, [size]), logits, [size], differing=30)
 
     def test_half_precision_changes_few_pixels(self):
         package, photo = load_package("default"), photos(1, 96, 128)
         half = gpu_on_cpu(package, precision="mixed_float16")
-        logits = CpuEngine(package).predict(photo)
+        logits = TensorFlowEngine(package).predict(photo)
         assert half.predict(photo).dtype == np.float32
         assert np.abs(half.predict(photo) - logits).max() > 0
         size = (480, 640)
@@ -348,7 +350,7 @@ class TestOverflow:
         images = photos(3)
         images[1] = 128, 102, 76  # All but the mean: nothing to overflow.
         package = made_package(scale=1e4)
-        expected = CpuEngine(package).predict(images)
+        expected = TensorFlowEngine(package).predict(images)
         largest = np.abs(expected).max(axis=(1, 2, 3))
         assert (largest > np.finfo(np.float16).max).tolist() == [True, False, True]
         reads = []
@@ -360,13 +362,13 @@ class TestOverflow:
             assert_same_masks(masks, expected, [(64, 128)] * 3, differing=40)
         assert len(reads) == 1  # The package's files may be gone by now.
         assert warnings_in(caplog) == [
-            "The network overflows in mixed_float16: such photos are done again in float32"
+            "The network overflows in mixed_float16: such photos are computed again in float32"
         ]
 
     def test_others_stay_in_half_precision(self):
         package, quiet = made_package(scale=1e4), 128 + photos(1, 64, 64) // 64
         expected = gpu_on_cpu(package, precision="mixed_float16").predict(quiet)
-        assert not np.allclose(expected, CpuEngine(package).predict(quiet), rtol=1e-5)
+        assert not np.allclose(expected, TensorFlowEngine(package).predict(quiet), rtol=1e-5)
         engine = gpu_on_cpu(package, precision="mixed_float16")
         engine.predict(photos(3))
         assert np.array_equal(engine.predict(quiet), expected)
@@ -421,7 +423,7 @@ class TestWarmUp:
         traced = len(shapes)
         engine.predict_masks(photos(4), [(100, 200)] * 4)
         assert len(shapes) == traced
-        assert "float32, 4 photos in a batch, ready after" in caplog.messages[-1]
+        assert "float32, batches of 4 photos, ready after" in caplog.messages[-1]
 
     def test_it_finds_the_batch_that_fits(self, caplog):
         engine = gpu_on_cpu(made_package(lambda: Hungry(1)))
@@ -520,9 +522,9 @@ class TestOpenVino:
         with pytest.raises(EngineError, match="OpenVINO cannot run made: .*PyFunc") as caught:
             load_engine(package, EngineOptions(EngineName.OPENVINO))
         assert "\n" not in str(caught.value)
-        assert isinstance(load_engine(package), CpuEngine)
+        assert isinstance(load_engine(package), TensorFlowEngine)
         (said,) = warnings_in(caplog)
-        assert said.startswith("TensorFlow segments in place of OpenVINO: OpenVINO cannot run made")
+        assert said.startswith("TensorFlow is used instead of OpenVINO: OpenVINO cannot run made")
 
     def test_bfloat16_is_taken_where_the_processor_has_it_and_refused_elsewhere(self):
         conversion.import_openvino()
@@ -550,7 +552,7 @@ class TestChoosing:
     @needs_no_gpu
     def test_tensorflow_on_request(self, tiny_model):
         engine = load_engine(load_package(tiny_model), EngineOptions(EngineName.TENSORFLOW))
-        assert isinstance(engine, CpuEngine) and engine.batch_size == 1
+        assert isinstance(engine, TensorFlowEngine) and engine.batch_size == 1
 
     def test_jax_needs_a_process_of_its_own(self, tiny_model):
         with pytest.raises(EngineError, match="already runs on tensorflow .* KERAS_BACKEND=jax"):
@@ -567,14 +569,16 @@ class TestChoosing:
 
     def test_openvino_on_a_gpu_that_is_required_is_an_error(self, tiny_model):
         options = EngineOptions(EngineName.OPENVINO, gpu=GpuPolicy.REQUIRED)
-        with pytest.raises(EngineError, match="OpenVINO runs on CPUs here: take the engine auto"):
+        with pytest.raises(EngineError, match="OpenVINO runs on CPUs here: choose the engine auto"):
             load_engine(load_package(tiny_model), options)
 
     @needs_no_gpu
     def test_a_gpu_that_is_required_but_not_there_is_an_error(self, tiny_model, monkeypatch):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
         options = EngineOptions(gpu=GpuPolicy.REQUIRED)
-        with pytest.raises(EngineError, match="a GPU is required: TensorFlow .* sees none") as said:
+        with pytest.raises(
+            EngineError, match="a GPU is required: TensorFlow .* finds no GPU"
+        ) as said:
             load_engine(load_package(tiny_model), options)
         assert "CUDA_VISIBLE_DEVICES is '-1'" in str(said.value)
 
@@ -585,7 +589,7 @@ class TestChoosing:
         assert isinstance(engine, MaskEngine) and engine.batch_size > 1
         for gpu in tf.config.list_physical_devices("GPU"):
             assert tf.config.experimental.get_memory_growth(gpu)
-        logits, sizes = CpuEngine(package).predict(images), [(768, 1024)] * 4
+        logits, sizes = TensorFlowEngine(package).predict(images), [(768, 1024)] * 4
         masks = engine.predict_masks(images, sizes)
         assert_same_masks(masks, logits, sizes, differing=4 * 768 * 1024 // 20)
 
@@ -641,6 +645,6 @@ def test_on_jax_threads_memory_and_a_missing_gpu_are_dealt_with_alike(tiny_model
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert "A GPU is wanted, the CPU is used: Keras on jax sees cpu:0" in done.stderr
-    assert "Out of memory with 4 photos in a batch: from now on there are 2" in done.stderr
-    assert "a GPU is required: Keras on jax sees cpu:0" in done.stdout
+    assert "A GPU is wanted, the CPU is used: Keras on jax finds cpu:0" in done.stderr
+    assert "Out of memory with a batch of 4 photos: reduced to 2" in done.stderr
+    assert "a GPU is required: Keras on jax finds cpu:0" in done.stdout

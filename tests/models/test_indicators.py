@@ -68,12 +68,12 @@ def test_definitions_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("version: [", "no YAML"),
+        ("version: [", "not valid YAML"),
         ("version: '1'\ngroups: {}\n", "indicators: Field required"),
         ("version: 1\ngroups: {a: [sky]}\nindicators: {b: {name: B, of: [a]}}\n", "version"),
         (
             "version: '1'\ngroups: {a: [sky]}\nindicators: {b: {name: B, of: [c]}}\n",
-            "names the group 'c'; there are a",
+            "names the unknown group 'c'; the groups are a",
         ),
         (
             "version: '1'\ngroups: {a: [sky]}\nindicators: {b: {name: B, of: [a], per: [a]}}\n",

@@ -33,7 +33,7 @@ def test_a_class_may_go_into_another_one():
     [
         ("Bush,green", "line 2: unknown class 'Bush'; the model has Sky, Tree, Grass"),
         ("Tree,green\nTree,blue", "line 3: class 'Tree' is given twice"),
-        ("Tree,", "line 2: class 'Tree' goes nowhere"),
+        ("Tree,", "line 2: class 'Tree' has no merged class"),
         ("Tree,a b\nGrass,a_b", "equal column names"),
     ],
 )

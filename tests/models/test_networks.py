@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from models.inputs import normalise
-from models.networks import ARCHITECTURES, build_network, fcn, unet
+from models.networks import ARCHITECTURES, build_network, fcn, segnet, unet
 from models.networks.efficientnet_lite import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -55,9 +55,10 @@ def test_segnet_has_the_parameters_of_the_paper():
 
 def test_u_net_as_published_has_its_parameters_and_loses_its_border():
     # Ronneberger et al. 2015, figure 1: 572 x 572 in, 388 x 388 out; one channel, two classes.
-    network = unet.build(2, (572, 572, 1), batch_normalisation=False, padding="valid")
-    assert network.count_params() == 31_030_658
-    assert network.output_shape == (None, 388, 388, 2)
+    network = unet.build(2, batch_normalisation=False, padding="valid")
+    two_more_channels = 2 * 3 * 3 * 64
+    assert network.count_params() == 31_030_658 + two_more_channels
+    assert network.compute_output_shape((1, 572, 572, 3)) == (1, 388, 388, 2)
 
 
 def test_fcn_starts_as_bilinear_interpolation():
@@ -83,6 +84,14 @@ def test_one_traced_graph_takes_every_size(architecture):
     for height, width in [(32, 64), (96, 32)]:
         image = np.random.default_rng(0).normal(size=(1, height, width, 3)).astype(np.float32)
         np.testing.assert_allclose(graph(image), network(image, training=False), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("build", "option"), [(segnet.build, "index_unpooling"), (unet.build, "skips")]
+)
+def test_networks_for_the_ablation_leave_out_one_connection(build, option):
+    logits = build(5, 0.125, **{option: False})(np.zeros((1, 45, 37, 3), np.float32))
+    assert logits.shape == (1, 45, 37, 5)
 
 
 def test_upsampling_is_bilinear_with_half_pixel_centres():

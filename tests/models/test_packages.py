@@ -1,6 +1,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from models.packages import (
     shipped_names,
     write_package,
 )
+from tests.made_models import TINY
 
 
 @pytest.fixture
@@ -52,20 +54,8 @@ def test_the_network_comes_back_with_the_weights_it_was_written_with(tmp_path, t
     network = template.build_network()
     random = np.random.default_rng(0)
     network.set_weights([random.uniform(0.1, 1, w.shape) for w in network.get_weights()])
-    again = write_package(
-        tmp_path / "again",
-        network,
-        name="again",
-        architecture=template.architecture,
-        width=template.width,
-        input_height=64,
-        input_width=96,
-        mean=template.mean,
-        std=template.std,
-        classes=template.classes,
-        training={},
-        metrics={"miou": 0.5},
-    )
+    described = replace(template, name="again", metrics={"miou": 0.5})
+    again = write_package(tmp_path / "again", network, described)
     assert again.metrics == {"miou": 0.5}
     read = again.build_network()
     assert read.dtype == "float32"
@@ -113,7 +103,7 @@ def test_weights_that_are_none_are_refused_before_work(package, content):
 )
 def test_files_that_may_carry_code_are_refused(package, name):
     (package / name).write_bytes(b"anything")
-    refused(package, f"found {name}; .* may carry code are refused")
+    refused(package, f"found {name}; .* may contain code are refused")
 
 
 def test_a_saved_model_beside_the_weights_is_refused(package):
@@ -156,7 +146,7 @@ def test_a_description_that_is_no_object_is_refused(package, content):
 
 def test_a_description_without_its_keys_names_them(package):
     describe(package, mean=None, classes=None)
-    refused(package, "without classes, mean")
+    refused(package, "missing classes, mean")
 
 
 @pytest.mark.parametrize(
@@ -221,23 +211,9 @@ def test_weights_of_another_architecture_do_not_fit(package):
         load_package(package).build_network()
 
 
-def test_a_class_table_that_does_not_fit_the_network_is_not_written(tmp_path, tiny_model):
-    template = load_package(tiny_model)
+def test_a_class_table_that_does_not_fit_the_network_is_not_written(tmp_path):
     with pytest.raises(ValueError):
-        write_package(
-            tmp_path / "new",
-            build_network("efficientnet_fpn", classes=2, width=0.1),
-            name="new",
-            architecture="efficientnet_fpn",
-            width=0.1,
-            input_height=64,
-            input_width=96,
-            mean=template.mean,
-            std=template.std,
-            classes=template.classes,
-            training={},
-            metrics={},
-        )
+        write_package(tmp_path / "new", build_network(TINY.architecture, 2, TINY.width), TINY)
     assert not (tmp_path / "new" / DESCRIPTION_FILE).exists()
 
 

@@ -21,8 +21,8 @@ from models.training import (
 CLASSES = ClassTable.of([("Left", (255, 0, 0)), ("Right", (0, 0, 255))])
 
 
-def build(classes, input_shape=(None, None, 3), width=1.0):
-    image = keras.Input(input_shape)
+def build(classes, width=1.0):
+    image = keras.Input((None, None, 3))
     x = keras.layers.Conv2D(8, 3, 4, padding="same", activation="relu")(image)
     return keras.Model(image, keras.layers.Conv2D(classes, 1)(x))
 
@@ -91,14 +91,18 @@ def test_package_states_what_it_measures(config, tmp_path):
     assert package.metrics["images"] == 8
 
 
-def test_interrupted_training_resumes_to_the_same_weights(config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("with_checkpoint", [False, True])
+def test_interrupted_training_resumes_to_the_same_weights(
+    config, tmp_path, monkeypatch, with_checkpoint
+):
     config = replace(config, epochs=4, validate_every=1)
     whole = train(replace(config, output_dir=tmp_path / "whole"))
 
     save = _EpochKeeper._save_checkpoint
 
     def save_then_stop(self, epoch):
-        save(self, epoch)
+        if epoch != 2 or with_checkpoint:
+            save(self, epoch)
         if epoch == 2:
             raise KeyboardInterrupt
 
@@ -110,6 +114,7 @@ def test_interrupted_training_resumes_to_the_same_weights(config, tmp_path, monk
     for a, b in zip(resumed.network.get_weights(), whole.network.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
     assert len(list(config.output_dir.glob("checkpoint-*"))) == 1
+    assert [row["epoch"] for row in read_log(config)] == ["1", "2", "3", "4"]
 
 
 def test_a_training_of_another_network_is_not_resumed(config, monkeypatch):

@@ -2,41 +2,28 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from models.classes import ClassTable, SegmentationClass
-from models.packages import load_package, write_package
+from models.classes import ClassTable
+from models.packages import load_package
+from tests.made_models import TINY, make_model
 
 LABEL_IDS = (23, 21, 7)
 
 
 @pytest.fixture(scope="module")
-def model(tiny_model, tmp_path_factory):
-    """The tiny model with classes that have label ids of their own."""
-    tiny = load_package(tiny_model)
+def model(tmp_path_factory):
+    """The tiny model, with label ids that are not the class ids."""
     classes = tuple(
-        SegmentationClass(entry.name, entry.color, label_id)
-        for entry, label_id in zip(tiny.classes.classes, LABEL_IDS, strict=True)
+        replace(entry, label_id=label_id)
+        for entry, label_id in zip(TINY.classes.classes, LABEL_IDS, strict=True)
     )
     folder = tmp_path_factory.mktemp("models") / "labelled"
-    write_package(
-        folder,
-        tiny.build_network(),
-        name="labelled",
-        architecture=tiny.architecture,
-        width=tiny.width,
-        input_height=tiny.input_height,
-        input_width=tiny.input_width,
-        mean=tiny.mean,
-        std=tiny.std,
-        classes=ClassTable(classes),
-        training={},
-        metrics={},
-    )
-    return folder
+    return make_model(folder, name="labelled", classes=ClassTable(classes)).path
 
 
 @pytest.fixture

@@ -30,9 +30,9 @@ from models.packages import load_package
 from pipeline.cli import main
 from pipeline.runs.request import locked
 from pipeline.runs.signals import StopOnSignal
-from tests.faults.archives import make_model
 from tests.faulty_proxy import DISTURBANCES, PASS, FaultyProxy, sometimes
 from tests.gcs_server import GcsServer, RefusedError
+from tests.made_models import make_model
 from tests.storage_emulator import storage_emulator
 from transforms import storage
 from transforms.flow.records import Failure, ImageRef, PlannedImage, UnitResult
@@ -86,7 +86,8 @@ def upload(server: GcsServer, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    return make_model(tmp_path_factory.mktemp("models") / "tiny")
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    return make_model(folder, architecture="unet", width=0.05).path
 
 
 @pytest.fixture(scope="module")

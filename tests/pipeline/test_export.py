@@ -23,8 +23,8 @@ from pycocotools.coco import COCO
 from shapely.geometry import Point
 
 from models.classes import ClassTable, SegmentationClass
-from models.packages import load_package, write_package
 from tests.gcs_server import GcsServer
+from tests.made_models import make_model
 from transforms.exporting import FORMATS
 from transforms.output.locking import OutputLock
 
@@ -44,9 +44,8 @@ NAMES = {
 
 
 @pytest.fixture(scope="module")
-def model(tiny_model, tmp_path_factory):
+def model(tmp_path_factory):
     """The tiny model, with label ids of its own and a class that is black."""
-    tiny = load_package(tiny_model)
     classes = [
         SegmentationClass(name, color, label_id)
         for name, color, label_id in zip(
@@ -54,21 +53,7 @@ def model(tiny_model, tmp_path_factory):
         )
     ]
     folder = tmp_path_factory.mktemp("models") / "labelled"
-    write_package(
-        folder,
-        tiny.build_network(),
-        name="labelled",
-        architecture=tiny.architecture,
-        width=tiny.width,
-        input_height=tiny.input_height,
-        input_width=tiny.input_width,
-        mean=tiny.mean,
-        std=tiny.std,
-        classes=ClassTable(tuple(classes)),
-        training={},
-        metrics={},
-    )
-    return folder
+    return make_model(folder, name="labelled", classes=ClassTable(tuple(classes))).path
 
 
 @pytest.fixture(scope="module")

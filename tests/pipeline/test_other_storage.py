@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.faults.archives import make_model, photo_bytes
+from tests.faults.archives import photo_bytes
+from tests.made_models import make_model
 from tests.shelf import ShelfFileSystem
 
 OF_PLACE = ["uri", "version", "run_id"]
@@ -15,7 +16,8 @@ OF_PLACE = ["uri", "version", "run_id"]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    return make_model(tmp_path_factory.mktemp("models") / "tiny")
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    return make_model(folder, architecture="unet", width=0.05).path
 
 
 @pytest.fixture

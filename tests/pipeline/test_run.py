@@ -26,9 +26,10 @@ import tensorflow as tf
 from PIL import Image
 
 from models.classes import ClassTable
-from models.packages import load_package
+from models.packages import load_package, write_package
 from pipeline import console
 from pipeline.cli import main
+from tests.made_models import make_model
 from transforms import storage
 from transforms.flow import progress
 from transforms.output import stopping
@@ -293,21 +294,14 @@ class TestAnotherModel:
     @pytest.fixture(scope="class")
     def other_model(self, tmp_path_factory):
         """A package of other classes, from a stranger with odd ideas of names."""
-        import keras
-
-        from models.networks import build_network
-        from models.packages import write_package
-
-        keras.utils.set_random_seed(11)
-        package = write_package(
+        return make_model(
             tmp_path_factory.mktemp("models") / "other",
-            build_network("efficientnet_fpn", classes=2, width=0.1),
-            name="../../other", architecture="efficientnet_fpn", width=0.1,
-            input_height=64, input_width=96, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2),
+            seed=11,
+            name="../../other",
+            mean=(0.5, 0.5, 0.5),
+            std=(0.2, 0.2, 0.2),
             classes=ClassTable.of([("Water", (0, 0, 99)), ("[/]Land", (0, 99, 0))]),
-            training={"data": "none"}, metrics={},
-        )  # fmt: skip
-        return package
+        )
 
     def test_does_all_images_anew_and_keeps_the_results_of_the_first(
         self, city_to_change, citymask, tiny_model, other_model
@@ -497,17 +491,10 @@ class TestNaN:
     def test_a_network_that_puts_out_nan_gives_failure_rows_and_no_mask(
         self, tmp_path, make, citymask, tiny_model, output
     ):
-        package = shutil.copytree(tiny_model, tmp_path / "model")
-        network = load_package(package).build_network()
+        described = load_package(tiny_model)
+        network = described.build_network()
         network.set_weights([np.full_like(w, np.nan) for w in network.get_weights()])
-        from models.packages import write_package
-
-        described = load_package(package)
-        write_package(
-            package, network, name="nan", architecture=described.architecture,
-            width=described.width, input_height=64, input_width=96, mean=described.mean,
-            std=described.std, classes=described.classes, training={}, metrics={},
-        )  # fmt: skip
+        package = write_package(tmp_path / "model", network, described).path
         for number in range(2):
             make(tmp_path / "in" / f"{number}.jpg", seed=number)
         result = citymask("run", tmp_path / "in", "-o", output.path, "--model", package)
@@ -632,7 +619,7 @@ class TestRefusedBeforeAnyWork:
     def test_package_that_carries_code(self, refused, package, name):
         (package / name).write_bytes(b"code")
         line = refused(model=package)
-        assert name in line and "may carry code" in line
+        assert name in line and "may contain code" in line
 
     def test_unknown_option(self, refused):
         assert "--no-such-option" in refused("--no-such-option")
