@@ -1,6 +1,5 @@
 """`citymask run` from end to end: what a user gets, and what each bad input gets."""
 
-import io
 import json
 import os
 import pty
@@ -22,13 +21,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from models.classes import ClassTable
 from models.packages import load_package
 from pipeline import console
 from pipeline.cli import main
+from tests.shard_files import write_tar, write_tfrecord
 from transforms import storage
 from transforms.flow import progress
 from transforms.output import stopping
@@ -36,29 +35,6 @@ from transforms.output import stopping
 CONSOLE_SCRIPT = Path(sys.executable).with_name("citymask")
 CLASSES = ClassTable.of([("Sky", (0, 0, 255)), ("Tree top", (0, 128, 0)), ("Road", (9, 9, 9))])
 """The classes of the tiny model."""
-
-
-def write_tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
-    """A shard whose names may be any bytes, as surrogates."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w", encoding="utf-8", errors="surrogateescape") as archive:
-        for name, data in members:
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    return path
-
-
-def write_tfrecord(path: Path, examples: list[dict[str, bytes]]) -> Path:
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for features in examples:
-            feature = {
-                key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-                for key, value in features.items()
-            }
-            example = tf.train.Example(features=tf.train.Features(feature=feature))
-            writer.write(example.SerializeToString())
-    return path
 
 
 def png_that_claims(width: int, height: int) -> bytes:
