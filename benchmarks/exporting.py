@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from models.packages import load_package
 from transforms.exporting import FORMATS
-from transforms.output import archives, columns, names, schemas
+from transforms.output import archives, columns, names
+from transforms.output.column_groups import ROW_FIELDS
 from transforms.photos import mask_files
 
 PACKAGE = load_package("default")
@@ -96,7 +97,7 @@ def made_rows(
     } | {columns.PIXELS_PREFIX + key: [count] * len(images) for key, count in keys}
     schema = pa.schema(
         [
-            *schemas.ROW_FIELDS,
+            *ROW_FIELDS,
             *(pa.field(columns.PIXELS_PREFIX + key, pa.int64()) for key in PACKAGE.classes.keys),
             pa.field(columns.GROUP, pa.string()),
         ]

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 
 from models.classes import CAMVID
 from models.packages import load_package
-from transforms.output import columns, names, schemas
+from transforms.output import columns, names
+from transforms.output.column_groups import ROW_FIELDS
 
 MODEL = load_package("default").model_id
 FILES_PER_FOLDER = 1000
@@ -64,7 +65,7 @@ def write_rows(output: Path, archive: Path, images: list[str], rows_per_file: in
     folder.mkdir(parents=True)
     done = [image for n, image in enumerate(images) if n % NEW_ONE_IN != NEW_ONE_IN - 1]
     pixels = [pa.field(columns.PIXELS_PREFIX + key, pa.int64()) for key in CAMVID.keys]
-    schema = pa.schema([*schemas.ROW_FIELDS, *pixels, pa.field(columns.GROUP, pa.string())])
+    schema = pa.schema([*ROW_FIELDS, *pixels, pa.field(columns.GROUP, pa.string())])
     for number, start in enumerate(range(0, len(done), rows_per_file)):
         part = done[start : start + rows_per_file]
         values = {

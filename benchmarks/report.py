@@ -27,7 +27,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.packages import ModelPackage, load_package
-from transforms.output import archives, columns, names, schemas
+from transforms.output import archives, columns, names
+from transforms.output.column_groups import ROW_FIELDS
 from transforms.output.compacting import ROWS_PER_FILE
 from transforms.reporting import contract
 
@@ -113,7 +114,7 @@ def street(package: ModelPackage, number: int, photos: int, random: np.random.Ge
     counted = [pa.field(columns.PIXELS_PREFIX + key, pa.int64()) for key in package.classes.keys]
     values |= {field.name: pixels[:, c] for c, field in enumerate(counted)}
     values[columns.GROUP] = [group] * photos
-    schema = pa.schema([*schemas.ROW_FIELDS, *counted, pa.field(columns.GROUP, pa.string())])
+    schema = pa.schema([*ROW_FIELDS, *counted, pa.field(columns.GROUP, pa.string())])
     return pa.table(
         {name: pa.array(values[name], schema.field(name).type) for name in schema.names}
     )

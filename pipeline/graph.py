@@ -1,7 +1,7 @@
 """The graph: the way of the data from INPUTs to masks, rows and a summary.
 
-    inputs --list--> ImageRef --drop what is done--> ImageRef [--gate--> ImageRef]
-       --group--> WorkUnit --reshuffle-->
+    inputs --list--> ImageRef --drop what is done--> PlannedImage [--gate--> PlannedImage]
+       --group--> WorkUnit [--take--> WorkUnit] --reshuffle-->
        SegmentUnit [ read | decode | infer | upsample | encode | write | commit ] --> UnitResult
        --> summary
 
@@ -10,9 +10,10 @@ Pixels stay inside SegmentUnit; only references and counts flow between the step
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import apache_beam as beam
-from apache_beam.pvalue import AsList, PCollection
+from apache_beam.pvalue import AsList
 
 from models.packages import ModelPackage
 from transforms import (
@@ -20,11 +21,12 @@ from transforms import (
     DateRange,
     DropDone,
     GateImages,
+    GroupIntoUnits,
     ListImages,
     OnDates,
     RemoveSuperseded,
-    SegmentArchive,
     SegmentOptions,
+    SegmentUnit,
     SummarisePixels,
 )
 from transforms.output.rows import write_removed
@@ -34,11 +36,9 @@ from transforms.output.summarising import (
     counts_of_undone,
     write_summary,
 )
-from transforms.planning.counters import GATED, REMOVED, SKIPPED
-from transforms.planning.dropping import SUPERSEDED, TODO
-from transforms.planning.gating import KEPT
+from transforms.planning.dropping import Planned
 from transforms.planning.policy import EVERY_NIGHT, Policy
-from transforms.planning.units import DEFAULT_UNIT_SIZE
+from transforms.planning.units import DEFAULT_UNIT_SIZE, TakeImages
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class Job:
     hints: Mapping[str, str] = field(default_factory=dict)
 
 
-def build_plan(pipeline: beam.Pipeline, job: Job) -> dict[str, PCollection]:
-    """Add the steps that find out what is to do; the outputs of `DropDone`."""
+def build_plan(pipeline: beam.Pipeline, job: Job) -> Planned:
+    """Add the steps that decide what is to do."""
     refs = (
         pipeline
         | "Inputs" >> beam.Create(job.inputs, reshuffle=False)
@@ -86,7 +86,8 @@ def build_plan(pipeline: beam.Pipeline, job: Job) -> dict[str, PCollection]:
         job.inputs,
     )
     if job.dates:
-        plan[TODO] = plan[TODO] | "OnDates" >> OnDates(job.dates)
+        todo = plan.todo | "OnDates" >> OnDates(job.dates, ref_of=attrgetter("ref"))
+        plan = plan._replace(todo=todo)
     return plan
 
 
@@ -96,17 +97,30 @@ def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
     merged, has_gate = job.options.merged, bool(job.policy.gate.reasons)
 
     plan = build_plan(pipeline, job)
-    gated = []
+    todo, gated = plan.todo, []
     if has_gate:
-        gate = plan[TODO] | "Gate" >> GateImages(model, job.options, job.policy.gate)
-        plan[TODO], aside = gate[KEPT], (plan[GATED], gate[GATED]) | "Gated" >> beam.Flatten()
+        options = job.options
+        gate = plan.todo | "Gate" >> GateImages(
+            model, job.policy.gate, output, options.run_id, options.max_pixels
+        )
+        todo, aside = gate.kept, (plan.gated, gate.gated) | "Gated" >> beam.Flatten()
         gated = [aside | "CountGated" >> beam.Map(counts_of_gated)]
-    results = plan[TODO] | "Segment" >> SegmentArchive(
-        job.package, job.options, job.unit_size, job.max_images, job.hints
+
+    units, beyond = todo | "GroupIntoUnits" >> GroupIntoUnits(model, job.unit_size), []
+    if job.max_images is not None:
+        taken = units | "TakeImages" >> TakeImages(model, job.max_images)
+        units, beyond = taken.units, [taken.beyond]
+    segment = beam.ParDo(SegmentUnit(job.package, job.options))
+    segmented = (
+        units
+        | "SpreadUnits" >> beam.Reshuffle()
+        | "SegmentUnit" >> segment.with_resource_hints(**job.hints)
     )
-    replaced = {"superseded": plan[SUPERSEDED], "results": results} | RemoveSuperseded(output)
+    results = (segmented, *beyond) | "Results" >> beam.Flatten()
+
+    replaced = {"superseded": plan.superseded, "results": results} | RemoveSuperseded(output)
     folder = pipeline | "Output" >> beam.Create([output], reshuffle=False)
-    _ = folder | "WriteRemoved" >> beam.Map(write_removed, AsList(plan[REMOVED]))
+    _ = folder | "WriteRemoved" >> beam.Map(write_removed, AsList(plan.removed))
 
     done = (
         folder
@@ -114,7 +128,7 @@ def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
         | "CountCommitted" >> CountCommitted(model, classes, merged)
     )
     undone = results | "CountUndone" >> beam.FlatMap(counts_of_undone)
-    skipped = plan[SKIPPED] | "CountSkipped" >> beam.Map(counts_of_skipped)
+    skipped = plan.skipped | "CountSkipped" >> beam.Map(counts_of_skipped)
     (
         (done, undone, skipped, *gated)
         | "AllCounts" >> beam.Flatten()

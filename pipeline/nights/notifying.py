@@ -6,7 +6,6 @@ import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -14,7 +13,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from pipeline.nights.config import Notify
-from transforms.output import columns
+from transforms.output.run_records import RunRecord
 
 WEBHOOK_TRIES = 4
 RETRIED_STATUSES = (429, 500, 502, 503, 504)
@@ -46,7 +45,7 @@ class NotifyError(Exception):
 
 
 def notify(
-    settings: Notify, record: dict[str, Any], exit_code: int, patience: Patience = Patience()
+    settings: Notify, record: RunRecord, exit_code: int, patience: Patience = Patience()
 ) -> None:
     """Tell whom the configuration names about a night.
 
@@ -64,12 +63,12 @@ def notify(
     """
     if settings.on == "alarm" and exit_code == 0:
         return
-    document = json.dumps({**record, EXIT_CODE: exit_code}).encode()
+    document = json.dumps({**record.to_document(), EXIT_CODE: exit_code}).encode()
     failed = []
     if settings.command:
         variables = {
-            RUN_ID_VARIABLE: record[columns.RUN_ID],
-            OUTPUT_VARIABLE: record["options"]["output"],
+            RUN_ID_VARIABLE: record.run_id,
+            OUTPUT_VARIABLE: record.output,
             EXIT_CODE_VARIABLE: str(exit_code),
         }
         failed += _failure(run_command, settings.command, document, variables, patience)

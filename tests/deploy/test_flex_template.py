@@ -25,9 +25,10 @@ from jsonschema import ValidationError
 
 from pipeline.cli import cli
 from pipeline.commands.run import run
+from pipeline.graph import build_graph
+from pipeline.runners import LocalRunner
 from pipeline.runners.dataflow_options import job_name
-from pipeline.runners.local import execute
-from pipeline.runners.options import pipeline_options, split_arguments
+from pipeline.runners.options import split_arguments
 from pipeline.runs.request import RunRequest, prepared
 from tests.deploy import discovery
 from tests.storage_emulator import storage_emulator
@@ -149,9 +150,11 @@ def test_the_launcher_does_what_a_run_does(tmp_path, tiny_model, make_photo):
         "--runner=DirectRunner",
     )  # fmt: skip
     assert (done.returncode, "3 images done" in done.stdout) == (0, True), done.stderr
-    request = RunRequest((str(lund), str(oslo)), str(direct), str(tiny_model), overlay=True)
+    request = RunRequest(
+        inputs=(str(lund), str(oslo)), output=str(direct), model=str(tiny_model), overlay=True
+    )
     with prepared(request, "direct") as (job, _):
-        execute(job, pipeline_options({}))
+        LocalRunner({}).run(lambda pipeline: build_graph(pipeline, job))
     assert masks(launched) == masks(direct)
     assert len(masks(launched)) == 6, "a mask and an overlay of each"
     rows = [

@@ -13,6 +13,7 @@ from tests.faults.runs import PATIENCE, PROCESSES, UNIT_SIZE, City
 from transforms.flow.records import ImageRef, WorkUnit
 from transforms.inputs import listing
 from transforms.planning import units
+from transforms.planning.deciding import plan_new
 from transforms.segmenting.options import SegmentOptions
 from transforms.segmenting.stream import segment_unit
 from transforms.segmenting.unit import UnitSegmenter
@@ -93,13 +94,13 @@ class Bundles:
     _segmenters: dict[Path, UnitSegmenter] = field(default_factory=dict)
 
     def units(self) -> list[WorkUnit]:
-        refs = [
-            ref
+        images = [
+            plan_new(ref)
             for listed in listing.list_input(str(self.city.archive))
             for ref in listing.list_members(listed)
             if isinstance(ref, ImageRef)
         ]
-        return list(units.make_units(refs, UNIT_SIZE, "tiny"))
+        return list(units.make_units(images, UNIT_SIZE, "tiny"))
 
     def segment(self, unit: WorkUnit, output: Path) -> None:
         """Segment a unit as a worker does."""

@@ -35,7 +35,7 @@ from tests.shard_files import write_photo_records, write_tar
 from tests.storage_emulator import storage_emulator
 from tests.waiting import until
 from transforms import storage
-from transforms.flow.records import Failure, ImageRef, UnitResult
+from transforms.flow.records import Failure, ImageRef, PlannedImage, UnitResult
 from transforms.output import locking, rows, stopping
 from transforms.segmenting import step
 from transforms.segmenting.step import MOST_UNITS
@@ -670,8 +670,8 @@ class TestNightly:
         }  # fmt: skip
         anew.server.put(BUCKET, "out/runs/20200101T000000Z-000000.json", json.dumps(old).encode())
         anew.server.put(BUCKET, "photos/new.jpg", photo(200))
-        ref = ImageRef("0.jpg", f"{ROOT}/photos/0.jpg", "", "1-1", ".", "masks/0.jpg.png")
-        failures = (Failure(ref, "read", "StorageError", "gone"),)
+        ref = ImageRef("0.jpg", f"{ROOT}/photos/0.jpg", "", "1-1", ".")
+        failures = (Failure(PlannedImage(ref, "masks/0.jpg.png"), "read", "StorageError", "gone"),)
         classes = load_package(anew.model).classes
         rows.commit(f"{ROOT}/out", UnitResult("old", (), failures), classes, "", old["run_id"])
         assert "out/failures/old.parquet" in anew.server.files(BUCKET)

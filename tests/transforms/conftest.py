@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.classes import ClassTable
-from transforms.flow.records import UNKNOWN_CAPTURE, ImageRef, Segmented, UnitResult
+from transforms.flow.records import UNKNOWN_CAPTURE, ImageRef, PlannedImage, Segmented, UnitResult
 from transforms.output import names, rows
 from transforms.photos import mask_files
 
@@ -31,18 +31,20 @@ class MadeOutput(PosixPath):
         path = names.mask_path(folder, image)
         pixels = mask if values is None else values[mask]
         self.write(path, mask_files.encode_mask(pixels, palette or self.CLASSES.palette()))
-        ref = ImageRef(image, f"/a/{image}", f"/a/{image}", "10-1", ".", path, extra=extra)
+        ref = ImageRef(image, f"/a/{image}", f"/a/{image}", "10-1", ".", extra=extra)
         counts = tuple(np.bincount(mask.ravel(), minlength=3).tolist())
-        return Segmented(ref, mask.shape[1], mask.shape[0], UNKNOWN_CAPTURE, counts)
+        return Segmented(
+            PlannedImage(ref, path), mask.shape[1], mask.shape[0], UNKNOWN_CAPTURE, counts
+        )
 
     def write(self, path, data=b"not looked at"):
         (self / path).parent.mkdir(parents=True, exist_ok=True)
         (self / path).write_bytes(data)
 
-    def commit(self, unit_id, *items, model=MODEL, run_id="run1", failures=()):
+    def commit(self, unit_id, *items, model=MODEL, run_id="run1", failures=(), values=None):
         """Write rows; return their file."""
         result = UnitResult(unit_id, items, failures)
-        rows.commit(str(self), result, self.CLASSES, model, run_id)
+        rows.commit(str(self), result, self.CLASSES, model, run_id, mask_values=values)
         return self / "statistics" / f"{unit_id}.parquet"
 
 
@@ -56,8 +58,8 @@ def photos(output):
     """Four photos that are done, two in a file each, with all that may stand beside their masks."""
     images = [output.segment(f"lund/{name}.jpg", seed) for seed, name in enumerate("abcd")]
     for item in images:
-        output.write(names.overlay_path(item.ref.mask))
-        output.write(names.confidence_path(item.ref.mask))
+        output.write(names.overlay_path(item.planned.mask))
+        output.write(names.confidence_path(item.planned.mask))
     output.commit("one", *images[:2])
     output.commit("two", *images[2:])
     return images

@@ -4,13 +4,14 @@ Each check looks at one file and what its rows name; what files and rows have to
 is in `transforms.checking.verifying`.
 """
 
+import logging
 import os
 import struct
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -18,11 +19,14 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from models.packages import LABEL_IDS, load_package, shipped_names
 from transforms import storage
 from transforms.flow.concurrency import REQUESTS, map_requests
-from transforms.output import columns, names, rows, schemas
+from transforms.output import archives, columns, names, rows, schemas
+from transforms.output.archives import ArchiveError
+from transforms.output.class_columns import class_columns
 from transforms.output.findings import MASK_DAMAGED, MASK_DIFFERS, MASK_MISSING, ROW_WRONG, Finding
+
+logger = logging.getLogger("citymask")
 
 ROWS_AT_ONCE = 512
 """So many rows of a file are held, and masks looked at, at a time."""
@@ -45,12 +49,26 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
+class Expected:
+    """What the masks of a model have in common.
+
+    Attributes:
+        palette: their colours.
+        values: the value of each class, in the order of the class ids; None if nothing says it.
+    """
+
+    palette: bytes
+    values: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
 class MaskRow:
     """What a mask is compared with.
 
     Attributes:
         image, model, run_id, mask, width, height: as in the columns.
         pixels: the columns of pixels per class with their values, in the order of the class ids.
+        values: the value of each class in the mask, in the same order; None if nothing says it.
     """
 
     image: str
@@ -60,6 +78,7 @@ class MaskRow:
     width: int
     height: int
     pixels: tuple[tuple[str, int], ...]
+    values: tuple[int, ...] | None
 
     def finding(self, kind: str, path: str, version: str, message: str) -> Finding:
         """A finding about this row."""
@@ -115,17 +134,8 @@ def why_wrong(row: dict[str, Any], pixels: Sequence[str]) -> str:
     return f"{negative[0]} is {row[negative[0]]}" if negative else ""
 
 
-def class_columns(schema: pa.Schema) -> list[str]:
-    """The columns of pixels per class, in the order of the class ids.
-
-    They stand before the group; a column of that prefix behind it is one of the manifest's.
-    """
-    own = schema.names[: schema.names.index(columns.GROUP)]
-    return [name for name in own if name.startswith(columns.PIXELS_PREFIX)]
-
-
 def check_file(
-    file: str, output: str, doubled: set[int], palettes: dict[str, bytes]
+    file: str, output: str, doubled: set[int], expected: Mapping[str, Expected]
 ) -> Iterator[Finding | None]:
     """Check the rows of a readable statistics file and their masks: a finding or None for each.
 
@@ -133,9 +143,11 @@ def check_file(
         file: path of the statistics file.
         output: the output folder.
         doubled: positions of rows that are not looked at.
-        palettes: the palette of each model.
+        expected: what the masks of each model have in common.
     """
-    pixels = class_columns(rows.open_parquet(file).schema_arrow)
+    classes = class_columns(rows.open_parquet(file).schema_arrow)
+    pixels = [entry.column for entry in classes]
+    stated = tuple(entry.value for entry in classes if entry.value is not None)
     path, version = os.path.relpath(file, output), storage.find(file).version
     with ThreadPoolExecutor(REQUESTS, "verify") as pool:
         waiting: list[MaskRow] = []
@@ -150,6 +162,7 @@ def check_file(
                 row[columns.WIDTH],
                 row[columns.HEIGHT],
                 tuple((name, row[name]) for name in pixels),
+                stated or _values_of(row[columns.MODEL], expected, len(pixels)),
             )
             problem = why_wrong(row, pixels)
             if problem:
@@ -157,18 +170,18 @@ def check_file(
                 continue
             waiting.append(mask_row)
             if len(waiting) == ROWS_AT_ONCE:
-                yield from pool.map(partial(check_mask, output=output, palettes=palettes), waiting)
+                yield from pool.map(partial(check_mask, output=output, expected=expected), waiting)
                 waiting.clear()
-        yield from pool.map(partial(check_mask, output=output, palettes=palettes), waiting)
+        yield from pool.map(partial(check_mask, output=output, expected=expected), waiting)
 
 
-def check_mask(row: MaskRow, output: str, palettes: dict[str, bytes]) -> Finding | None:
+def check_mask(row: MaskRow, output: str, expected: Mapping[str, Expected]) -> Finding | None:
     """Compare the mask of a row with the row; None where it is whole.
 
     Args:
         row: a row that is right in itself.
         output: the output folder.
-        palettes: the palette of each model.
+        expected: what the masks of each model have in common.
     """
     file = storage.find(os.path.join(output, row.mask))
     if file.size < 0:
@@ -188,7 +201,7 @@ def check_mask(row: MaskRow, output: str, palettes: dict[str, bytes]) -> Finding
             difference = why_different(image, row)
     except Exception as error:  # Pillow raises what it likes on damaged files.
         return about(MASK_DAMAGED, message=names.printable(str(error)) or type(error).__name__)
-    if not difference and palette != palettes.get(row.model, palette):
+    if not difference and row.model in expected and palette != expected[row.model].palette:
         difference = "has other colours than the masks of its model"
     return about(MASK_DIFFERS, message=difference) if difference else None
 
@@ -196,14 +209,14 @@ def check_mask(row: MaskRow, output: str, palettes: dict[str, bytes]) -> Finding
 def why_different(image: Image.Image, row: MaskRow) -> str:
     """How the pixels of a mask of the row's size differ from the row; empty where they do not.
 
-    A mask's values are the positions of the classes. Where the row's model says that they are label
-    ids, the row does not say which: then each class must be found by its count.
+    If nothing says which value in masks each class has, each class must be found by its count.
     """
-    found, expected = image.histogram(), dict(enumerate(row.pixels))
-    if row.model.endswith(LABEL_IDS):
+    found = image.histogram()
+    if row.values is None:
         counts = sorted(filter(None, found))
         wanted = sorted(number for _, number in row.pixels if number)
         return "" if counts == wanted else f"has {counts} pixels per class, its row says {wanted}"
+    expected = dict(zip(row.values, row.pixels, strict=True))
     for value, number in enumerate(found):
         name, wanted_number = expected.get(value, ("", 0))
         if number != wanted_number:
@@ -249,17 +262,37 @@ def count_palettes(file: str, output: str) -> Iterator[tuple[tuple[str, bytes], 
     yield from counts.items()
 
 
-def expected_palettes(counts: Iterable[tuple[tuple[str, bytes], int]]) -> dict[str, bytes]:
-    """The palette of each model: that of most of its masks, or what a shipped model says."""
+def expected_masks(
+    counts: Iterable[tuple[tuple[str, bytes], int]], output: str
+) -> dict[str, Expected]:
+    """What the masks of each model have in common, as the model cards of an output folder say.
+
+    A model without a card is expected to have the palette of most of its masks.
+
+    Args:
+        counts: how many masks have which palette, by model.
+        output: the output folder.
+    """
     expected = {
-        model: palette
+        model: Expected(palette)
         for (model, palette), _ in sorted(counts, key=lambda counted: (counted[1], counted[0]))
     }
-    for name in shipped_names():
-        for label_ids in (False, True):
-            package = replace(load_package(name), label_ids=label_ids)
-            expected[package.model_id] = package.palette
+    try:
+        cards = archives.read_archives(output)
+    except ArchiveError as error:
+        logger.warning("%s", error)
+        return expected
+    for card in cards:
+        palette = card.classes.palette(card.mask_values)
+        expected[card.model] = Expected(palette, card.mask_values)
     return expected
+
+
+def _values_of(
+    model: str, expected: Mapping[str, Expected], classes: int
+) -> tuple[int, ...] | None:
+    values = expected[model].values if model in expected else None
+    return values if values and len(values) == classes else None
 
 
 def _palette_of(row: dict[str, Any], output: str) -> tuple[str, bytes]:

@@ -14,14 +14,14 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from models.packages import LABEL_IDS, WINDOWS
 from transforms import storage
 from transforms.checking.row_checks import (
     IDENTITY,
     REQUIRED,
+    Expected,
     check_file,
     count_palettes,
-    expected_palettes,
+    expected_masks,
     read_rows,
     why_unreadable,
 )
@@ -49,9 +49,7 @@ DOUBLED = "doubled"
 FILES = "files"
 ROWS = "rows"
 
-_MASK_FOLDER = re.compile(
-    rf"{columns.MASKS}(-.+@[0-9a-f]{{12}}({re.escape(WINDOWS)}[\d.]+)?({re.escape(LABEL_IDS)})?)?"
-)
+_MASK_FOLDER = re.compile(rf"{columns.MASKS}(-.+@[0-9a-f]{{12}}(\+.*)?)?")
 """Folders that runs give to masks. What else begins with `masks-` is the user's own."""
 
 _SHARED_BYTES = 200
@@ -189,12 +187,12 @@ class VerifyOutput(beam.PTransform):
         statistics, unreadable = self._readable(output, columns.STATISTICS)
         _, unreadable_failures = self._readable(output, columns.FAILURES)
         _, unreadable_gated = self._readable(output, columns.GATED)
-        palettes = (
+        expected = (
             statistics
             | "CountPalettes" >> beam.FlatMap(count_palettes, self.output)
             | "AddUpPalettes" >> beam.CombinePerKey(sum)
             | "Palettes" >> beam.combiners.ToList()
-            | "ExpectedPalettes" >> beam.Map(expected_palettes)
+            | "ExpectedMasks" >> beam.Map(expected_masks, self.output)
         )
         named = (
             statistics
@@ -215,7 +213,7 @@ class VerifyOutput(beam.PTransform):
             {FILES: statistics | "Files" >> beam.Map(_with_nothing), DOUBLED: joined[DOUBLED]}
             | "JoinByFile" >> beam.CoGroupByKey()
             | "CheckMasks"
-            >> beam.FlatMap(_check_file, self.output, beam.pvalue.AsSingleton(palettes))
+            >> beam.FlatMap(_check_file, self.output, beam.pvalue.AsSingleton(expected))
         )
         unreadable_files = unreadable, unreadable_failures, unreadable_gated
         return (*unreadable_files, joined[FINDINGS], checked) | beam.Flatten()
@@ -284,10 +282,10 @@ def _with_nothing(file: str) -> tuple[str, None]:
 
 
 def _check_file(
-    joined: tuple[str, dict[str, Iterable[Any]]], output: str, palettes: dict[str, bytes]
+    joined: tuple[str, dict[str, Iterable[Any]]], output: str, expected: dict[str, Expected]
 ) -> Iterator[Finding]:
     file, sides = joined
-    for finding in check_file(file, output, set(sides[DOUBLED]), palettes):
+    for finding in check_file(file, output, set(sides[DOUBLED]), expected):
         if finding is None:
             Metrics.counter(COUNTERS, MASKS).inc()
         else:

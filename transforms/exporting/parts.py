@@ -13,7 +13,7 @@ import pyarrow.types as pt
 
 from transforms.output import columns
 from transforms.output.archives import Archive, statistics_of
-from transforms.output.schemas import ROW_FIELDS
+from transforms.output.column_groups import ROW_FIELDS
 
 
 @dataclass(frozen=True)

@@ -91,16 +91,12 @@ class ImageRef:
         path: the file or shard to open.
         version: changes when the image changes: size and modification time.
         group: what summaries are grouped by.
-        mask: path of its mask relative to the output folder.
         container: how to take the image out of `path`.
         offset: first byte of the image, or of its TFRecord's data, in `path`.
         length: bytes from `offset`, for a TFRecord with its checksum; None for a whole file.
         capture: position, time and heading from a manifest or shard; they override EXIF.
         extra: further metadata columns.
         damage: what the listing found wrong with this member; such an image fails when read.
-        attempts: how often this version of the image has failed before.
-        replaces: the run whose row of this image the new one replaces; empty where there is none.
-        look: what it looks like, if the run has a gate.
     """
 
     image: str
@@ -108,13 +104,28 @@ class ImageRef:
     path: str
     version: str
     group: str
-    mask: str
     container: Container = Container.FILE
     offset: int = 0
     length: int | None = None
     capture: Capture = UNKNOWN_CAPTURE
     extra: tuple[ExtraColumn, ...] = ()
     damage: str = ""
+
+
+@dataclass(frozen=True)
+class PlannedImage:
+    """One image to segment, and what planning decided about it.
+
+    Attributes:
+        ref: the image, under the name that it has in the output folder.
+        mask: path of its mask relative to the output folder.
+        attempts: how often this version of the image has failed before.
+        replaces: the run whose row of this image the new one replaces; empty if there is none.
+        look: what the photo looks like, if the run has a gate.
+    """
+
+    ref: ImageRef
+    mask: str
     attempts: int = 0
     replaces: str = ""
     look: Look | None = None
@@ -148,7 +159,7 @@ class WorkUnit:
     """Images that are segmented and committed together: the grain of work and of resume."""
 
     unit_id: str
-    refs: tuple[ImageRef, ...]
+    images: tuple[PlannedImage, ...]
 
 
 @dataclass(frozen=True)
@@ -175,7 +186,7 @@ class Segmented:
     """The row of one image whose mask is in place.
 
     Attributes:
-        ref: the image.
+        planned: the image.
         width: displayed columns of the photo, EXIF orientation applied.
         height: displayed rows of the photo.
         capture: position, time and heading from metadata or EXIF.
@@ -184,7 +195,7 @@ class Segmented:
         on_sphere: what a panorama's mask covers of the sphere; None for a flat photo.
     """
 
-    ref: ImageRef
+    planned: PlannedImage
     width: int
     height: int
     capture: Capture
@@ -197,7 +208,7 @@ class Segmented:
 class Failure:
     """The row of one image that could not be done: in which stage and why."""
 
-    ref: ImageRef
+    planned: PlannedImage
     stage: str
     error: str
     message: str
@@ -208,13 +219,13 @@ class Aside:
     """The row of one image that is not segmented, because it is not worth it.
 
     Attributes:
-        ref: the image.
+        planned: the image.
         reason: `columns.DUPLICATE` or `columns.BLURRED`.
         value: bits in which its hash differs from that of the other image, or its sharpness.
         of: the image that it duplicates, or None.
     """
 
-    ref: ImageRef
+    planned: PlannedImage
     reason: str
     value: float
     of: str | None = None
@@ -227,5 +238,5 @@ class UnitResult:
     unit_id: str
     segmented: tuple[Segmented, ...]
     failures: tuple[Failure, ...]
-    left: tuple[ImageRef, ...] = ()
-    """Images that were not looked at, because the run was asked to stop."""
+    left: tuple[PlannedImage, ...] = ()
+    """Images that were not processed, because the run was asked to stop."""

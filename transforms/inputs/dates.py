@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -74,22 +75,29 @@ DATE_OF: dict[str, Callable[[ImageRef], date | None]] = {
 }
 
 
+def _itself(ref: ImageRef) -> ImageRef:
+    return ref
+
+
 @dataclass
 class OnDates(beam.PTransform):
-    """Keeps the images of some days: PCollection[ImageRef] -> PCollection[ImageRef].
+    """Keeps the images of some days: PCollection[T] -> PCollection[T].
 
     Attributes:
         days: the days.
+        ref_of: the ImageRef of an element; by default the elements are ImageRefs.
     """
 
     days: DateRange
+    ref_of: Callable[[Any], ImageRef] = _itself
 
-    def expand(self, refs: beam.PCollection[ImageRef]) -> beam.PCollection[ImageRef]:
-        return refs | "OnDates" >> beam.FlatMap(_on_dates, self.days).with_output_types(ImageRef)
+    def expand(self, images: beam.PCollection) -> beam.PCollection:
+        kept = beam.FlatMap(_on_dates, self.days, self.ref_of)
+        return images | "OnDates" >> kept.with_output_types(images.element_type)
 
 
-def _on_dates(ref: ImageRef, days: DateRange) -> Iterator[ImageRef]:
-    if DATE_OF[days.by](ref) in days:
-        yield ref
+def _on_dates(image: Any, days: DateRange, ref_of: Callable[[Any], ImageRef]) -> Iterator[Any]:
+    if DATE_OF[days.by](ref_of(image)) in days:
+        yield image
     else:
         Metrics.counter(COUNTERS, OUTSIDE).inc()

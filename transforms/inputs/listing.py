@@ -15,7 +15,7 @@ from transforms.flow import progress, request_counters
 from transforms.flow.concurrency import map_requests
 from transforms.flow.records import Block, Container, ImageRef, PassedOver
 from transforms.inputs import manifests, members, tar_shards, tfrecord_shards
-from transforms.output import columns, names
+from transforms.output import names
 from transforms.photos import decoding
 
 logger = logging.getLogger(__name__)
@@ -268,7 +268,6 @@ def _image_ref(
         path=uri,
         version=version,
         group=metadata.group or names.group_of(image),
-        mask=names.mask_path(columns.MASKS, image),
         capture=metadata.capture,
         extra=metadata.extra,
         damage=damage,

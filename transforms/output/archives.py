@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.classes import ClassTable
+from models.classes import IGNORE, ClassTable
 from models.packages import DESCRIPTION_FILE, ModelPackage, classes_of
 from transforms import storage
 from transforms.output import columns, names, rows
@@ -66,11 +66,7 @@ def open_archive(output: str, model: str | None = None) -> Archive:
         StorageError: the folder cannot be read.
     """
     output = storage.absolute(output)
-    cards = sorted(
-        storage.list_folder(f"{output}/{columns.MODELS}", ".json"),
-        key=lambda file: storage.modified_at(file.version),
-    )
-    archives = [_read_card(output, file.path) for file in cards]
+    archives = read_archives(output)
     if not archives:
         raise ArchiveError(
             f"{output}: no results with a description of their model in {columns.MODELS}/; give "
@@ -83,6 +79,20 @@ def open_archive(output: str, model: str | None = None) -> Archive:
             f"it holds those of {', '.join(archive.model for archive in archives)}"
         )
     return wanted[-1]
+
+
+def read_archives(output: str) -> list[Archive]:
+    """The results of each model with a description in an output folder, the newest card last.
+
+    Raises:
+        ArchiveError: a file is no description of a model.
+        StorageError: the folder cannot be read.
+    """
+    cards = sorted(
+        storage.list_folder(f"{output}/{columns.MODELS}", ".json"),
+        key=lambda file: storage.modified_at(file.version),
+    )
+    return [_read_card(output, file.path) for file in cards]
 
 
 def statistics_of(
@@ -107,9 +117,10 @@ def statistics_of(
 def _read_card(output: str, file: str) -> Archive:
     try:
         card = json.loads(storage.read(file))
-        return Archive(
-            output, card[MODEL_ID], classes_of(card), tuple(map(int, card[MASK_VALUES])), card
-        )
+        classes, values = classes_of(card), tuple(map(int, card[MASK_VALUES]))
+        if len(values) != len(classes) or not all(0 <= value < IGNORE for value in values):
+            raise ValueError(f"found the {MASK_VALUES} {values}, expected {len(classes)} of 0..254")
+        return Archive(output, card[MODEL_ID], classes, values, card)
     except (KeyError, TypeError, ValueError) as error:
         raise ArchiveError(
             f"{file}: is no description of a model ({type(error).__name__}: {error}); "

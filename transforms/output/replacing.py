@@ -25,7 +25,7 @@ class RemoveSuperseded(beam.PTransform):
 
     def expand(self, inputs):
         images = inputs["results"] | "ImagesDone" >> beam.FlatMap(
-            lambda result: [(item.ref.image, True) for item in result.segmented]
+            lambda result: [(item.planned.ref.image, True) for item in result.segmented]
         )
         old = inputs["superseded"] | "KeyByImage" >> beam.Map(lambda row: (row.image, row))
         return (

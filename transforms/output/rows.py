@@ -8,6 +8,7 @@ writes the same file twice.
 import csv
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO, StringIO
@@ -27,7 +28,8 @@ from transforms.flow.records import (
     UnitResult,
 )
 from transforms.output import columns
-from transforms.output.schemas import GATED_SCHEMA, LOOK_FIELDS, failure_table, statistics_table
+from transforms.output.column_groups import LOOK_FIELDS
+from transforms.output.schemas import GATED_SCHEMA, failure_table, statistics_table
 
 FILES_PER_BLOCK = 16
 """Files of rows that one worker reads at a time."""
@@ -73,8 +75,14 @@ def commit(
     model: str,
     run_id: str,
     merged: MergedClasses | None = None,
+    mask_values: Sequence[int] | None = None,
 ) -> None:
     """Write the rows of a unit whose masks are in place: failures first, then statistics.
+
+    Args:
+        output: the output folder.
+        result: the unit's images.
+        classes, model, run_id, merged, mask_values: see `schemas.statistics_table`.
 
     Raises:
         StorageError: a file cannot be written.
@@ -89,7 +97,7 @@ def commit(
         _write_table(
             output,
             f"{columns.STATISTICS}/{result.unit_id}.parquet",
-            statistics_table(result.segmented, classes, model, run_id, merged),
+            statistics_table(result.segmented, classes, model, run_id, merged, mask_values),
         )
 
 
@@ -104,15 +112,15 @@ def write_gated(output: str, aside: Sequence[Aside], run_id: str) -> None:
     table = pa.Table.from_pylist(
         [
             {
-                columns.IMAGE: item.ref.image,
-                columns.URI: item.ref.uri,
-                columns.VERSION: item.ref.version,
+                columns.IMAGE: item.planned.ref.image,
+                columns.URI: item.planned.ref.uri,
+                columns.VERSION: item.planned.ref.version,
                 columns.REASON: item.reason,
                 columns.VALUE: item.value,
                 columns.OF: item.of,
                 columns.RUN_ID: run_id,
             }
-            for item in sorted(aside, key=lambda item: item.ref.image)
+            for item in sorted(aside, key=lambda item: item.planned.ref.image)
         ],
         GATED_SCHEMA,
     )
@@ -237,6 +245,15 @@ def models_in(output: str) -> dict[str, set[str]]:
             folders = pc.list_element(pc.split_pattern(masks, "/", max_splits=1), 0)
             found.setdefault(model, set()).update(pc.unique(folders).to_pylist())
     return found
+
+
+def count_by_model(output: str) -> dict[str, int]:
+    """The number of rows of each model in an output folder; raises StorageError."""
+    counts: Counter[str] = Counter()
+    for _, table in read_tables(parquet_files(output, columns.STATISTICS), [columns.MODEL]):
+        for entry in pc.value_counts(table[columns.MODEL].combine_chunks()).to_pylist():
+            counts[entry["values"]] += entry["counts"]
+    return dict(counts)
 
 
 def drop_rows(output: str, file: str, dropped: Iterable[tuple[str, str]]) -> None:

@@ -7,28 +7,10 @@ import pyarrow as pa
 
 from models.classes import ClassTable
 from models.merging import MergedClasses
-from transforms.flow.records import ExtraColumn, Failure, Projection, Segmented
+from transforms.flow.records import ExtraColumn, Failure, Segmented
 from transforms.output import columns
-
-ROW_FIELDS = (
-    pa.field(columns.IMAGE, pa.string(), nullable=False),
-    pa.field(columns.URI, pa.string(), nullable=False),
-    pa.field(columns.VERSION, pa.string(), nullable=False),
-    pa.field(columns.WIDTH, pa.int64(), nullable=False),
-    pa.field(columns.HEIGHT, pa.int64(), nullable=False),
-    pa.field(columns.LATITUDE, pa.float64()),
-    pa.field(columns.LONGITUDE, pa.float64()),
-    pa.field(columns.CAPTURED_AT, pa.timestamp("us")),
-    pa.field(columns.HEADING, pa.float64()),
-    pa.field(columns.MASK, pa.string(), nullable=False),
-    pa.field(columns.MODEL, pa.string(), nullable=False),
-    pa.field(columns.RUN_ID, pa.string(), nullable=False),
-)
-
-LOOK_FIELDS = (
-    pa.field(columns.PERCEPTUAL_HASH, pa.string()),
-    pa.field(columns.SHARPNESS, pa.float64()),
-)
+from transforms.output.class_columns import class_metadata
+from transforms.output.column_groups import column_groups
 
 FAILURE_SCHEMA = pa.schema(
     [
@@ -65,80 +47,40 @@ def statistics_table(
     model: str,
     run_id: str,
     merged: MergedClasses | None = None,
+    mask_values: Sequence[int] | None = None,
 ) -> pa.Table:
     """The statistics rows of segmented images, in the columns of the output contract.
 
-    With `merged`, the pixels of each merged class stand behind those of the classes. Mean
-    confidences follow where the images have them, then the projection, then solid angles where
-    there are panoramas, then looks where there was a gate; their names are kept for them
-    everywhere, so that a column means the same in all files.
+    The columns are those of the column groups that any of the images has values for, then the
+    extra columns. A name of any group is never given to an extra column, so that a column means the
+    same in all files.
+
+    Args:
+        segmented: the images.
+        classes: the model's classes.
+        model: the `model_id`.
+        run_id: the run.
+        merged: optional class mapping.
+        mask_values: the value of each class in masks; by default the class ids.
     """
-    pixel_names = [columns.PIXELS_PREFIX + key for key in classes.keys]
-    merged_names = [columns.MERGED_PREFIX + key for key in merged.keys] if merged else []
-    fields = [
-        *ROW_FIELDS,
-        *(pa.field(n, pa.int64(), nullable=False) for n in pixel_names + merged_names),
-    ]
-    confidence_names = [
-        columns.CONFIDENCE,
-        *(columns.CONFIDENCE_PREFIX + key for key in classes.keys),
-    ]
-    unknown = (None,) * len(confidence_names)
-    if any(item.confidence for item in segmented):
-        fields += [pa.field(name, pa.float64()) for name in confidence_names]
-    fields.append(pa.field(columns.PROJECTION, pa.string(), nullable=False))
-    sphere_names = [
-        *(columns.SOLID_ANGLE_PREFIX + key for key in classes.keys),
-        columns.SKY_VIEW_FACTOR,
-    ]
-    flat = (None,) * len(sphere_names)
-    if any(item.on_sphere for item in segmented):
-        fields += [pa.field(name, pa.float64()) for name in sphere_names]
-    if any(item.ref.look for item in segmented):
-        fields += LOOK_FIELDS
-    fields.append(pa.field(columns.GROUP, pa.string(), nullable=False))
-    rows = []
-    for item in segmented:
-        ref, capture, confidence = item.ref, item.capture, item.confidence
-        means = (confidence.mean, *confidence.classes) if confidence else unknown
-        sphere = item.on_sphere
-        angles = (*sphere.solid_angles, sphere.sky_view_factor) if sphere else flat
-        projection = Projection.EQUIRECTANGULAR if sphere else Projection.PERSPECTIVE
-        rows.append(
-            {
-                columns.IMAGE: ref.image,
-                columns.URI: ref.uri,
-                columns.VERSION: ref.version,
-                columns.WIDTH: item.width,
-                columns.HEIGHT: item.height,
-                columns.LATITUDE: capture.latitude,
-                columns.LONGITUDE: capture.longitude,
-                columns.CAPTURED_AT: capture.captured_at,
-                columns.HEADING: capture.heading,
-                columns.MASK: ref.mask,
-                columns.MODEL: model,
-                columns.RUN_ID: run_id,
-                columns.GROUP: ref.group,
-                **dict(zip(pixel_names, item.pixels, strict=True)),
-                **dict(zip(merged_names, merged.merge(item.pixels) if merged else (), strict=True)),
-                **dict(zip(confidence_names, means, strict=True)),
-                columns.PROJECTION: projection.value,
-                **dict(zip(sphere_names, angles, strict=True)),
-                columns.PERCEPTUAL_HASH: ref.look and ref.look.perceptual_hash,
-                columns.SHARPNESS: ref.look and ref.look.sharpness,
-            }
-        )
-    table = pa.Table.from_pylist(rows, pa.schema(fields))
-    extras = _extra_arrays([item.ref.extra for item in segmented])
-    look_names = [field.name for field in LOOK_FIELDS]
-    taken = {*table.column_names, *confidence_names, *sphere_names, *look_names}
+    groups = column_groups(classes, model, run_id, merged)
+    fields: list[pa.Field] = []
+    arrays: list[pa.Array] = []
+    for group in groups:
+        found = group.arrays(segmented)
+        fields += group.fields[: len(found)]
+        arrays += found
+    taken = {field.name for group in groups for field in group.fields}
+    extras = _extra_arrays([item.planned.ref.extra for item in segmented])
     for name, array in extras.items():
         column = name
         while column in taken or (column != name and column in extras):
             column = EXTRA_PREFIX + column
         taken.add(column)
-        table = table.append_column(column, array)
-    return table
+        fields.append(pa.field(column, array.type))
+        arrays.append(array)
+    schema = pa.schema(fields, metadata=class_metadata(classes, mask_values))
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def failure_table(failures: Sequence[Failure], run_id: str) -> pa.Table:
@@ -150,13 +92,13 @@ def failure_table(failures: Sequence[Failure], run_id: str) -> pa.Table:
     return pa.Table.from_pylist(
         [
             {
-                columns.IMAGE: failure.ref.image,
-                columns.URI: failure.ref.uri,
-                columns.VERSION: failure.ref.version,
+                columns.IMAGE: failure.planned.ref.image,
+                columns.URI: failure.planned.ref.uri,
+                columns.VERSION: failure.planned.ref.version,
                 columns.STAGE: failure.stage,
                 columns.ERROR: failure.error,
                 columns.MESSAGE: failure.message,
-                columns.ATTEMPTS: failure.ref.attempts + (failure.stage != columns.WRITE),
+                columns.ATTEMPTS: failure.planned.attempts + (failure.stage != columns.WRITE),
                 columns.RUN_ID: run_id,
             }
             for failure in failures

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from transforms import storage
-from transforms.flow.records import ImageRef
-from transforms.output import names, rows
+from transforms.flow.records import ImageRef, PlannedImage
+from transforms.output import columns, names, rows
 from transforms.output.findings import Finding
 from transforms.planning.counters import DUPLICATES, NEW, REDONE, REPLACED, RETRIED
 from transforms.planning.naming import _named
@@ -36,7 +36,7 @@ class Plan:
     four, or given twice.
 
     Attributes:
-        todo: images to do; their `mask`, `attempts` and `replaces` are set.
+        todo: images to do.
         skipped: images that are done.
         quarantined: images whose version has failed too often.
         gated: images whose version was set aside.
@@ -46,13 +46,18 @@ class Plan:
             dropped because another INPUT names the same image.
     """
 
-    todo: tuple[ImageRef, ...] = ()
+    todo: tuple[PlannedImage, ...] = ()
     skipped: tuple[ImageRef, ...] = ()
     quarantined: tuple[ImageRef, ...] = ()
     gated: tuple[ImageRef, ...] = ()
     superseded: tuple[Superseded, ...] = ()
     unlisted: tuple[rows.CommittedRow, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
+
+
+def plan_new(ref: ImageRef) -> PlannedImage:
+    """An image that is segmented under its own name, whatever the output folder holds."""
+    return PlannedImage(ref, names.mask_path(columns.MASKS, ref.image))
 
 
 def plan_images(
@@ -95,7 +100,6 @@ def plan_images(
     set_aside = {(a.image, a.version) for a in aside if a.reason in policy.gate.reasons}
     todo, skipped, quarantined, gated, listed = [], [], [], [], set()
     for ref in _named(by_source, standing, fold_case):
-        ref = replace(ref, mask=names.mask_path(mask_folder, ref.image))
         row = standing.get(ref.image)
         listed.add(ref.image)
         tried = attempts.get((ref.image, ref.version), 0)
@@ -108,7 +112,8 @@ def plan_images(
         elif tried >= policy.max_attempts and not policy.retry_failed:
             quarantined.append(ref)
         else:
-            todo.append(replace(ref, attempts=tried, replaces=row.run_id if row else ""))
+            mask = names.mask_path(mask_folder, ref.image)
+            todo.append(PlannedImage(ref, mask, tried, replaces=row.run_id if row else ""))
             if row is not None:
                 superseded.append(Superseded(row.image, row.run_id, row.file))
             counts[

@@ -3,17 +3,18 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from transforms.flow import progress
 from transforms.flow.blocks import BlockByName
-from transforms.flow.records import ImageRef, SkippedImages
+from transforms.flow.records import ImageRef, PlannedImage, SkippedImages
 from transforms.output import columns, findings, rows
 from transforms.output.findings import Finding
 from transforms.planning.counters import COUNTERS, DUPLICATES, GATED, QUARANTINED, REMOVED, SKIPPED
-from transforms.planning.deciding import is_gone, plan_images
+from transforms.planning.deciding import Superseded, is_gone, plan_images
 from transforms.planning.naming import shared_name
 from transforms.planning.policy import EVERY_NIGHT, Policy
 
@@ -27,14 +28,30 @@ WRONG = "wrong"
 ASIDE = "aside"
 
 
+class Planned(NamedTuple):
+    """Outputs of `DropDone`.
+
+    Attributes:
+        todo: PCollection[PlannedImage], images to segment.
+        skipped: PCollection[SkippedImages], done already.
+        gated: PCollection[SkippedImages], set aside by an earlier run.
+        superseded: PCollection[Superseded], rows that are to go.
+        removed: PCollection[CommittedRow], rows whose image is gone.
+    """
+
+    todo: beam.PCollection[PlannedImage]
+    skipped: beam.PCollection[SkippedImages]
+    gated: beam.PCollection[SkippedImages]
+    superseded: beam.PCollection[Superseded]
+    removed: beam.PCollection[rows.CommittedRow]
+
+
 @dataclass
 class DropDone(beam.PTransform):
     """Compares the listed images with the rows of an output folder.
 
-    PCollection[ImageRef] -> `todo` PCollection[ImageRef], `skipped` and `gated`
-    PCollection[SkippedImages], `superseded` PCollection[Superseded] and `removed`
-    PCollection[rows.CommittedRow]. An image is done when a row of this image, version and model is
-    committed.
+    PCollection[ImageRef] -> Planned. An image is done when a row of this image, version and model
+    is committed.
 
     Attributes:
         output: the output folder.
@@ -52,7 +69,7 @@ class DropDone(beam.PTransform):
     policy: Policy = EVERY_NIGHT
     inputs: tuple[str, ...] = ()
 
-    def expand(self, refs: beam.PCollection[ImageRef]):
+    def expand(self, refs: beam.PCollection[ImageRef]) -> Planned:
         start = refs.pipeline | "Output" >> beam.Create([self.output], reshuffle=False)
         committed = (
             start
@@ -81,16 +98,15 @@ class DropDone(beam.PTransform):
                 | "BlockGated" >> beam.ParDo(BlockByName(shared_name))
             )
         listed = refs | "BlockRefs" >> beam.ParDo(BlockByName(shared_name))
-        outputs = (TODO, SKIPPED, GATED, SUPERSEDED, REMOVED)
         planned = (
             {REFS: listed, **known}
             | "JoinByName" >> beam.CoGroupByKey()
             | "Plan"
             >> beam.ParDo(
                 _Plan(self.mask_folder, self.fold_case, self.policy, self.inputs)
-            ).with_outputs(*outputs)
+            ).with_outputs(*Planned._fields)
         )
-        return {name: planned[name] for name in outputs}
+        return Planned(*(planned[name] for name in Planned._fields))
 
 
 class _Plan(beam.DoFn):

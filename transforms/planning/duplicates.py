@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from transforms.flow.records import Aside, Capture, ImageRef, Look
+from transforms.flow.records import Aside, Capture, Look, PlannedImage
 from transforms.output import columns
 
 MOST_BITS = 32
@@ -36,13 +36,13 @@ class Candidate:
         image: its name.
         look: what it looks like.
         capture: where it was taken.
-        ref: None where it is done.
+        planned: the photo to decide about; None if it is done.
     """
 
     image: str
     look: Look
     capture: Capture
-    ref: ImageRef | None = None
+    planned: PlannedImage | None = None
 
     @property
     def position(self) -> tuple[float, float] | None:
@@ -115,14 +115,14 @@ def find_duplicates(
     """
     known = {candidate.image: candidate for candidate in done}
     candidates = known | {candidate.image: candidate for candidate in todo}
-    still_done = (candidate for candidate in candidates.values() if candidate.ref is None)
+    still_done = (candidate for candidate in candidates.values() if candidate.planned is None)
     kept = Around(still_done) if place == TILE else Before()
     for _, candidate in sorted(candidates.items()):
-        if candidate.ref:
+        if candidate.planned:
             near = ((_bits(candidate, other), other.image) for other in kept.near(candidate))
             bits, of = min(near, default=(MOST_BITS + 1, ""))
             if bits <= MOST_BITS:
-                yield Aside(candidate.ref, columns.DUPLICATE, bits, of)
+                yield Aside(candidate.planned, columns.DUPLICATE, bits, of)
                 continue
         kept.add(candidate)
 

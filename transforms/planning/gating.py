@@ -15,7 +15,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
+from operator import attrgetter
 from threading import BoundedSemaphore
+from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -24,22 +26,23 @@ from apache_beam.pvalue import AsList, TaggedOutput
 from models.engines.devices import cores
 from transforms.flow import progress, request_counters
 from transforms.flow.concurrency import map_requests
-from transforms.flow.records import Aside, ImageRef, SkippedImages
+from transforms.flow.records import Aside, PlannedImage, SkippedImages
 from transforms.inputs.reading import read_image
 from transforms.output import columns, rows
 from transforms.output.stopping import must_stop
+from transforms.photos.decoding import DEFAULT_MAX_PIXELS
 from transforms.photos.looks import look_at
-from transforms.planning.counters import GATED
 from transforms.planning.duplicates import FOLDER, TILE, Candidate, find_duplicates
 from transforms.planning.policy import Gate
-from transforms.segmenting.options import SegmentOptions
 
 COUNTERS = "citymask.gating"
 """Namespace of the Beam counters of this step: photos that are set aside, by reason."""
 
 KEPT = "kept"
 ASIDE = "aside"
-"""Outputs of the steps, beside `GATED`."""
+TODO = "todo"
+DONE = "done"
+"""Outputs of the steps inside, and sides of the comparison."""
 
 LEAST_SHARPNESS = 0.58
 """Photos of less are blurred. `benchmarks/gate.py` shows what both thresholds tell apart."""
@@ -50,34 +53,50 @@ BATCH_SIZE = 64
 FILES = 16
 """Rows of photos that are set aside are written to so many files at most."""
 
-TODO = "todo"
-DONE = "done"
+
+class Gated(NamedTuple):
+    """Outputs of `GateImages`.
+
+    Attributes:
+        kept: PCollection[PlannedImage], with their looks.
+        gated: PCollection[SkippedImages], set aside by this run.
+    """
+
+    kept: beam.PCollection[PlannedImage]
+    gated: beam.PCollection[SkippedImages]
 
 
 @dataclass
 class GateImages(beam.PTransform):
-    """Sets photos aside: PCollection[ImageRef] -> `kept` PCollection[ImageRef], with their looks,
-    and `gated` PCollection[SkippedImages].
+    """Sets photos aside: PCollection[PlannedImage] -> Gated.
 
     Attributes:
         model: the `model_id` whose rows are compared with.
-        options: where results go, by which run, and the largest photos.
         gate: what is set aside.
+        output: the output folder.
+        run_id: the run whose rows these are.
+        max_pixels: larger photos are kept, and fail when they are segmented.
     """
 
     model: str
-    options: SegmentOptions
     gate: Gate
+    output: str
+    run_id: str
+    max_pixels: int = DEFAULT_MAX_PIXELS
 
-    def expand(self, refs: beam.PCollection[ImageRef]):
+    def expand(self, images: beam.PCollection[PlannedImage]) -> Gated:
         looked = (
-            refs
+            images
             | "SpreadImages" >> beam.Reshuffle()
             | "BatchImages" >> beam.BatchElements(max_batch_size=BATCH_SIZE)
-            | "Look" >> beam.ParDo(_LookAt(self.options, self.gate)).with_outputs(KEPT, ASIDE, TODO)
+            | "Look"
+            >> beam.ParDo(
+                _LookAt(self.gate, self.output, self.run_id, self.max_pixels)
+            ).with_outputs(KEPT, ASIDE, TODO)
         )
+        write = _WriteGated(self.output, self.run_id)
         candidates = looked[TODO]
-        gated = [looked[ASIDE] | "Blurred" >> _WriteGated(self.options)]
+        gated = [looked[ASIDE] | "Blurred" >> write]
         if self.gate.duplicates:
             done = self._done(candidates)
             for place in (TILE, FOLDER):
@@ -88,21 +107,26 @@ class GateImages(beam.PTransform):
                     }
                     | f"JoinBy_{place}" >> beam.CoGroupByKey()
                     | f"Compare_{place}"
-                    >> beam.ParDo(_Compare(self.options, place)).with_outputs(ASIDE, TODO)
+                    >> beam.ParDo(_Compare(self.output, self.run_id, place)).with_outputs(
+                        ASIDE, TODO
+                    )
                 )
-                gated.append(compared[ASIDE] | f"Write_{place}" >> _WriteGated(self.options))
+                gated.append(compared[ASIDE] | f"Write_{place}" >> write)
                 # A run that is killed here finds these rows before it compares anew.
                 candidates = compared[TODO] | f"After_{place}" >> beam.WaitOn(gated[-1])
         written = gated | "Gated" >> beam.Flatten()
-        kept = (looked[KEPT], candidates | "Refs" >> beam.Map(_ref_of)) | "Kept" >> beam.Flatten()
-        return {KEPT: kept | "AfterRows" >> beam.WaitOn(written), GATED: written}
+        kept = (
+            looked[KEPT],
+            candidates | "Planned" >> beam.Map(attrgetter("planned")),
+        ) | "Kept" >> beam.Flatten()
+        return Gated(kept | "AfterRows" >> beam.WaitOn(written), written)
 
     def _done(self, candidates: beam.PCollection[Candidate]) -> beam.PCollection[Candidate]:
         """The photos with rows that candidates may be near to."""
         places = candidates | "Places" >> beam.FlatMap(_places) | "EachOnce" >> beam.Distinct()
         return (
             candidates.pipeline
-            | "Output" >> beam.Create([self.options.output], reshuffle=False)
+            | "Output" >> beam.Create([self.output], reshuffle=False)
             | "FindRows" >> beam.FlatMap(rows.file_blocks, columns.STATISTICS)
             | "SpreadRowFiles" >> beam.Reshuffle()
             | "LooksOfRows" >> beam.FlatMap(_looks_of, self.model, AsList(places))
@@ -113,81 +137,87 @@ class GateImages(beam.PTransform):
 class _WriteGated(beam.PTransform):
     """Writes rows in `gated/`: PCollection[Aside] -> PCollection[SkippedImages]."""
 
-    options: SegmentOptions
+    output: str
+    run_id: str
 
     def expand(self, aside: beam.PCollection[Aside]) -> beam.PCollection[SkippedImages]:
         return (
             aside
             | "KeyByName" >> beam.Map(_by_name).with_output_types(tuple[int, Aside])
             | "GroupIntoFiles" >> beam.GroupByKey()
-            | "WriteRows" >> beam.FlatMap(_write, self.options)
+            | "WriteRows" >> beam.FlatMap(_write, self.output, self.run_id)
         )
 
 
 class _LookAt(beam.DoFn):
-    """Looks at photos: batches of ImageRef -> Candidate.
+    """Looks at photos: batches of PlannedImage -> Candidate.
 
     What cannot be looked at is kept, and fails where it is segmented. Once the run was asked to
     stop, everything is kept, and left for the next run there.
     """
 
-    def __init__(self, options: SegmentOptions, gate: Gate):
-        self._options = options
+    def __init__(self, gate: Gate, output: str, run_id: str, max_pixels: int):
         self._gate = gate
+        self._output = output
+        self._run_id = run_id
+        self._max_pixels = max_pixels
 
     def setup(self) -> None:
         self._decoding = BoundedSemaphore(cores())
 
-    def process(self, refs: Sequence[ImageRef]) -> Iterator[TaggedOutput]:
-        stopping = must_stop(self._options.output, self._options.run_id)
-        found = repeat(None) if stopping else map_requests(self._look, refs)
-        for ref, candidate in zip(refs, found, strict=False):
-            if candidate is None or candidate.ref is None:
-                yield TaggedOutput(KEPT, ref)
+    def process(self, images: Sequence[PlannedImage]) -> Iterator[TaggedOutput]:
+        stopping = must_stop(self._output, self._run_id)
+        found = repeat(None) if stopping else map_requests(self._look, images)
+        for planned, candidate in zip(images, found, strict=False):
+            if candidate is None or candidate.planned is None:
+                yield TaggedOutput(KEPT, planned)
             elif self._gate.blurred and candidate.look.sharpness < LEAST_SHARPNESS:
-                aside = Aside(candidate.ref, columns.BLURRED, candidate.look.sharpness)
+                aside = Aside(candidate.planned, columns.BLURRED, candidate.look.sharpness)
                 yield TaggedOutput(ASIDE, aside)
             else:
                 yield TaggedOutput(TODO, candidate)
         request_counters.report()
 
-    def _look(self, ref: ImageRef) -> Candidate | None:
+    def _look(self, planned: PlannedImage) -> Candidate | None:
+        ref = planned.ref
         try:
             data = read_image(ref, ref.version)
             with self._decoding:
-                look, capture = look_at(data, self._options.max_pixels)
+                look, capture = look_at(data, self._max_pixels)
         except Exception:  # Whatever is wrong with the image is told where it is segmented.
             return None
-        return Candidate(ref.image, look, ref.capture.filled_from(capture), replace(ref, look=look))
+        capture = ref.capture.filled_from(capture)
+        return Candidate(ref.image, look, capture, replace(planned, look=look))
 
 
 class _Compare(beam.DoFn):
     """Finds the duplicates in a tile or a folder."""
 
-    def __init__(self, options: SegmentOptions, place: str):
-        self._options = options
+    def __init__(self, output: str, run_id: str, place: str):
+        self._output = output
+        self._run_id = run_id
         self._place = place
 
     def process(self, joined: tuple[str, dict[str, Iterable[Candidate]]]) -> Iterator[TaggedOutput]:
         todo = list(joined[1][TODO])
         aside: set[str] = set()
         # Once the run was asked to stop, there may be photos that were not looked at.
-        if todo and not must_stop(self._options.output, self._options.run_id):
+        if todo and not must_stop(self._output, self._run_id):
             for item in find_duplicates(todo, joined[1][DONE], self._place):
-                aside.add(item.ref.image)
+                aside.add(item.planned.ref.image)
                 yield TaggedOutput(ASIDE, item)
         for candidate in todo:
             if candidate.image not in aside:
                 yield TaggedOutput(TODO, candidate)
 
 
-def _write(keyed: tuple[int, Iterable[Aside]], options: SegmentOptions) -> Iterator[SkippedImages]:
+def _write(keyed: tuple[int, Iterable[Aside]], output: str, run_id: str) -> Iterator[SkippedImages]:
     aside = list(keyed[1])
-    rows.write_gated(options.output, aside, options.run_id)
+    rows.write_gated(output, aside, run_id)
     for reason, number in Counter(item.reason for item in aside).items():
         Metrics.counter(COUNTERS, reason).inc(number)
     progress.report(skipped=len(aside))
-    for group, number in Counter(item.ref.group for item in aside).items():
+    for group, number in Counter(item.planned.ref.group for item in aside).items():
         yield SkippedImages(group, number)
 
 
@@ -208,8 +238,4 @@ def _keyed(candidate: Candidate, place: str) -> tuple[str, Candidate]:
 
 
 def _by_name(aside: Aside) -> tuple[int, Aside]:
-    return zlib.crc32(aside.ref.image.encode()) % FILES, aside
-
-
-def _ref_of(candidate: Candidate) -> ImageRef | None:
-    return candidate.ref
+    return zlib.crc32(aside.planned.ref.image.encode()) % FILES, aside

@@ -4,11 +4,12 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from transforms.flow.records import Container, ImageRef, UnitResult, WorkUnit
+from transforms.flow.records import Container, ImageRef, PlannedImage, UnitResult, WorkUnit
 from transforms.planning.counters import BEYOND, COUNTERS, UNITS
 
 DEFAULT_UNIT_SIZE = 128
@@ -25,9 +26,9 @@ def bucket_of(ref: ImageRef, images: int, unit_size: int) -> str:
     return str(zlib.crc32(ref.image.encode()) % buckets)
 
 
-def make_units(refs: Iterable[ImageRef], unit_size: int, model: str) -> Iterator[WorkUnit]:
+def make_units(images: Iterable[PlannedImage], unit_size: int, model: str) -> Iterator[WorkUnit]:
     """Cut images into work units, the same ones whatever order the images come in."""
-    ordered = sorted(refs, key=lambda ref: (ref.path, ref.offset, ref.image))
+    ordered = sorted(images, key=_place)
     for start in range(0, len(ordered), unit_size):
         members = tuple(ordered[start : start + unit_size])
         yield WorkUnit(_unit_id(members, model), members)
@@ -35,7 +36,7 @@ def make_units(refs: Iterable[ImageRef], unit_size: int, model: str) -> Iterator
 
 @dataclass
 class GroupIntoUnits(beam.PTransform):
-    """Groups images into work units: PCollection[ImageRef] -> PCollection[WorkUnit].
+    """Groups images into work units: PCollection[PlannedImage] -> PCollection[WorkUnit].
 
     Attributes:
         model: the `model_id` they are for; part of the units' ids.
@@ -45,14 +46,14 @@ class GroupIntoUnits(beam.PTransform):
     model: str
     unit_size: int = DEFAULT_UNIT_SIZE
 
-    def expand(self, refs: beam.PCollection[ImageRef]) -> beam.PCollection[WorkUnit]:
-        count = refs | "CountImages" >> beam.combiners.Count.Globally().without_defaults()
-        images = beam.pvalue.AsSingleton(count, default_value=0)
+    def expand(self, images: beam.PCollection[PlannedImage]) -> beam.PCollection[WorkUnit]:
+        count = images | "CountImages" >> beam.combiners.Count.Globally().without_defaults()
+        number = beam.pvalue.AsSingleton(count, default_value=0)
         return (
-            refs
+            images
             | "KeyByBucket"
-            >> beam.Map(_with_bucket, images, self.unit_size).with_output_types(
-                tuple[str, ImageRef]
+            >> beam.Map(_with_bucket, number, self.unit_size).with_output_types(
+                tuple[str, PlannedImage]
             )
             | "GroupBuckets" >> beam.GroupByKey()
             | "CutUnits"
@@ -60,12 +61,23 @@ class GroupIntoUnits(beam.PTransform):
         )
 
 
+class Taken(NamedTuple):
+    """Outputs of `TakeImages`.
+
+    Attributes:
+        units: PCollection[WorkUnit], up to the limit.
+        beyond: PCollection[UnitResult], of the images that are left.
+    """
+
+    units: beam.PCollection[WorkUnit]
+    beyond: beam.PCollection[UnitResult]
+
+
 @dataclass
 class TakeImages(beam.PTransform):
     """Takes work units up to a number of images, in the order of their first paths.
 
-    PCollection[WorkUnit] -> `taken` PCollection[WorkUnit] and `beyond` PCollection[UnitResult] of
-    images that are left. The unit that crosses the limit is cut.
+    PCollection[WorkUnit] -> Taken. The unit that crosses the limit is cut.
 
     Attributes:
         model: the `model_id` the units are for.
@@ -75,29 +87,37 @@ class TakeImages(beam.PTransform):
     model: str
     images: int
 
-    def expand(self, units: beam.PCollection[WorkUnit]):
+    def expand(self, units: beam.PCollection[WorkUnit]) -> Taken:
         shares = (
             units
-            | "Size" >> beam.Map(lambda unit: (unit.refs[0].path, unit.unit_id, len(unit.refs)))
+            | "Size" >> beam.Map(_size)
             | "Sizes" >> beam.combiners.ToList()
             | "Share" >> beam.Map(_share, self.images)
         )
         taken = units | "Take" >> beam.FlatMap(
             _take, self.model, beam.pvalue.AsSingleton(shares)
         ).with_outputs(TAKEN, BEYOND)
-        return {TAKEN: taken[TAKEN], BEYOND: taken[BEYOND]}
+        return Taken(taken[TAKEN], taken[BEYOND])
 
 
-def _with_bucket(ref: ImageRef, images: int, unit_size: int) -> tuple[str, ImageRef]:
-    return bucket_of(ref, images, unit_size), ref
+def _place(planned: PlannedImage) -> tuple[str, int, str]:
+    return planned.ref.path, planned.ref.offset, planned.ref.image
+
+
+def _with_bucket(planned: PlannedImage, images: int, unit_size: int) -> tuple[str, PlannedImage]:
+    return bucket_of(planned.ref, images, unit_size), planned
 
 
 def _cut_units(
-    bucket: tuple[str, Iterable[ImageRef]], unit_size: int, model: str
+    bucket: tuple[str, Iterable[PlannedImage]], unit_size: int, model: str
 ) -> Iterator[WorkUnit]:
     for unit in make_units(bucket[1], unit_size, model):
         Metrics.counter(COUNTERS, UNITS).inc()
         yield unit
+
+
+def _size(unit: WorkUnit) -> tuple[str, str, int]:
+    return unit.images[0].ref.path, unit.unit_id, len(unit.images)
 
 
 def _share(sizes: Iterable[tuple[str, str, int]], images: int) -> dict[str, int]:
@@ -110,7 +130,8 @@ def _share(sizes: Iterable[tuple[str, str, int]], images: int) -> dict[str, int]
 
 
 def _take(unit: WorkUnit, model: str, shares: dict[str, int]) -> Iterator[beam.pvalue.TaggedOutput]:
-    kept, left = unit.refs[: shares[unit.unit_id]], unit.refs[shares[unit.unit_id] :]
+    share = shares[unit.unit_id]
+    kept, left = unit.images[:share], unit.images[share:]
     if kept:
         part = WorkUnit(_unit_id(kept, model), kept) if left else unit
         yield beam.pvalue.TaggedOutput(TAKEN, part)
@@ -119,13 +140,14 @@ def _take(unit: WorkUnit, model: str, shares: dict[str, int]) -> Iterator[beam.p
         yield beam.pvalue.TaggedOutput(BEYOND, UnitResult(unit.unit_id, (), (), left=left))
 
 
-def _unit_id(refs: Sequence[ImageRef], model: str) -> str:
+def _unit_id(images: Sequence[PlannedImage], model: str) -> str:
     """A name made from what a unit is to do, so that the same work has the same name.
 
     What is done anew has another name than at first: its file must not take the place of rows that
     stand until it is whole.
     """
     digest = hashlib.sha256(model.encode())
-    for ref in refs:
-        digest.update(f"\0{ref.image}\0{ref.version}\0{ref.replaces}".encode())
+    for planned in images:
+        ref = planned.ref
+        digest.update(f"\0{ref.image}\0{ref.version}\0{planned.replaces}".encode())
     return digest.hexdigest()[:20]

@@ -23,8 +23,8 @@ from transforms.flow import request_counters
 from transforms.flow.records import ImageRef, UnitResult, WorkUnit
 from transforms.output import model_files
 from transforms.output.stopping import must_stop
-from transforms.planning.counters import BEYOND
-from transforms.planning.units import DEFAULT_UNIT_SIZE, TAKEN, GroupIntoUnits, TakeImages
+from transforms.planning.deciding import plan_new
+from transforms.planning.units import DEFAULT_UNIT_SIZE, GroupIntoUnits, TakeImages
 from transforms.segmenting.measurements import BATCH_SIZE, COUNTERS, LEFT, MICROSECONDS, PIXELS
 from transforms.segmenting.options import SegmentOptions
 from transforms.segmenting.stream import UnitStream
@@ -41,6 +41,7 @@ LOOK_SECONDS = 5.0
 class SegmentArchive(beam.PTransform):
     """Segments images: PCollection[ImageRef] -> PCollection[UnitResult].
 
+    Every image is segmented, whatever the output folder holds, and its mask goes to `masks/`.
     Images are grouped into work units; each unit's masks are written first, then its rows. Only
     descriptors and counts are shuffled, never pixels.
 
@@ -60,11 +61,12 @@ class SegmentArchive(beam.PTransform):
 
     def expand(self, refs: beam.PCollection[ImageRef]) -> beam.PCollection[UnitResult]:
         model = self.package.model_id
-        units = refs | "GroupIntoUnits" >> GroupIntoUnits(model, self.unit_size)
+        planned = refs | "PlanNew" >> beam.Map(plan_new)
+        units = planned | "GroupIntoUnits" >> GroupIntoUnits(model, self.unit_size)
         beyond = []
         if self.max_images is not None:
-            limited = units | "TakeImages" >> TakeImages(model, self.max_images)
-            units, beyond = limited[TAKEN], [limited[BEYOND]]
+            taken = units | "TakeImages" >> TakeImages(model, self.max_images)
+            units, beyond = taken.units, [taken.beyond]
         segment = beam.ParDo(SegmentUnit(self.package, self.options))
         results = (
             units
@@ -97,8 +99,8 @@ class SegmentUnit(beam.DoFn):
             yield from self._counted(self._stream.finish())
             self._stream = None
         if self._must_stop():
-            _measure(LEFT, len(unit.refs))
-            yield UnitResult(unit.unit_id, (), (), left=unit.refs)
+            _measure(LEFT, len(unit.images))
+            yield UnitResult(unit.unit_id, (), (), left=unit.images)
             return
         if self._segmenter is None:  # Not in setup: a run without work loads no model.
             self._segmenter = self._shared.acquire(self._load)

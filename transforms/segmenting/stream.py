@@ -46,7 +46,7 @@ class UnitStream:
             StorageError: the rows of a unit cannot be written.
         """
         self.open_units += 1
-        self._queue.extend(_Item(unit, ref) for ref in unit.refs)
+        self._queue.extend(_Item(unit, planned) for planned in unit.images)
         return self._results()
 
     def finish(self) -> Iterator[UnitResult]:
@@ -75,7 +75,7 @@ class UnitStream:
                 self._tell()
             of_unit = self._ended[item.unit.unit_id]
             of_unit.append(item)
-            if len(of_unit) == len(item.unit.refs):
+            if len(of_unit) == len(item.unit.images):
                 start = time.perf_counter()
                 result = self._segmenter.commit(item.unit, self._ended.pop(item.unit.unit_id))
                 self._measure(COMMIT + MICROSECONDS, (time.perf_counter() - start) * 1e6)

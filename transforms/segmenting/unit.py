@@ -34,7 +34,7 @@ from transforms.flow.concurrency import REQUESTS, Pause, map_ahead
 from transforms.flow.records import (
     Confidence,
     Failure,
-    ImageRef,
+    PlannedImage,
     Segmented,
     UnitResult,
     WorkUnit,
@@ -53,7 +53,7 @@ from transforms.segmenting.measurements import (
 )
 from transforms.segmenting.options import SegmentOptions
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 SPARE_THREADS = 2
 """So many more threads work than there are cores: while one waits for the network or for Python's
@@ -72,7 +72,7 @@ class _Item:
     """An image of a unit on its way through the stages, and how it ended."""
 
     unit: WorkUnit
-    ref: ImageRef
+    planned: PlannedImage
     data: bytes | None = None
     photo: decoding.Photo | None = None
     logits: np.ndarray | None = None
@@ -101,7 +101,7 @@ class _Item:
     def fail(self, stage: str, error: Exception) -> None:
         """End as a failure in `stage`."""
         message = names.printable(str(error)) or "no further message"
-        self.outcome = Failure(self.ref, stage, type(error).__name__, message)
+        self.outcome = Failure(self.planned, stage, type(error).__name__, message)
         self.let_go()
 
     def let_go(self) -> None:
@@ -149,8 +149,8 @@ class UnitSegmenter:
 
     def commit(self, unit: WorkUnit, items: Iterable[_Item]) -> UnitResult:
         """Write the rows of a unit whose images have ended; raises StorageError."""
-        outcomes = {item.ref: item.outcome for item in items}
-        ordered = [outcomes[ref] for ref in unit.refs]
+        outcomes = {item.planned: item.outcome for item in items}
+        ordered = [outcomes[planned] for planned in unit.images]
         result = UnitResult(
             unit.unit_id,
             tuple(outcome for outcome in ordered if isinstance(outcome, Segmented)),
@@ -163,12 +163,13 @@ class UnitSegmenter:
             self._package.model_id,
             self._options.run_id,
             self._options.merged,
+            self._package.mask_values,
         )
         return result
 
     def _read(self, item: _Item) -> _Item:
         with item.isolated(), item.stage(READ):
-            item.data = read_image(item.ref, item.ref.version)
+            item.data = read_image(item.planned.ref, item.planned.ref.version)
             item.measured[BYTES_IN] = len(item.data)
         return item
 
@@ -177,7 +178,7 @@ class UnitSegmenter:
             return item
         with item.isolated():
             with item.stage(DECODE):
-                claim = projections.claimed(self._options.projection, item.ref.extra)
+                claim = projections.claimed(self._options.projection, item.planned.ref.extra)
                 item.photo = self._with_margin(
                     decoding.decode_photo(
                         item.data, self._shape_for, self._options.max_pixels, claim
@@ -185,7 +186,7 @@ class UnitSegmenter:
                 )
                 if item.photo.contradiction:
                     item.measured[CONTRADICTIONS] = 1
-                    logger.debug("%s: flat, %s", item.ref.uri, item.photo.contradiction)
+                    logger.debug("%s: flat, %s", item.planned.ref.uri, item.photo.contradiction)
             if not self._options.overlay:
                 item.data = None
         return item
@@ -299,7 +300,7 @@ class UnitSegmenter:
 
     def _encode(self, item: _Item) -> _Item:
         """Make the files of an image: its mask, and beside it what was asked for."""
-        photo, ref = item.photo, item.ref
+        photo, planned = item.photo, item.planned
         if photo is None:
             return item
         palette = self._package.palette
@@ -319,14 +320,14 @@ class UnitSegmenter:
                 if item.data is not None:
                     original = decoding.decode_full(item.data, self._options.max_pixels)
                     overlay = mask_files.encode_overlay(original, mask, palette)
-                    item.files[names.overlay_path(ref.mask)] = overlay
+                    item.files[names.overlay_path(planned.mask)] = overlay
                 if confidence:
-                    item.files[names.confidence_path(ref.mask)] = mask_files.encode_grey(grey)
+                    item.files[names.confidence_path(planned.mask)] = mask_files.encode_grey(grey)
                 # The mask comes last: should the others fail, an older one keeps fitting its row.
-                item.files[ref.mask] = mask_files.encode_mask(mask, palette)
-            capture = ref.capture.filled_from(photo.capture)
+                item.files[planned.mask] = mask_files.encode_mask(mask, palette)
+            capture = planned.ref.capture.filled_from(photo.capture)
             item.outcome = Segmented(
-                ref, photo.width, photo.height, capture, pixels, confidence, on_sphere
+                planned, photo.width, photo.height, capture, pixels, confidence, on_sphere
             )
             if on_sphere:
                 item.measured[PANORAMAS] = 1

@@ -5,7 +5,6 @@ import socket
 import sys
 from contextlib import ExitStack
 from http import HTTPStatus
-from typing import Any
 
 import pytest
 from werkzeug import Request, Response
@@ -14,12 +13,13 @@ from pipeline.nights import notifying
 from pipeline.nights.config import Notify
 from pipeline.nights.notifying import NotifyError, Patience
 from tests.http_server import HttpServer, target
+from transforms.output.run_records import RunRecord
 
-RECORD = {
-    "run_id": "20261123T010000Z-abcdef",
-    "options": {"output": "/srv/K\udcf6ln"},
-    "images": {},
-}
+RECORD = RunRecord(
+    run_id="20261123T010000Z-abcdef",
+    started_at="2026-11-23T01:00:00+00:00",
+    options={"output": "/srv/K\udcf6ln"},
+)
 
 KEEP = (
     "import json, os, sys; from pathlib import Path; "
@@ -61,7 +61,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def notify(settings: Notify, record: dict[str, Any], exit_code: int, **patience: float) -> None:
+def notify(settings: Notify, record: RunRecord, exit_code: int, **patience: float) -> None:
     """Notify without a pause between tries."""
     notifying.notify(settings, record, exit_code, Patience(**{"backoff": 0.0, **patience}))
 
@@ -80,13 +80,13 @@ def failure(settings: Notify, **patience: float) -> str:
 
 def test_a_command_gets_the_record_and_three_variables(tmp_path, monkeypatch):
     monkeypatch.delenv("CITYMASK_CACHE")  # Set for all tests.
-    record = {**RECORD, "options": {"output": "/srv/out"}}
+    record = RECORD.model_copy(update={"options": {"output": "/srv/out"}})
     settings = program(KEEP, tmp_path / "kept.json", "$HOME; `id` *")
     notify(settings, record, 3)
     sent, variables, arguments = json.loads((tmp_path / "kept.json").read_text())
-    assert sent == {**record, "exit_code": 3}
+    assert sent == {**record.to_document(), "exit_code": 3}
     assert variables == {
-        "CITYMASK_RUN_ID": record["run_id"],
+        "CITYMASK_RUN_ID": record.run_id,
         "CITYMASK_OUTPUT": "/srv/out",
         "CITYMASK_EXIT_CODE": "3",
     }
@@ -96,11 +96,11 @@ def test_a_command_gets_the_record_and_three_variables(tmp_path, monkeypatch):
 def test_a_record_with_names_that_are_no_text_is_sent_all_the_same(tmp_path):
     notify(program(KEEP, tmp_path / "kept.json"), RECORD, 0)
     sent, _, _ = json.loads((tmp_path / "kept.json").read_text())
-    assert sent["options"] == RECORD["options"]
+    assert sent["options"] == RECORD.options
 
 
 def test_a_command_need_not_read_the_record():
-    notify(program("pass"), {**RECORD, "padding": "x" * 10_000_000}, 0)
+    notify(program("pass"), RECORD.model_copy(update={"fingerprint": "x" * 10_000_000}), 0)
 
 
 def test_what_a_command_prints_is_seen(capfd):
@@ -143,7 +143,7 @@ def test_a_web_hook_gets_the_record_as_json(serve):
     assert (method, path, kind) == (
         "POST", "/services/SECRET?token=SECRET", "application/json"
     )  # fmt: skip
-    assert json.loads(body) == {**RECORD, "exit_code": 0}
+    assert json.loads(body) == {**RECORD.to_document(), "exit_code": 0}
 
 
 @pytest.mark.parametrize("status", [503, 429, 500, 502, 504])

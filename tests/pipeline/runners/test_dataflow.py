@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from google.cloud import storage as gcs
 from pipeline.errors import ConfigurationError
 from pipeline.runners import dataflow_options
 from pipeline.runners.options import split_arguments
-from pipeline.runs.request import RunRequest
 from tests.dataflow_server import DataflowServer, ServedJob, failed, runs
 from tests.storage_emulator import storage_emulator
 from tests.waiting import PATIENCE, until
@@ -36,8 +35,8 @@ from tests.waiting import PATIENCE, until
 CONSOLE_SCRIPT = Path(sys.executable).with_name("citymask")
 WORKER = Path(__file__).parents[2] / "dataflow_worker.py"
 BUCKET = "city"
+OUT = "gs://city/out"
 IMAGE = "example.pkg.dev/p-1/citymask:1"
-REQUEST = RunRequest(("gs://city/in",), "gs://city/out")
 REQUIRED = {"runner": "DataflowRunner", "project": "p-1", "region": "europe-west4"}
 REQUIRED["temp_location"] = "gs://city/tmp"
 ACCELERATOR = "beam:resources:accelerator:v1"
@@ -50,10 +49,6 @@ def arguments(*more: str) -> dict[str, Any]:
     rest, others = split_arguments(more)
     assert not rest
     return given | others
-
-
-def wanting(gpu: str) -> RunRequest:
-    return replace(REQUEST, gpu=gpu)
 
 
 @pytest.mark.parametrize(
@@ -141,9 +136,9 @@ def test_an_option_of_the_user_wins_over_every_default():
         "--experiments=use_multiple_sdk_containers,other", "--extra_package=x.tar.gz",
         "--staging_location=gs://city/staging", "--max_num_workers=3",
     )  # fmt: skip
-    options = dataflow_options.complete(given, wanting("nvidia-tesla-t4"))
+    options = dataflow_options.complete(given, OUT, "nvidia-tesla-t4")
     assert options == given | own
-    assert set(dataflow_options.complete(arguments(), REQUEST)) - set(arguments()) == {
+    assert set(dataflow_options.complete(arguments(), OUT)) - set(arguments()) == {
         "job_name", "machine_type", "disk_size_gb", "number_of_worker_harness_threads",
         "experiments",
     }  # fmt: skip
@@ -152,7 +147,7 @@ def test_an_option_of_the_user_wins_over_every_default():
 @pytest.mark.parametrize("runner", ["DirectRunner", "FlinkRunner"])
 def test_other_runners_get_what_was_given_and_nothing_more(runner):
     given = {"runner": runner, "project": "p-1"}
-    assert dataflow_options.complete(given, REQUEST) == given
+    assert dataflow_options.complete(given, OUT) == given
 
 
 def test_the_name_of_a_job_stands_for_its_output_folder():
@@ -188,8 +183,8 @@ def test_the_name_of_a_job_stands_for_its_output_folder():
     ],
 )
 def test_gpus_are_hints_for_one_step(gpu, options, hint):
-    completed = dataflow_options.complete(arguments(*options), wanting(gpu))
-    hints = dataflow_options.hints(completed, wanting(gpu))
+    completed = dataflow_options.complete(arguments(*options), OUT, gpu)
+    hints = dataflow_options.hints(completed, gpu)
     count = int(gpu.partition(":")[2] or 1)
     assert hints == {"accelerator": hint, "min_ram": f"{16 * count}GB"}
     assert "worker_accelerator" not in str(completed)
@@ -206,8 +201,8 @@ def test_gpus_are_hints_for_one_step(gpu, options, hint):
     ],
 )
 def test_gpus_of_all_workers_are_a_service_option_and_no_hint(options, kept):
-    completed = dataflow_options.complete(arguments(*options), wanting("nvidia-l4"))
-    assert dataflow_options.hints(completed, wanting("nvidia-l4")) == {}
+    completed = dataflow_options.complete(arguments(*options), OUT, "nvidia-l4")
+    assert dataflow_options.hints(completed, "nvidia-l4") == {}
     places = (completed.get("dataflow_service_options") or []) + completed["experiments"]
     assert [p for p in places if p.startswith("worker_")] == [f"worker_accelerator={kept}"]
 
@@ -215,23 +210,21 @@ def test_gpus_of_all_workers_are_a_service_option_and_no_hint(options, kept):
 def test_an_accelerator_hint_of_the_user_is_left_alone():
     given = arguments("--resource_hints=accelerator=type:x;count:1")
     assert (
-        dataflow_options.hints(
-            dataflow_options.complete(given, wanting("nvidia-l4")), wanting("nvidia-l4")
-        )
+        dataflow_options.hints(dataflow_options.complete(given, OUT, "nvidia-l4"), "nvidia-l4")
         == {}
     )
 
 
 def test_without_gpu_there_is_no_hint():
-    completed = dataflow_options.complete(arguments(), REQUEST)
-    assert dataflow_options.hints(completed, REQUEST) == {}
+    completed = dataflow_options.complete(arguments(), OUT)
+    assert dataflow_options.hints(completed, None) == {}
     assert completed["experiments"] == ["no_use_multiple_sdk_containers"]
     assert completed["number_of_worker_harness_threads"] == 4
 
 
 def test_dataflow_prime_chooses_the_machines():
     given = arguments("--dataflow_service_options=enable_prime")
-    assert "machine_type" not in dataflow_options.complete(given, REQUEST)
+    assert "machine_type" not in dataflow_options.complete(given, OUT)
 
 
 def test_an_unknown_gpu_is_told_from_a_known_one():
@@ -368,7 +361,7 @@ def install(archive: Path, folder: Path) -> None:
 
 def test_only_the_step_that_runs_the_network_asks_for_a_gpu(with_gpu):
     assert with_gpu.hinted_steps() == {
-        "Segment/SegmentUnit": {
+        "SegmentUnit": {
             ACCELERATOR: b"type:nvidia-tesla-t4;count:1;install-nvidia-driver",
             "beam:resources:min_ram_bytes:v1": b"16000000000",
         }

@@ -9,7 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from transforms.checking.row_checks import REQUIRED, check_chunks, check_file, why_unreadable
+from transforms.checking.row_checks import (
+    REQUIRED,
+    Expected,
+    check_chunks,
+    check_file,
+    why_unreadable,
+)
 from transforms.flow.records import ExtraColumn
 from transforms.output.findings import MASK_DAMAGED, MASK_DIFFERS, MASK_MISSING, ROW_WRONG, Finding
 from transforms.photos import mask_files
@@ -30,7 +36,8 @@ def flip(file, position):
 
 def check_one(output, file) -> Finding | None:
     """What is wrong with the only row of a statistics file."""
-    (finding,) = check_file(str(file), str(output), set(), {output.MODEL: output.CLASSES.palette()})
+    expected = {output.MODEL: Expected(output.CLASSES.palette())}
+    (finding,) = check_file(str(file), str(output), set(), expected)
     return finding
 
 

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import tarfile
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -11,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from PIL import Image
 
 from models.packages import load_package
 from transforms.checking.verifying import VerifyOutput, settle, shared_name, summary_note
 from transforms.flow.records import Failure
-from transforms.output import names
+from transforms.output import archives, names
 from transforms.output.findings import (
     FILE_UNREADABLE,
     MASK_DAMAGED,
@@ -50,7 +53,7 @@ def test_whole_outputs_have_no_findings(output, photos):
 
 
 def test_masks_that_changed_places_are_both_found(output, photos):
-    first, second = (output / photos[number].ref.mask for number in (0, 2))
+    first, second = (output / photos[number].planned.mask for number in (0, 2))
     data = first.read_bytes()
     first.write_bytes(second.read_bytes())
     second.write_bytes(data)
@@ -60,23 +63,68 @@ def test_masks_that_changed_places_are_both_found(output, photos):
     ]
 
 
-def test_masks_of_label_ids_are_compared_by_their_counts(output):
-    values, model = LABEL_IDS, f"{output.MODEL}+label_ids"
-    palette = output.CLASSES.palette(values.tolist())
-    items = [output.segment(f"{n}.jpg", n, palette=palette, values=values) for n in (0, 2)]
-    output.commit("one", *items, model=model)
+def commit_label_ids(output):
+    """Two photos whose masks hold label ids; return their file."""
+    palette = output.CLASSES.palette(LABEL_IDS.tolist())
+    items = [output.segment(f"{n}.jpg", n, palette=palette, values=LABEL_IDS) for n in (0, 2)]
+    return output.commit("one", *items, values=LABEL_IDS.tolist())
+
+
+def test_masks_of_label_ids_are_compared_value_by_value(output):
+    commit_label_ids(output)
+    assert verify(output) == []
+    palette = output.CLASSES.palette(LABEL_IDS.tolist())
+    output.segment("0.jpg", 0, palette=palette, values=LABEL_IDS[::-1])
+    finding = verify_one(output)
+    assert (finding.kind, finding.image) == (MASK_DIFFERS, "0.jpg")
+    assert "pixels of value 7, but pixels_sky of its row is" in finding.message
+
+
+def test_masks_are_compared_by_their_counts_if_nothing_says_their_values(output):
+    file = commit_label_ids(output)
+    pq.write_table(pq.read_table(file).replace_schema_metadata(None), file)
     assert verify(output) == []
     output.write("masks/0.jpg.png", (output / "masks/2.jpg.png").read_bytes())
     finding = verify_one(output)
     assert (finding.kind, finding.image) == (MASK_DIFFERS, "0.jpg")
+    assert "pixels per class, its row says" in finding.message
 
 
-def test_a_shipped_model_knows_its_colours(output):
+def test_a_models_card_says_its_colours(output):
     package = load_package("default")
     output.commit("one", output.segment("a.jpg"), model=package.model_id)
-    assert "other colours" in verify_one(output).message
-    output.commit("one", output.segment("a.jpg", palette=package.palette), model=package.model_id)
     assert verify(output) == []
+    archives.write_card(str(output), package)
+    assert "other colours" in verify_one(output).message
+    palette = package.classes.palette()
+    output.commit("one", output.segment("a.jpg", palette=palette), model=package.model_id)
+    assert verify(output) == []
+
+
+def test_a_card_that_cannot_be_read_is_passed_over(output, photos):
+    output.write("models/tiny.json", b'{"model_id": "tiny"}')
+    assert verify(output) == []
+
+
+@pytest.fixture
+def old_output(tmp_path):
+    """An output folder of version 0.1, whose files of rows say nothing of their classes."""
+    with tarfile.open(Path(__file__).parents[2] / "data" / "out_of_version_0.1.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / "out"
+
+
+def test_the_output_of_version_0_1_is_verified_with_the_values_of_its_cards(old_output):
+    assert verify(old_output) == []
+    (mask,) = old_output.glob("masks-*+label_ids/trier/a.jpg.png")
+    with Image.open(mask) as image:
+        palette, values = image.getpalette(), np.asarray(image)
+    moved = Image.fromarray(np.where(values == values.max(), 255, values).astype(np.uint8))
+    moved.putpalette(palette)
+    moved.save(mask)
+    finding = verify_one(old_output)
+    assert (finding.kind, finding.image) == (MASK_DIFFERS, "trier/a.jpg")
+    assert "pixels of value" in finding.message
 
 
 def test_each_model_has_colours_of_its_own(output, photos):
@@ -160,15 +208,17 @@ def test_files_beside_masks_of_any_name_are_no_orphans(output):
     images = ("a.overlay.jpg", "a", "a.confidence", f"{LONG}~{'0' * 16}", f"{LONG}.jpg", "%25.jpg")
     items = [output.segment(image, seed) for seed, image in enumerate(images)]
     for item in items:
-        output.write(names.overlay_path(item.ref.mask))
-        output.write(names.confidence_path(item.ref.mask))
+        output.write(names.overlay_path(item.planned.mask))
+        output.write(names.confidence_path(item.planned.mask))
     output.commit("one", *items)
     assert verify(output) == []
 
 
 @pytest.mark.parametrize("folder", ["statistics", "failures"])
 def test_a_file_of_rows_that_cannot_be_read_is_found(output, photos, folder):
-    failure = Failure(replace(photos[0].ref, image="x.jpg"), "decode", "DecodeError", "empty")
+    planned = photos[0].planned
+    failed = replace(planned, ref=replace(planned.ref, image="x.jpg"))
+    failure = Failure(failed, "decode", "DecodeError", "empty")
     output.commit("one", *photos[:2], failures=(failure,))
     os.truncate(output / folder / "one.parquet", 100)
     finding = verify_one(output)
@@ -177,9 +227,9 @@ def test_a_file_of_rows_that_cannot_be_read_is_found(output, photos, folder):
 
 
 def test_everything_that_is_wrong_is_found_at_once(output, photos):
-    (output / photos[0].ref.mask).unlink()
-    os.truncate(output / photos[1].ref.mask, 50)
-    shutil.copy(output / photos[2].ref.mask, output / photos[3].ref.mask)
+    (output / photos[0].planned.mask).unlink()
+    os.truncate(output / photos[1].planned.mask, 50)
+    shutil.copy(output / photos[2].planned.mask, output / photos[3].planned.mask)
     output.write("masks/foreign.png")
     output.write("failures/one.parquet")
     output.commit("three", output.segment("lund/c.jpg", 2), run_id="run2")
@@ -198,7 +248,7 @@ def test_everything_that_is_wrong_is_found_at_once(output, photos):
 
 def test_while_rows_cannot_be_read_no_mask_is_called_an_orphan(output, photos):
     os.truncate(output / "statistics" / "one.parquet", 100)
-    (output / photos[2].ref.mask).unlink()
+    (output / photos[2].planned.mask).unlink()
     output.write("masks/foreign.png")
     assert Counter(f.kind for f in verify(output)) == {FILE_UNREADABLE: 1, MASK_MISSING: 1}
 

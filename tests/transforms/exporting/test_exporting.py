@@ -96,7 +96,7 @@ def test_masks_of_label_ids_are_read_as_class_ids(output):
     values = np.array([23, 21, 7], np.uint8)
     item = output.segment("a.jpg", 5, values=values)
     archive = Archive(str(output), output.MODEL, output.CLASSES, tuple(values.tolist()), {})
-    photo = MaskedPhoto(0, "a.jpg", "/a.jpg", ".", item.width, item.height, item.ref.mask)
+    photo = MaskedPhoto(0, "a.jpg", "/a.jpg", ".", item.width, item.height, item.planned.mask)
     assert np.array_equal(read_mask(archive, photo), output.made_mask(5))
 
 
@@ -110,7 +110,7 @@ def test_what_is_no_class_is_255(output, archive):
 
 
 def test_a_mask_of_another_size_is_named(output, archive, photos):
-    photo = MaskedPhoto(0, "x", "x", ".", 5, 5, photos[0].ref.mask)
+    photo = MaskedPhoto(0, "x", "x", ".", 5, 5, photos[0].planned.mask)
     with pytest.raises(ExportError, match=r"a.jpg.png: found .*\(12, 16\), expected \(5, 5\)"):
         read_mask(archive, photo)
 

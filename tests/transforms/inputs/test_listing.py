@@ -89,7 +89,6 @@ class TestDirectory:
             path=str(path),
             version=f"{status.st_size}-{status.st_mtime_ns}",
             group="lund",
-            mask="masks/lund/b.jpeg.png",
         )
 
     def test_an_image_without_a_folder_is_in_the_group_dot(self, archive):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from transforms.flow.records import ImageRef, WorkUnit
+from transforms.flow.records import ImageRef, PlannedImage, WorkUnit
 from transforms.output import stopping
 from transforms.output.locking import OutputLock
 from transforms.segmenting.options import SegmentOptions
@@ -24,9 +24,9 @@ def left(tmp_path):
     """A function that gives a unit of the run "mine" to a worker; the images that it left."""
 
     def left():
-        ref = ImageRef("a.jpg", "/in/a.jpg", "/in/a.jpg", "1-1", ".", "masks/a.jpg.png")
+        ref = ImageRef("a.jpg", "/in/a.jpg", "/in/a.jpg", "1-1", ".")
         step = SegmentUnit(package=None, options=SegmentOptions(str(tmp_path), "mine"))
-        (result,) = step.process(WorkUnit("unit", (ref,)))
+        (result,) = step.process(WorkUnit("unit", (PlannedImage(ref, "masks/a.jpg.png"),)))
         assert (result.segmented, result.failures) == ((), ())
         assert not (tmp_path / "masks").exists()
         return result.left
@@ -36,11 +36,11 @@ def left(tmp_path):
 
 def test_a_unit_is_left_without_loading_a_model(tmp_path, left):
     stopping.request(str(tmp_path), "SIGINT")
-    assert [ref.image for ref in left()] == ["a.jpg"]
+    assert [planned.ref.image for planned in left()] == ["a.jpg"]
 
 
 def test_a_worker_that_outlives_its_run_leaves_its_units_to_the_next(tmp_path, left):
     lock = OutputLock(str(tmp_path), "the next run")
     lock.acquire()
-    assert [ref.image for ref in left()] == ["a.jpg"]
+    assert [planned.ref.image for planned in left()] == ["a.jpg"]
     lock.release()

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 
 import apache_beam as beam
@@ -16,6 +17,7 @@ from transforms.flow.records import (
     Container,
     Failure,
     ImageRef,
+    PlannedImage,
     Segmented,
     SkippedImages,
     UnitResult,
@@ -23,14 +25,11 @@ from transforms.flow.records import (
 from transforms.output import rows
 from transforms.output.findings import MASK_MISSING, Finding
 from transforms.output.rows import CommittedRow, PastAside, PastFailure
-from transforms.planning.counters import BEYOND, SKIPPED
-from transforms.planning.deciding import Plan, Superseded, is_gone, plan_images
-from transforms.planning.dropping import SUPERSEDED, TODO
+from transforms.planning.deciding import Plan, Superseded, is_gone, plan_images, plan_new
 from transforms.planning.naming import shared_name
 from transforms.planning.policy import Gate, Policy
 from transforms.planning.units import (
     BYTES_PER_BUCKET,
-    TAKEN,
     UNITS_PER_BUCKET,
     TakeImages,
     bucket_of,
@@ -42,28 +41,32 @@ MODEL = "tiny@0123456789ab"
 
 def ref(image="lund/01.jpg", root="/a", version="10-1", **fields) -> ImageRef:
     path = f"{root}/{image}"
-    return ImageRef(
-        image=image, uri=path, path=path, version=version, group="lund", mask="", **fields
-    )
+    return ImageRef(image=image, uri=path, path=path, version=version, group="lund", **fields)
 
 
 def row_of(done: ImageRef, run_id="run1", file="one.parquet") -> CommittedRow:
-    return CommittedRow(done.image, done.uri, done.version, done.mask, run_id, file)
+    mask = plan_new(done).mask
+    return CommittedRow(done.image, done.uri, done.version, mask, run_id, file)
+
+
+def rows_of(todo: Iterable[PlannedImage], run_id="run1") -> list[CommittedRow]:
+    return [row_of(planned.ref, run_id) for planned in todo]
 
 
 def plan(refs, committed=(), failures=(), **options) -> Plan:
     return plan_images(refs, committed, failures, "masks", **options)
 
 
-def names(refs) -> dict[str, str]:
+def names(images: Iterable[ImageRef | PlannedImage]) -> dict[str, str]:
     """Name by URI."""
-    return {entry.uri: entry.image for entry in refs}
+    refs = [entry.ref if isinstance(entry, PlannedImage) else entry for entry in images]
+    return {ref.uri: ref.image for ref in refs}
 
 
 class TestOneImage:
     def test_without_a_row_it_is_to_do(self):
         (todo,) = plan([ref()]).todo
-        assert todo == replace(ref(), mask="masks/lund/01.jpg.png")
+        assert todo == PlannedImage(ref(), "masks/lund/01.jpg.png")
 
     def test_with_a_row_of_its_version_it_is_skipped(self):
         found = plan([ref()], [row_of(ref())])
@@ -72,7 +75,7 @@ class TestOneImage:
 
     def test_changed_since_its_row_it_is_done_anew_and_the_row_superseded(self):
         found = plan([ref(version="11-2")], [row_of(ref())])
-        assert [entry.version for entry in found.todo] == ["11-2"]
+        assert [entry.ref.version for entry in found.todo] == ["11-2"]
         assert found.superseded == (Superseded("lund/01.jpg", "run1", "one.parquet"),)
         assert found.skipped == ()
 
@@ -193,7 +196,8 @@ class TestAgain:
         assert len(found.skipped) == 1 and not found.gated
 
     def test_a_unit_that_replaces_rows_has_a_name_of_its_own(self):
-        first, again = ref(), replace(ref(), replaces="run1")
+        first = plan_new(ref())
+        again = replace(first, replaces="run1")
         ids = {unit.unit_id for entry in (first, again) for unit in make_units([entry], 8, MODEL)}
         assert len(ids) == 2
 
@@ -230,22 +234,14 @@ class TestTakeImages:
     def take(self, units, images):
         with beam.Pipeline(runner=FnApiRunner()) as pipeline:
             taken = pipeline | beam.Create(units) | TakeImages(MODEL, images)
-            results = {
-                name: taken[name] | f"{name}Refs" >> beam.FlatMap(refs_of)
-                for name, refs_of in (
-                    (TAKEN, lambda unit: unit.refs),
-                    (BEYOND, lambda result: result.left),
-                )
-            }
-            for name, expected in (
-                (TAKEN, TestUnits.REFS[:images]),
-                (BEYOND, TestUnits.REFS[images:]),
-            ):
-                assert_that(results[name], equal_to(expected), label=name)
+            kept = taken.units | "Kept" >> beam.FlatMap(lambda unit: unit.images)
+            left = taken.beyond | "Left" >> beam.FlatMap(lambda result: result.left)
+            assert_that(kept, equal_to(TestUnits.IMAGES[:images]), label="kept")
+            assert_that(left, equal_to(TestUnits.IMAGES[images:]), label="left")
 
     @pytest.mark.parametrize("images", [1, 5, 7, 100])
     def test_takes_the_first_images_by_path_and_leaves_the_others(self, images):
-        self.take(list(make_units(TestUnits.REFS, 5, MODEL)), images)
+        self.take(list(make_units(TestUnits.IMAGES, 5, MODEL)), images)
 
 
 class TestTwoImagesOfOneName:
@@ -261,7 +257,7 @@ class TestTwoImagesOfOneName:
     def test_keep_their_names_in_later_runs_whatever_is_listed_in_whatever_order(self):
         done = [self.A, self.B]
         first = plan(done).todo
-        committed = [row_of(entry) for entry in first]
+        committed = rows_of(first)
         for refs in ([self.A], [self.B], [self.A, self.B], [self.B, self.A]):
             for rows_in_order in itertools.permutations(committed):
                 found = plan(refs, rows_in_order)
@@ -269,16 +265,16 @@ class TestTwoImagesOfOneName:
                 assert names(found.skipped).items() <= names(first).items()
 
     def test_the_one_that_was_done_first_keeps_the_name(self):
-        committed = [row_of(plan([self.B]).todo[0])]
+        committed = rows_of(plan([self.B]).todo)
         found = plan([self.A, self.B], committed)
         assert names(found.skipped) == {self.B.uri: "lund/01.jpg"}
         (todo,) = found.todo
-        assert todo.uri == self.A.uri and todo.image.startswith("lund/01~")
+        assert todo.ref.uri == self.A.uri and todo.ref.image.startswith("lund/01~")
         assert plan([self.A], committed).todo == found.todo
 
     def test_each_is_done_anew_under_its_name_when_it_changes(self):
         first = plan([self.A, self.B]).todo
-        committed = [row_of(entry, file=f"{entry.image}.parquet") for entry in first]
+        committed = [row_of(entry.ref, file=f"{entry.ref.image}.parquet") for entry in first]
         changed = replace(self.B, version="21-6")
         found = plan([self.A, changed], committed)
         assert names(found.todo) == {self.B.uri: names(first)[self.B.uri]}
@@ -297,8 +293,8 @@ class TestTwoImagesOfOneName:
             for entry in found.skipped:
                 assert committed[entry.image].uri == entry.uri
             for entry in found.todo:
-                assert entry.image not in committed
-                committed[entry.image] = row_of(entry, run_id=f"run{night}")
+                assert entry.ref.image not in committed
+                committed[entry.ref.image] = row_of(entry.ref, run_id=f"run{night}")
         assert len({row.uri for row in committed.values()}) == len(committed)
         assert len({row.mask for row in committed.values()}) == len(committed)
 
@@ -313,10 +309,10 @@ class TestNamesThatLookAlike:
         called_so = ref(taken, root="/a", version="30-7")
         found = plan([self.A, self.B, called_so])
         assert len({entry.mask for entry in found.todo}) == 3
-        committed = [row_of(entry) for entry in found.todo]
+        committed = rows_of(found.todo)
         assert plan([self.A, self.B, called_so], committed).todo == ()
         (todo,) = plan([self.A, self.B], [row_of(called_so)]).todo[1:]
-        assert todo.image != taken and shared_name(todo) == shared_name(self.B)
+        assert todo.ref.image != taken and shared_name(todo.ref) == shared_name(self.B)
 
     @pytest.mark.parametrize(
         "image", ["lund/01~0123abcd.jpg", "lund/01~0123ABCD.jpg", "lund/01~0123abcd~0123abcd"]
@@ -324,7 +320,8 @@ class TestNamesThatLookAlike:
     def test_the_rows_of_such_images_are_found_again(self, image):
         todo = plan([ref(image, root="/a"), ref(image, root="/b", version="20-5")]).todo
         assert len({entry.mask for entry in todo}) == 2
-        assert len({shared_name(row_of(entry)) for entry in todo} | {shared_name(todo[0])}) == 1
+        found = [*rows_of(todo), todo[0].ref]
+        assert len({shared_name(item) for item in found}) == 1
 
     def test_such_names_that_differ_in_case_only_are_planned_together(self):
         assert shared_name(ref("lund/01~0123ABCD.jpg")) == shared_name(ref("lund/01~0123abcd.jpg"))
@@ -340,17 +337,17 @@ class TestMembersOfOneName:
 
     def test_while_one_fails_the_other_keeps_its_name_and_the_first_is_tried_again(self):
         first, second = plan([self.FIRST, self.SECOND]).todo
-        assert first.offset == self.FIRST.offset
-        found = plan([self.FIRST, self.SECOND], [row_of(second)])
+        assert first.ref.offset == self.FIRST.offset
+        found = plan([self.FIRST, self.SECOND], rows_of([second]))
         assert found.todo == (first,)
         assert [entry.offset for entry in found.skipped] == [self.SECOND.offset]
 
     def test_written_anew_with_others_they_are_done_once(self):
-        committed = [row_of(plan([self.FIRST, self.SECOND]).todo[1])]
+        committed = rows_of(plan([self.FIRST, self.SECOND]).todo[1:])
         anew = [replace(self.FIRST, version="11-2", offset=offset) for offset in (1024, 3072)]
         todo = plan(anew, committed).todo
         assert len({entry.mask for entry in todo}) == 2
-        assert plan(anew, committed + [row_of(entry, "run2") for entry in todo]).todo == ()
+        assert plan(anew, committed + rows_of(todo, "run2")).todo == ()
 
 
 class TestNamesThatDifferInCase:
@@ -368,49 +365,51 @@ class TestNamesThatDifferInCase:
 
     def test_keep_their_masks_in_later_runs_where_it_does_not(self):
         todo = plan([self.UPPER, self.LOWER], fold_case=True).todo
-        committed = [row_of(entry) for entry in todo]
+        committed = rows_of(todo)
         for refs in ([self.UPPER], [self.LOWER], [self.LOWER, self.UPPER]):
             assert plan(refs, committed, fold_case=True).todo == ()
 
 
 class TestUnits:
-    REFS = tuple(ref(f"{number:03}.jpg") for number in range(23))
+    IMAGES = tuple(plan_new(ref(f"{number:03}.jpg")) for number in range(23))
 
     def test_are_the_same_whatever_the_order(self):
-        expected = list(make_units(self.REFS, 5, MODEL))
-        shuffled = list(self.REFS)
+        expected = list(make_units(self.IMAGES, 5, MODEL))
+        shuffled = list(self.IMAGES)
         for seed in range(5):
             random.Random(seed).shuffle(shuffled)
             assert list(make_units(shuffled, 5, MODEL)) == expected
 
     def test_hold_each_image_once_and_at_most_the_unit_size(self):
-        units = list(make_units(self.REFS, 5, MODEL))
-        assert [len(unit.refs) for unit in units] == [5, 5, 5, 5, 3]
-        assert {entry for unit in units for entry in unit.refs} == set(self.REFS)
+        units = list(make_units(self.IMAGES, 5, MODEL))
+        assert [len(unit.images) for unit in units] == [5, 5, 5, 5, 3]
+        assert {entry for unit in units for entry in unit.images} == set(self.IMAGES)
 
     def test_have_an_id_made_of_images_versions_and_model(self):
-        (unit,) = make_units(self.REFS, 50, MODEL)
-        changed = [replace(self.REFS[0], version="11-2"), *self.REFS[1:]]
+        (unit,) = make_units(self.IMAGES, 50, MODEL)
+        changed = [plan_new(ref("000.jpg", version="11-2")), *self.IMAGES[1:]]
         others = [
             *make_units(changed, 50, MODEL),
-            *make_units(self.REFS, 50, "other@0"),
-            *make_units(self.REFS[1:], 50, MODEL),
+            *make_units(self.IMAGES, 50, "other@0"),
+            *make_units(self.IMAGES[1:], 50, MODEL),
         ]
         assert unit.unit_id not in {other.unit_id for other in others}
-        assert len({unit.unit_id for unit in make_units(self.REFS, 5, MODEL)}) == 5
+        assert len({unit.unit_id for unit in make_units(self.IMAGES, 5, MODEL)}) == 5
 
     def test_keep_the_members_of_a_shard_in_their_order_in_the_shard(self):
         members = [
-            replace(ref(f"{n}.jpg"), path="/a/s.tar", container=Container.TAR, offset=offset)
+            plan_new(
+                replace(ref(f"{n}.jpg"), path="/a/s.tar", container=Container.TAR, offset=offset)
+            )
             for n, offset in enumerate((9000, 512, 4096))
         ]
         (unit,) = make_units(members, 50, MODEL)
-        assert [member.offset for member in unit.refs] == [512, 4096, 9000]
+        assert [member.ref.offset for member in unit.images] == [512, 4096, 9000]
 
 
 class TestBuckets:
     def test_a_small_archive_is_one_bucket(self):
-        assert len({bucket_of(entry, 23, 64) for entry in TestUnits.REFS}) == 1
+        assert len({bucket_of(entry.ref, 23, 64) for entry in TestUnits.IMAGES}) == 1
 
     def test_a_large_archive_is_spread_over_buckets_of_several_units(self):
         images = 10 * 4 * UNITS_PER_BUCKET
@@ -431,10 +430,10 @@ class TestBuckets:
         assert bucket_of(member(512, "/a/other.tar"), 10_000_000, 64) != near
 
 
-def commit(output, unit_id, refs, model=MODEL, failed=()) -> None:
+def commit(output, unit_id, images, model=MODEL, failed=()) -> None:
     result = UnitResult(
         unit_id,
-        tuple(Segmented(entry, 2, 1, UNKNOWN_CAPTURE, (2,)) for entry in refs),
+        tuple(Segmented(entry, 2, 1, UNKNOWN_CAPTURE, (2,)) for entry in images),
         tuple(Failure(entry, "decode", "DecodeError", "empty") for entry in failed),
     )
     classes = ClassTable.of([("Sky", (1, 2, 3))])
@@ -444,9 +443,10 @@ def commit(output, unit_id, refs, model=MODEL, failed=()) -> None:
 class TestDropDone:
     @pytest.fixture
     def output(self, tmp_path):
-        done, failed = ref("done.jpg"), ref("failed.jpg", attempts=1)
-        commit(tmp_path, "one", [done, ref("changed.jpg", version="1-1")], failed=[failed])
-        commit(tmp_path, "two", [ref("of_another_model.jpg")], model="other@0")
+        done, changed = plan_new(ref("done.jpg")), plan_new(ref("changed.jpg", version="1-1"))
+        failed = replace(plan_new(ref("failed.jpg")), attempts=1)
+        commit(tmp_path, "one", [done, changed], failed=[failed])
+        commit(tmp_path, "two", [plan_new(ref("of_another_model.jpg"))], model="other@0")
         return tmp_path
 
     def test_compares_the_listing_with_rows_and_failures(self, output):
@@ -454,7 +454,7 @@ class TestDropDone:
         with beam.Pipeline(runner=FnApiRunner()) as pipeline:
             refs = pipeline | beam.Create([ref(name) for name in names])
             plan = refs | DropDone(str(output), MODEL)
-            todo = plan[TODO] | "Todo" >> beam.Map(lambda ref: (ref.image, ref.mask, ref.attempts))
+            todo = plan.todo | "Todo" >> beam.Map(lambda to: (to.ref.image, to.mask, to.attempts))
             assert_that(
                 todo,
                 equal_to(
@@ -467,16 +467,16 @@ class TestDropDone:
                 ),
                 label="todo",
             )
-            assert_that(plan[SKIPPED], equal_to([SkippedImages("lund", 1)]), label="skipped")
+            assert_that(plan.skipped, equal_to([SkippedImages("lund", 1)]), label="skipped")
             file = str(output / "statistics" / "one.parquet")
             superseded = [Superseded("changed.jpg", "run1", file)]
-            assert_that(plan[SUPERSEDED], equal_to(superseded), label="superseded")
+            assert_that(plan.superseded, equal_to(superseded), label="superseded")
 
     def test_in_a_new_output_folder_everything_is_to_do(self, tmp_path):
         pipeline = beam.Pipeline(runner=FnApiRunner())
         refs = pipeline | beam.Create([ref(f"{n}.jpg") for n in range(4)] + [ref("0.jpg")])
         plan = refs | DropDone(str(tmp_path / "new"), MODEL, mask_folder="masks-tiny")
-        todo = plan[TODO] | beam.Map(lambda ref: ref.mask)
+        todo = plan.todo | beam.Map(lambda planned: planned.mask)
         assert_that(todo, equal_to([f"masks-tiny/{n}.jpg.png" for n in range(4)]))
         result = pipeline.run()
         result.wait_until_finish()
@@ -493,18 +493,18 @@ class TestDropDone:
         with beam.Pipeline(runner=FnApiRunner()) as pipeline:
             refs = pipeline | beam.Create([ref(root="/a"), ref(root="/b", version="20-5")])
             plan = refs | DropDone(str(tmp_path), MODEL)
-            masks = plan[TODO] | beam.Map(lambda ref: ref.mask) | beam.Distinct()
+            masks = plan.todo | beam.Map(lambda planned: planned.mask) | beam.Distinct()
             assert_that(masks | beam.combiners.Count.Globally(), equal_to([2]))
 
 
 def test_group_into_units_makes_the_units_that_make_units_makes():
-    expected = list(make_units(TestUnits.REFS, 5, MODEL))
+    expected = list(make_units(TestUnits.IMAGES, 5, MODEL))
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        refs = pipeline | beam.Create(TestUnits.REFS[::-1])
-        assert_that(refs | GroupIntoUnits(MODEL, 5), equal_to(expected))
+        images = pipeline | beam.Create(TestUnits.IMAGES[::-1])
+        assert_that(images | GroupIntoUnits(MODEL, 5), equal_to(expected))
 
 
 def test_group_into_units_of_nothing_makes_none():
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        refs = pipeline | beam.Create([], reshuffle=False).with_output_types(ImageRef)
-        assert_that(refs | GroupIntoUnits(MODEL), equal_to([]))
+        images = pipeline | beam.Create([], reshuffle=False).with_output_types(PlannedImage)
+        assert_that(images | GroupIntoUnits(MODEL), equal_to([]))

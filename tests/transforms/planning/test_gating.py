@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.flow.records import Aside, Capture, ImageRef, Look
+from transforms.flow.records import Aside, Capture, ImageRef, Look, PlannedImage
 from transforms.planning.duplicates import FOLDER, MOST_BITS, TILE, Candidate, find_duplicates
 
 TURIN = (45.07, 7.68)
@@ -19,16 +19,17 @@ METRE = 1 / 111_195
 
 def candidate(image: str, bits: int = 0, place=None, done=False) -> Candidate:
     """A photo with so many bits in its hash, at a latitude and longitude."""
-    ref = ImageRef(image, f"/a/{image}", f"/a/{image}", "1-1", ".", f"masks/{image}.png")
+    ref = ImageRef(image, f"/a/{image}", f"/a/{image}", "1-1", ".")
+    planned = PlannedImage(ref, f"masks/{image}.png")
     look = Look(f"{(1 << bits) - 1:064x}", 0.7)
-    return Candidate(image, look, Capture(*(place or ())), None if done else ref)
+    return Candidate(image, look, Capture(*(place or ())), None if done else planned)
 
 
 def found(*candidates: Candidate, place=FOLDER) -> dict[str, str]:
     """The images that are set aside, and what they duplicate."""
-    todo = [c for c in candidates if c.ref]
-    done = [c for c in candidates if not c.ref]
-    return {item.ref.image: item.of for item in find_duplicates(todo, done, place)}
+    todo = [c for c in candidates if c.planned]
+    done = [c for c in candidates if not c.planned]
+    return {item.planned.ref.image: item.of for item in find_duplicates(todo, done, place)}
 
 
 class TestFolder:
@@ -114,7 +115,7 @@ def gate(todo: list[Candidate], done: list[Candidate]) -> tuple[dict[str, Aside]
             for each in candidates:
                 groups[getattr(each, place)][side].append(each)
         aside = {
-            item.ref.image: item
+            item.planned.ref.image: item
             for of_group in groups.values()
             for item in find_duplicates(*of_group, place)
         }
@@ -143,7 +144,7 @@ def test_a_run_that_was_killed_while_segmenting_sets_nothing_more_aside(archive,
     kept = [each for each in archive if each.image not in in_tiles | in_folders]
     done = data.draw(st.sets(st.sampled_from(kept))) if kept else set()
     again = gate(
-        [each for each in kept if each not in done], [replace(each, ref=None) for each in done]
+        [each for each in kept if each not in done], [replace(each, planned=None) for each in done]
     )
     assert again == ({}, {})
 

@@ -24,6 +24,7 @@ from transforms.flow.records import (
     Container,
     Failure,
     ImageRef,
+    PlannedImage,
     Segmented,
     UnitResult,
     WorkUnit,
@@ -156,7 +157,7 @@ class World:
         if root == SHARD:
             path, uri, container = f"{place}.tar", f"{place}.tar#{name}", Container.TAR
         version = self.versions[source]
-        return ImageRef(name, uri, path, version, ".", "", container=container, offset=offset)
+        return ImageRef(name, uri, path, version, ".", container=container, offset=offset)
 
     def committed(self) -> list[CommittedRow]:
         files = rows.parquet_files(self.output, columns.STATISTICS)
@@ -197,27 +198,29 @@ class World:
     def commit(self, unit: WorkUnit, run_id: str, masks: int | None = None, fails=True) -> None:
         """Segment a unit; with `masks`, be killed after so many of them."""
         done, failed = [], []
-        for ref in unit.refs:
-            if self.source_of(ref) in self.failing:
-                failed.append(Failure(ref, "decode", "DecodeError", "empty"))
+        for planned in unit.images:
+            if self.source_of(planned.ref) in self.failing:
+                failed.append(Failure(planned, "decode", "DecodeError", "empty"))
             else:
-                done.append(Segmented(ref, 2, 1, UNKNOWN_CAPTURE, (2,)))
+                done.append(Segmented(planned, 2, 1, UNKNOWN_CAPTURE, (2,)))
         for item in done[:masks]:
-            self.write_mask(item.ref.mask, content_of(item.ref))
+            self.write_mask(item.planned.mask, content_of(item.planned.ref))
         if masks is not None:
             done = []
         result = UnitResult(unit.unit_id, tuple(done), tuple(failed) if fails else ())
         self.assert_nothing_overwritten(result)
         rows.commit(self.output, result, CLASSES, MODEL, run_id)
         for item in done:
-            self.made[item.ref.image, run_id] = content_of(item.ref)
-            self.spoiled.discard(self.mask_key(item.ref.mask))
+            ref = item.planned.ref
+            self.made[ref.image, run_id] = content_of(ref)
+            self.spoiled.discard(self.mask_key(item.planned.mask))
 
     def assert_nothing_overwritten(self, result: UnitResult) -> None:
         """A unit's file takes the place of the same rows only."""
         file = os.path.join(self.output, columns.STATISTICS, f"{result.unit_id}.parquet")
         if result.segmented and os.path.exists(file):
-            new = {(item.ref.image, item.ref.version) for item in result.segmented}
+            refs = [item.planned.ref for item in result.segmented]
+            new = {(ref.image, ref.version) for ref in refs}
             assert {(row.image, row.version) for row in rows.committed_rows([file], MODEL)} <= new
 
     def source_of(self, ref: ImageRef) -> Source:
@@ -254,12 +257,16 @@ def flat(plans: Iterable[Plan], name: str) -> list:
     return [item for plan in plans for item in getattr(plan, name)]
 
 
-def units_of(todo: Sequence[ImageRef], unit_size: int) -> list[WorkUnit]:
+def refs_to_do(plans: Iterable[Plan]) -> list[ImageRef]:
+    return [planned.ref for planned in flat(plans, "todo")]
+
+
+def units_of(todo: Sequence[PlannedImage], unit_size: int) -> list[WorkUnit]:
     """As `GroupIntoUnits` makes them."""
     buckets = defaultdict(list)
-    for ref in todo:
-        buckets[bucket_of(ref, len(todo), unit_size)].append(ref)
-    return [unit for refs in buckets.values() for unit in make_units(refs, unit_size, MODEL)]
+    for planned in todo:
+        buckets[bucket_of(planned.ref, len(todo), unit_size)].append(planned)
+    return [unit for images in buckets.values() for unit in make_units(images, unit_size, MODEL)]
 
 
 def perform(
@@ -282,14 +289,16 @@ def perform(
     units = units_of(flat(plans, "todo"), unit_size)
     todo = flat(world.plan(given, policy, choose), "todo")
     again = units_of(choose.sample(todo, len(todo)), unit_size)
-    assert {unit.unit_id: unit.refs for unit in units} == {u.unit_id: u.refs for u in again}
+    assert {unit.unit_id: unit.images for unit in units} == {u.unit_id: u.images for u in again}
     choose.shuffle(units)
     for unit in units[: end.units]:
         world.commit(unit, run_id)
     if end.files is not None and end.units < len(units):
         world.commit(units[end.units], run_id, end.masks, end.failures)
         return
-    results = {ref.image: ref for unit in units[: end.units] for ref in unit.refs}
+    results = {
+        planned.ref.image: planned.ref for unit in units[: end.units] for planned in unit.images
+    }
     done = {name for name, ref in results.items() if world.source_of(ref) not in world.failing}
     drop_superseded(world, flat(plans, "superseded"), done, end.files)
     if end.files is None:
@@ -313,7 +322,7 @@ def drop_superseded(world: World, superseded, done: set[str], files: int | None)
 def assert_all_planned(world, given, plans, before, policy) -> None:
     """Every image is in one state, and in the right one, under a name of its own."""
     todo, skipped, quarantined = (flat(plans, of) for of in ("todo", "skipped", "quarantined"))
-    planned = todo + skipped + quarantined
+    planned = refs_to_do(plans) + skipped + quarantined
     twice = sum(plan.counts.get(DUPLICATES, 0) for plan in plans)
     assert len(planned) + twice == len(given)
     assert {(ref.uri, ref.offset) for ref in planned} == {(ref.uri, ref.offset) for ref in given}
@@ -331,19 +340,20 @@ def assert_all_planned(world, given, plans, before, policy) -> None:
     for ref in quarantined:
         assert world.attempts(ref.image, ref.version) >= policy.max_attempts
         assert not policy.retry_failed
-    for ref in todo:
+    for image in todo:
+        ref = image.ref
         row = standing.get(ref.image)
-        assert ref.attempts == world.attempts(ref.image, ref.version)
-        assert ref.attempts < policy.max_attempts or policy.retry_failed
-        assert ref.replaces == (row.run_id if row else "")
-        assert ref.mask == names.mask_path("masks", ref.image)
+        assert image.attempts == world.attempts(ref.image, ref.version)
+        assert image.attempts < policy.max_attempts or policy.retry_failed
+        assert image.replaces == (row.run_id if row else "")
+        assert image.mask == names.mask_path("masks", ref.image)
     if not policy.force:
         right = {
             (row.uri, world.made[row.image, row.run_id])
             for row in standing.values()
             if (row.image, row.run_id) not in wrong
         }
-        assert not right & {(ref.uri, content_of(ref)) for ref in todo}, "done is not left alone"
+        assert not right & {(i.ref.uri, content_of(i.ref)) for i in todo}, "done is not left alone"
 
 
 def assert_standing(world, plans, before, done: set[str], run_id: str) -> None:
@@ -353,12 +363,13 @@ def assert_standing(world, plans, before, done: set[str], run_id: str) -> None:
     assert len(by_image) == len(after), "two rows of one image"
     assert {row.image for row in before} | done == by_image.keys(), "a row is lost"
     newest = {row.image: row.run_id for row in sorted(before, key=lambda row: row.run_id)}
-    for ref in flat(plans, "todo"):
+    for planned in flat(plans, "todo"):
+        ref = planned.ref
         row = by_image.get(ref.image)
         if ref.image in done:
-            assert (row.version, row.run_id, row.mask) == (ref.version, run_id, ref.mask)
+            assert (row.version, row.run_id, row.mask) == (ref.version, run_id, planned.mask)
         else:
-            assert row is None or row.run_id == ref.replaces
+            assert row is None or row.run_id == planned.replaces
     for image in by_image.keys() - done:
         assert by_image[image].run_id == newest[image]
     for row in after:
@@ -370,13 +381,13 @@ def assert_standing(world, plans, before, done: set[str], run_id: str) -> None:
 def assert_settled(world, listed, plans) -> None:
     """After a run that nothing disturbed: what it did stays done, as if it were the first run."""
     again = world.plan(listed, EVERY_NIGHT)
-    to_try_again = {ref.image for ref in flat(again, "todo")}
+    to_try_again = {ref.image for ref in refs_to_do(again)}
     assert {row.image for row in flat(again, "superseded")} <= to_try_again
     assert not any(row.doubled for row in flat(again, "superseded"))
     assert names_by_source(plans) == names_by_source(again)
     wrong = {(f.image, f.run_id) for f in world.findings}
     skipped = {row.image for row in world.committed() if (row.image, row.run_id) not in wrong}
-    for ref in flat(again, "todo") + flat(again, "quarantined"):
+    for ref in refs_to_do(again) + flat(again, "quarantined"):
         assert world.source_of(ref) in world.failing or ref.image not in skipped
     if not (world.failing or flat(plans, "quarantined")):
         fresh = plan_all_anew(world, listed)
@@ -384,7 +395,7 @@ def assert_settled(world, listed, plans) -> None:
 
 
 def names_by_source(plans: Sequence[Plan]) -> dict[tuple[str, int], str]:
-    planned = (ref for of in ("todo", "skipped", "quarantined") for ref in flat(plans, of))
+    planned = refs_to_do(plans) + flat(plans, "skipped") + flat(plans, "quarantined")
     return {(ref.uri, ref.offset): ref.image for ref in planned}
 
 
@@ -394,7 +405,7 @@ def plan_all_anew(world: World, listed: Sequence[ImageRef]) -> Counter[tuple[str
     for ref in listed:
         groups[shared_name(ref)].append(ref)
     plans = [plan_images(refs, (), (), "masks", world.fold_case) for refs in groups.values()]
-    return Counter((shared_name(ref), ref.version) for ref in flat(plans, "todo"))
+    return Counter((shared_name(ref), ref.version) for ref in refs_to_do(plans))
 
 
 indices = st.integers(0, 7)

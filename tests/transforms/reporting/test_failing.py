@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from transforms.flow.records import Failure, ImageRef, UnitResult
+from transforms.flow.records import Failure, ImageRef, PlannedImage, UnitResult
 from transforms.output import rows
 from transforms.reporting.failing import (
     done_among,
@@ -16,7 +16,10 @@ def fail(folder, run_id: str, stage: str, *images: str) -> None:
     """Write failure rows of images as a run does."""
     failures = tuple(
         Failure(
-            ImageRef(i, f"/a/{i}", f"/a/{i}", "1-1", ".", f"masks/{i}.png"), stage, "E", f"{i}!"
+            PlannedImage(ImageRef(i, f"/a/{i}", f"/a/{i}", "1-1", "."), f"masks/{i}.png"),
+            stage,
+            "E",
+            f"{i}!",
         )
         for i in images
     )

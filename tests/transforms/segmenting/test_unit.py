@@ -4,6 +4,7 @@ import gc
 import json
 import threading
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from transforms import SegmentArchive, SegmentOptions
 from transforms.flow.records import Capture, ImageRef, Projection, Segmented, UnitResult, WorkUnit
 from transforms.inputs.listing import list_input, list_members
 from transforms.photos.decoding import Photo
+from transforms.planning.deciding import plan_new
 from transforms.segmenting.stream import UnitStream, segment_unit
 from transforms.segmenting.unit import SPARE_THREADS, UnitSegmenter
 from transforms.storage import StorageError
@@ -141,10 +143,13 @@ def plain(path: Path, level: int, size=(96, 64), **save) -> Path:
 
 
 def unit_of(*inputs: Path) -> WorkUnit:
-    refs = [
+    return WorkUnit("unit", tuple(plan_new(ref) for ref in refs_in(*inputs)))
+
+
+def refs_in(*inputs: Path) -> list[ImageRef]:
+    return [
         ref for path in inputs for entry in list_input(str(path)) for ref in list_members(entry)
     ]
-    return WorkUnit("unit", tuple(refs))
 
 
 @pytest.fixture
@@ -165,7 +170,7 @@ def segment(package, output):
 
 
 def names(items) -> list[str]:
-    return [item.ref.image for item in items]
+    return [item.planned.ref.image for item in items]
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -205,7 +210,7 @@ class TestPanoramas:
         expected = files_below(output)
         assert segment(unit_of(photos), engine, **around).segmented == alone.segmented
         assert files_below(output) == expected
-        on_sphere = {item.ref.image: item.on_sphere is not None for item in alone.segmented}
+        on_sphere = {item.planned.ref.image: item.on_sphere is not None for item in alone.segmented}
         assert on_sphere == {f"{n}.png": True for n in range(3)} | {
             f"square{n}.png": False for n in range(3)
         }
@@ -226,7 +231,7 @@ class TestMasksAndCounts:
         for name, level in (("dark.png", 5), ("grey.png", 120), ("bright.jpg", 250)):
             plain(archive / name, level, size=(200, 100))
         result = segment(unit_of(archive))
-        assert {item.ref.image: item.pixels for item in result.segmented} == {
+        assert {item.planned.ref.image: item.pixels for item in result.segmented} == {
             "dark.png": (20_000, 0, 0),
             "grey.png": (0, 20_000, 0),
             "bright.jpg": (0, 0, 20_000),
@@ -237,7 +242,7 @@ class TestMasksAndCounts:
         ramp = np.tile(np.linspace(0, 255, 333).astype(np.uint8)[:, None, None], (1, 77, 3))
         Image.fromarray(ramp).save(archive / "ramp.png")
         (item,) = segment(unit_of(archive)).segmented
-        mask = read_mask(output / item.ref.mask)
+        mask = read_mask(output / item.planned.mask)
         assert (item.width, item.height) == (77, 333)
         assert mask.shape == (333, 77)
         assert item.pixels == tuple(np.bincount(mask.ravel(), minlength=3))
@@ -259,7 +264,7 @@ class TestMasksAndCounts:
         exif[ExifTags.Base.Orientation] = 6
         Image.fromarray(stored).save(archive / "turned.png", exif=exif)
         (item,) = segment(unit_of(archive)).segmented
-        mask = read_mask(output / item.ref.mask)
+        mask = read_mask(output / item.planned.mask)
         assert (item.width, item.height) == (64, 96)
         assert (mask[:40] == 2).all() and (mask[56:] == 0).all()
 
@@ -268,7 +273,7 @@ class TestMasksAndCounts:
         for number in range(20):
             plain(archive / f"{number:02}.png", number * 12, size=sizes[number % 3])
         unit = unit_of(archive)
-        assert names(segment(unit).segmented) == [ref.image for ref in unit.refs]
+        assert names(segment(unit).segmented) == [image.ref.image for image in unit.images]
 
     def test_the_rows_are_committed(self, archive, segment, output, package):
         plain(archive / "dark.png", 5)
@@ -363,8 +368,8 @@ class TestStream:
     def units(self, archive) -> list[WorkUnit]:
         for number in range(30):
             plain(archive / f"{number:02}.png", 8 * number)
-        refs = unit_of(archive).refs
-        return [WorkUnit(f"unit{n}", refs[10 * n : 10 * n + 10]) for n in range(3)]
+        images = unit_of(archive).images
+        return [WorkUnit(f"unit{n}", images[10 * n : 10 * n + 10]) for n in range(3)]
 
     @pytest.fixture
     def stream(self, package, output):
@@ -386,9 +391,9 @@ class TestStream:
         results += opened.finish()
         assert [result.unit_id for result in results] == ["unit0", "unit1", "unit2"]
         for unit, result in zip(units, results, strict=True):
-            assert tuple(item.ref for item in result.segmented) == unit.refs
+            assert tuple(item.planned for item in result.segmented) == unit.images
             table = pq.read_table(output / "statistics" / f"{unit.unit_id}.parquet")
-            assert table["image"].to_pylist() == [ref.image for ref in unit.refs]
+            assert table["image"].to_pylist() == [image.ref.image for image in unit.images]
 
     def test_the_next_unit_begins_before_the_last_one_has_ended(self, stream, units):
         opened = stream(1)
@@ -399,12 +404,12 @@ class TestStream:
         plain(archive / "000.png", 100, size=(64, 96))
         for number in range(1, 120):
             plain(archive / f"{number:03}.png", 100)
-        refs = unit_of(archive).refs
+        images = unit_of(archive).images
         opened = stream(4)
         ended = [
             result.unit_id
             for n in range(3)
-            for result in opened.add(WorkUnit(f"unit{n}", refs[40 * n : 40 * n + 40]))
+            for result in opened.add(WorkUnit(f"unit{n}", images[40 * n : 40 * n + 40]))
         ]
         assert ended[0] == "unit0"
         assert [result.unit_id for result in opened.finish()] == ["unit0", "unit1", "unit2"][
@@ -444,8 +449,8 @@ class TestEngineThatMakesMasks:
         plain(archive / "black.png", 0)
         plain(archive / "grey.png", 128)
         result = segment(unit_of(archive), EngineThatMakesMasks())
-        assert [item.ref.image for item in result.segmented] == ["grey.png"]
-        assert [(f.ref.image, f.stage) for f in result.failures] == [("black.png", "infer")]
+        assert [item.planned.ref.image for item in result.segmented] == ["grey.png"]
+        assert [(f.planned.ref.image, f.stage) for f in result.failures] == [("black.png", "infer")]
 
     def test_confidence_takes_the_logits(self, archive, segment):
         class Engine(EngineThatMakesMasks):
@@ -468,7 +473,7 @@ class TestFailures:
         (archive / "2.jpg").unlink()
         result = segment(unit)
         assert names(result.segmented) == ["0.jpg", "1.jpg", "3.jpg", "4.jpg"]
-        assert [(f.ref.image, f.stage) for f in result.failures] == [
+        assert [(f.planned.ref.image, f.stage) for f in result.failures] == [
             ("2.jpg", "read"),
             ("text.jpg", "decode"),
             ("truncated.jpg", "decode"),
@@ -484,7 +489,7 @@ class TestFailures:
         result = segment(unit_of(archive), EngineWithoutAnswerToBlack())
         assert names(result.segmented) == ["1.png", "2.png"]
         (failure,) = result.failures
-        assert (failure.ref.image, failure.stage) == ("0.png", "infer")
+        assert (failure.planned.ref.image, failure.stage) == ("0.png", "infer")
         assert "NaN" in failure.message
         assert not (output / "masks" / "0.png.png").exists()
 
@@ -494,7 +499,7 @@ class TestFailures:
         result = segment(unit_of(archive), EngineThatBreaksOnWhite())
         assert names(result.segmented) == ["0.png", "2.png", "3.png"]
         (failure,) = result.failures
-        assert (failure.ref.image, failure.stage) == ("1.png", "infer")
+        assert (failure.planned.ref.image, failure.stage) == ("1.png", "infer")
         assert (failure.error, failure.message) == ("RuntimeError", "cannot look at white")
 
     def test_an_engine_that_answers_short_loses_no_image(self, archive, segment):
@@ -512,7 +517,7 @@ class TestFailures:
         result = segment(unit_of(archive))
         assert names(result.segmented) == ["malmo/b.png"]
         (failure,) = result.failures
-        assert (failure.ref.image, failure.stage) == ("lund/a.png", "write")
+        assert (failure.planned.ref.image, failure.stage) == ("lund/a.png", "write")
         assert "cannot be written" in failure.message
 
     def test_an_image_that_changes_after_it_was_listed_has_no_row_that_names_the_old_one(
@@ -525,7 +530,7 @@ class TestFailures:
         result = segment(unit)
         assert names(result.segmented) == ["b.png"]
         (failure,) = result.failures
-        assert (failure.ref.image, failure.stage) == ("a.png", "read")
+        assert (failure.planned.ref.image, failure.stage) == ("a.png", "read")
         assert "changed since it was listed" in failure.message
 
     def test_a_damaged_member_fails_with_its_byte_offset(self, archive, segment, tmp_path):
@@ -537,14 +542,13 @@ class TestFailures:
         result = segment(unit_of(archive))
         assert names(result.segmented) == ["city.tar/a.png"]
         (failure,) = result.failures
-        assert (failure.ref.image, failure.stage) == ("city.tar/b.png", "read")
+        assert (failure.planned.ref.image, failure.stage) == ("city.tar/b.png", "read")
         assert f"byte {start}" in failure.message
 
     def test_attempts_count_on_from_earlier_runs(self, archive, segment, output):
         (archive / "empty.jpg").write_bytes(b"")
-        (ref,) = unit_of(archive).refs
-        again = ImageRef(**{**vars(ref), "attempts": 2})
-        segment(WorkUnit("unit", (again,)))
+        (planned,) = unit_of(archive).images
+        segment(WorkUnit("unit", (replace(planned, attempts=2),)))
         (row,) = pq.read_table(output / "failures" / "unit.parquet").to_pylist()
         assert row["attempts"] == 3
 
@@ -635,13 +639,13 @@ class TestSegmentArchive:
         pipeline = beam.Pipeline(runner=FnApiRunner())
         results = (
             pipeline
-            | beam.Create(unit_of(archive).refs)
+            | beam.Create(refs_in(archive))
             | SegmentArchive(load_package(tiny_model), options, unit_size=4)
         )
         outcomes = results | beam.FlatMap(
             lambda result: (
-                [(item.ref.image, sum(item.pixels)) for item in result.segmented]
-                + [(item.ref.image, item.stage) for item in result.failures]
+                [(item.planned.ref.image, sum(item.pixels)) for item in result.segmented]
+                + [(item.planned.ref.image, item.stage) for item in result.failures]
             )
         )
         done = [(f"{number}.jpg", 96 * 64) for number in range(5)]
