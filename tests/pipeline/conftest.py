@@ -1,32 +1,14 @@
-"""The command line inside the test process, and its output folder read back."""
+"""The output folder of a run, read back."""
 
 import json
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
 
-from pipeline import console
-from pipeline.cli import cli
-from transforms.flow import progress
-
-
-@pytest.fixture(scope="session")
-def citymask():
-    """A function that runs a command line as the console script does, without a new process."""
-
-    def run(*arguments: object) -> Result:
-        with _logging_kept(), warnings.catch_warnings():
-            return CliRunner().invoke(cli, [str(argument) for argument in arguments])
-
-    return run
+from tests import command_line
 
 
 @dataclass(frozen=True)
@@ -81,20 +63,5 @@ def output_at():
 @pytest.fixture
 def logging_kept():
     """Puts logging back as it was, for tests that call the program themselves."""
-    with _logging_kept():
+    with command_line.logging_kept():
         yield
-
-
-@contextmanager
-def _logging_kept() -> Iterator[None]:
-    """The command line sets up logging for its process; here that is the process of the tests."""
-    loggers = [logging.getLogger(name) for name in ("", *console.PACKAGES, progress.logger.name)]
-    saved = [(entry.level, entry.propagate) for entry in loggers]
-    handlers, logging.root.handlers[:] = list(logging.root.handlers), []
-    try:
-        yield
-    finally:
-        logging.root.handlers[:] = handlers
-        for entry, (level, propagate) in zip(loggers, saved, strict=True):
-            entry.setLevel(level)
-            entry.propagate = propagate
