@@ -21,8 +21,10 @@ demo: $(VENV)/installed
 	@echo "statistics:         demo-output/statistics/"
 	@echo "summary:            demo-output/summary.json and summary.csv"
 
+# Reordered, files of few tests would come last, and those are the slowest ones.
 test: $(VENV)/installed-for-tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
+		--dist loadfile --no-loadscope-reorder
 
 test-airflow: $(AIRFLOW_VENV)/installed
 	$(AIRFLOW_VENV)/bin/python -m pytest --noconftest -p no:cacheprovider \

@@ -64,7 +64,7 @@ setup(
             "opencv-python-headless>=4.10",
             "pandas>=2.2",
             "playwright>=1.60,<2",
-            "pytest-xdist>=3.6,<4",
+            "pytest-xdist>=3.7,<4",
             "python-crontab>=3.2,<4",
             "scikit-learn>=1.5",
             "uv>=0.9,<1",

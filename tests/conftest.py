@@ -7,16 +7,16 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["CITYMASK_CACHE"] = tempfile.mkdtemp(prefix="citymask-cache-")
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.made_models import make_model
 
-atexit.register(shutil.rmtree, os.environ["CITYMASK_CACHE"], ignore_errors=True)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "PYTEST_XDIST_WORKER" not in os.environ:  # Else it has the cache of the process that started it.
+    os.environ["CITYMASK_CACHE"] = tempfile.mkdtemp(prefix="citymask-cache-")
+    atexit.register(shutil.rmtree, os.environ["CITYMASK_CACHE"], ignore_errors=True)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -35,7 +35,15 @@ def tiny_model(tmp_path_factory) -> Path:
     return make_model(tmp_path_factory.mktemp("models") / "tiny").path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def citymask():
+    """A function that runs a command line as the console script does, without a new process."""
+    from tests.command_line import citymask
+
+    return citymask
+
+
+@pytest.fixture(scope="session")
 def make_photo():
     """A function that saves a made photo: a gradient with noise, different for each seed."""
 

@@ -1,32 +1,14 @@
-"""The command line inside the test process, and its output folder read back."""
+"""The output folder of a run, read back."""
 
 import json
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
 
-from pipeline import console
-from pipeline.cli import cli
-from transforms.flow import progress
-
-
-@pytest.fixture(scope="session")
-def citymask():
-    """A function that runs a command line as the console script does, without a new process."""
-
-    def run(*arguments: object) -> Result:
-        with _logging_kept(), warnings.catch_warnings():
-            return CliRunner().invoke(cli, [str(argument) for argument in arguments])
-
-    return run
+from tests import command_line
 
 
 @dataclass(frozen=True)
@@ -72,6 +54,26 @@ def output(tmp_path) -> Output:
     return Output(tmp_path / "out")
 
 
+@pytest.fixture
+def archive(tmp_path, make_photo) -> Path:
+    """Four photos in one folder."""
+    for number in range(4):
+        make_photo(tmp_path / "archive" / "lund" / f"{number}.jpg", seed=number)
+    return tmp_path / "archive"
+
+
+@pytest.fixture
+def run(citymask, archive, output, tiny_model):
+    """A function that runs over the archive, or other inputs, and expects an exit code."""
+
+    def run(*options, inputs=(archive,), code=0):
+        result = citymask("run", *inputs, "-o", output.path, "--model", tiny_model, *options)
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def output_at():
     """The class `Output`, for fixtures that live longer than a test."""
@@ -81,20 +83,5 @@ def output_at():
 @pytest.fixture
 def logging_kept():
     """Puts logging back as it was, for tests that call the program themselves."""
-    with _logging_kept():
+    with command_line.logging_kept():
         yield
-
-
-@contextmanager
-def _logging_kept() -> Iterator[None]:
-    """The command line sets up logging for its process; here that is the process of the tests."""
-    loggers = [logging.getLogger(name) for name in ("", *console.PACKAGES, progress.logger.name)]
-    saved = [(entry.level, entry.propagate) for entry in loggers]
-    handlers, logging.root.handlers[:] = list(logging.root.handlers), []
-    try:
-        yield
-    finally:
-        logging.root.handlers[:] = handlers
-        for entry, (level, propagate) in zip(loggers, saved, strict=True):
-            entry.setLevel(level)
-            entry.propagate = propagate

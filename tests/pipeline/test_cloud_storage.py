@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tarfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,7 +20,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import tensorflow as tf
 import yaml
 from click.testing import Result
 from PIL import Image
@@ -33,7 +31,9 @@ from pipeline.runs.signals import StopOnSignal
 from tests.faulty_proxy import DISTURBANCES, PASS, FaultyProxy, sometimes
 from tests.gcs_server import GcsServer, RefusedError
 from tests.made_models import make_model
+from tests.shard_files import write_photo_records, write_tar
 from tests.storage_emulator import storage_emulator
+from tests.waiting import until
 from transforms import storage
 from transforms.flow.records import Failure, ImageRef, PlannedImage, UnitResult
 from transforms.output import locking, rows, stopping
@@ -56,13 +56,6 @@ OF_PLACE = ["uri", "version", "run_id"]
 
 def nothing(method: str, name: str) -> None:
     """What happens before a request where nothing does."""
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def photo(seed: int, size: tuple[int, int] = (96, 64)) -> bytes:
@@ -137,25 +130,14 @@ class TestEveryInput:
         for seed, name in enumerate(["2026-10/a.jpg", "2026-11/b.jpg", "2026-11/c.png", "d.jpg"]):
             write(root / "globbed" / name, photo(10 + seed))
         write(root / "single.jpg", photo(20))
-        (root / "shards").mkdir()
-        with tarfile.open(root / "shards/a.tar", "w") as archive:
-            for name, data in {
-                "x/1.jpg": photo(30),
-                "x/1.json": b'{"latitude": 55.7, "quality": 3}',
-                "x/2.jpg": photo(31),
-            }.items():
-                entry = tarfile.TarInfo(name)
-                entry.size = len(data)
-                archive.addfile(entry, io.BytesIO(data))
-        with tf.io.TFRecordWriter(str(root / "shards/b.tfrecord")) as writer:
-            for seed in (40, 41):
-                features = {"image/filename": f"{seed}.jpg".encode(), "image/encoded": photo(seed)}
-                feature = {
-                    key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-                    for key, value in features.items()
-                }
-                example = tf.train.Example(features=tf.train.Features(feature=feature))
-                writer.write(example.SerializeToString())
+        members = [
+            ("x/1.jpg", photo(30)),
+            ("x/1.json", b'{"latitude": 55.7, "quality": 3}'),
+            ("x/2.jpg", photo(31)),
+        ]
+        write_tar(root / "shards/a.tar", members)
+        records = {f"{seed}.jpg": photo(seed) for seed in (40, 41)}
+        write_photo_records(root / "shards/b.tfrecord", records)
         for seed in range(50, 54):
             write(root / f"lists/listed/{seed}.jpg", photo(seed))
         write(

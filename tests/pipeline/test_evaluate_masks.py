@@ -10,25 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import webdataset
 from PIL import Image
 
 from models.classes import CAMVID, IGNORE
+from tests.shard_files import write_photo_records
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("citymask")
-
-
-def write_tfrecord(path: Path, images: dict[str, bytes]) -> Path:
-    def feature(value: bytes) -> tf.train.Feature:
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for name, data in images.items():
-            features = {"image/filename": feature(name.encode()), "image/encoded": feature(data)}
-            example = tf.train.Example(features=tf.train.Features(feature=features))
-            writer.write(example.SerializeToString())
-    return path
 
 
 def save(path: Path, pixels: np.ndarray) -> Path:
@@ -118,7 +106,9 @@ def test_masks_in_shards_of_several_kinds_give_the_same_metrics(
     first, *others = sorted(masks.glob("*.png.png"))
     with webdataset.TarWriter(str(tmp_path / "first.tar")) as writer:
         writer.write({"__key__": first.name.removesuffix(".png.png"), "png": first.read_bytes()})
-    write_tfrecord(tmp_path / "others.tfrecord", {mask.name: mask.read_bytes() for mask in others})
+    write_photo_records(
+        tmp_path / "others.tfrecord", {mask.name: mask.read_bytes() for mask in others}
+    )
     given = ["--masks", tmp_path / "*.tar", "--masks", tmp_path / "others.tfrecord"]
     assert evaluate(citymask, labelled, tmp_path, *given) == measured
 

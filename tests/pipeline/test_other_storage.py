@@ -1,7 +1,5 @@
 """`citymask run` on photos in a store that Beam has a file system for."""
 
-import io
-import tarfile
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +7,7 @@ import pytest
 
 from tests.faults.archives import photo_bytes
 from tests.made_models import make_model
+from tests.shard_files import write_tar
 from tests.shelf import ShelfFileSystem
 
 OF_PLACE = ["uri", "version", "run_id"]
@@ -27,10 +26,7 @@ def shelf(tmp_path, monkeypatch):
     for seed, name in enumerate(["top.png", "lund/1.png", "lund/2.png", "listed/3.png"]):
         (folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "photos" / name).write_bytes(photo_bytes(seed))
-    with tarfile.open(folder / "photos/a.tar", "w") as archive:
-        entry = tarfile.TarInfo("4.png")
-        entry.size = len(photo_bytes(4))
-        archive.addfile(entry, io.BytesIO(photo_bytes(4)))
+    write_tar(folder / "photos/a.tar", [("4.png", photo_bytes(4))])
     (folder / "list.csv").write_text("uri,heading\nphotos/listed/3.png,90\n")
     monkeypatch.setattr(ShelfFileSystem, "folder", str(folder))
     return folder

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from signal import Signals
 
@@ -13,7 +12,6 @@ import duckdb
 import h3
 import numpy as np
 import pytest
-import tensorflow as tf
 import yaml
 
 from benchmarks.report import write_archive
@@ -22,6 +20,7 @@ from pipeline.runs.performing import report_on
 from pipeline.runs.request import locked
 from tests.gcs_server import GcsServer
 from tests.reports import Report
+from tests.shard_files import write_photo_records, write_tar
 from transforms.reporting import mapping
 
 BUCKET = "city-bucket"
@@ -70,29 +69,10 @@ def shown(report: Report) -> dict[str, bool]:
     return {photo["image"]: photo["photo"] for photo in gallery}
 
 
-def tar_of(folder: Path, path: Path) -> Path:
-    """A tar shard of the files in a folder."""
-    with tarfile.open(path, "w") as archive:
-        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-            archive.add(file, str(file.relative_to(folder)))
-    return path
-
-
-def tfrecord_of(folder: Path, path: Path) -> Path:
-    """A TFRecord shard of the files in a folder."""
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-            values = {
-                "image/encoded": file.read_bytes(),
-                "image/filename": str(file.relative_to(folder)).encode(),
-            }
-            feature = {
-                name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-                for name, value in values.items()
-            }
-            example = tf.train.Example(features=tf.train.Features(feature=feature))
-            writer.write(example.SerializeToString())
-    return path
+def files_in(folder: Path) -> dict[str, bytes]:
+    """The bytes of the files below a folder, by name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_without_positions_there_is_no_map(run, report, photos):
@@ -105,9 +85,8 @@ def test_without_positions_there_is_no_map(run, report, photos):
 
 def test_photos_in_shards_are_found_again(run, report, photos, tmp_path):
     shards = tmp_path / "shards"
-    shards.mkdir()
-    tar_of(photos, shards / "a #1.tar")
-    tfrecord_of(photos, shards / "b.tfrecord")
+    write_tar(shards / "a #1.tar", files_in(photos).items())
+    write_photo_records(shards / "b.tfrecord", files_in(photos))
     run(shards)
     assert shown(report()) == {
         f"{shard}/{name}": True
@@ -127,7 +106,7 @@ def test_a_photo_that_is_gone_or_has_changed_costs_its_picture_only(
 
 
 def test_a_shard_that_is_gone_costs_its_pictures_only(run, report, photos, tmp_path):
-    shard = tar_of(photos, tmp_path / "a.tar")
+    shard = write_tar(tmp_path / "a.tar", files_in(photos).items())
     run(shard)
     shard.unlink()
     assert set(shown(report()).values()) == {False}

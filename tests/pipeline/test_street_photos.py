@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import tensorflow as tf
 import webdataset as wds
 from PIL import Image
 
 from models.classes import CAMVID
 from models.packages import load_package
+from tests.shard_files import write_tfrecord
 
 PIXELS = [f"pixels_{key}" for key in CAMVID.keys]
 VOID = 11
@@ -52,18 +52,15 @@ def run(tmp_path_factory, shared_data, camvid, metadata, citymask, output_at):
             described = json.dumps({"latitude": 52.2, "longitude": 0.1, "frame": number})
             sample = {"__key__": file.stem, "png": file.read_bytes(), "json": described.encode()}
             shard.write(sample)
-    with tf.io.TFRecordWriter(str(root / "val.tfrecord")) as writer:
-        for file in camvid:
-            feature = {
-                key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-                for key, value in (
-                    ("image/encoded", file.read_bytes()),
-                    ("image/filename", file.name.encode()),
-                    ("image/format", b"png"),
-                )
-            }
-            example = tf.train.Example(features=tf.train.Features(feature=feature))
-            writer.write(example.SerializeToString())
+    examples = [
+        {
+            "image/encoded": file.read_bytes(),
+            "image/filename": file.name.encode(),
+            "image/format": b"png",
+        }
+        for file in camvid
+    ]
+    write_tfrecord(root / "val.tfrecord", examples)
     metadata.to_csv(root / "manifest.csv", index=False)
     inputs = [root / name for name in ("camvid", "val.tar", "val.tfrecord", "mapillary")]
     inputs += [root / "manifest.csv", shared_data / "street_photos" / "lund"]

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from pipeline.runners import dataflow_options
 from pipeline.runners.options import split_arguments
 from tests.dataflow_server import DataflowServer, ServedJob, failed, runs
 from tests.storage_emulator import storage_emulator
+from tests.waiting import PATIENCE, until
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("citymask")
 WORKER = Path(__file__).parents[2] / "dataflow_worker.py"
@@ -41,7 +41,6 @@ REQUIRED = {"runner": "DataflowRunner", "project": "p-1", "region": "europe-west
 REQUIRED["temp_location"] = "gs://city/tmp"
 ACCELERATOR = "beam:resources:accelerator:v1"
 FORBIDDEN = (HTTPStatus.FORBIDDEN, "PERMISSION_DENIED")
-PATIENCE = 120.0
 
 
 def arguments(*more: str) -> dict[str, Any]:
@@ -601,20 +600,13 @@ def launched(cloud: Cloud, *line: object) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def wait_until(reached: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
 def test_a_first_signal_asks_the_workers_to_stop(cloud, photos, tiny_model):
     with (
         DataflowServer(runs) as service,
         launched(cloud, "stops", service.url, "--model", tiny_model) as launcher,
     ):
         launcher.send_signal(signal.SIGTERM)
-        wait_until(lambda: "stops/.citymask/stop" in cloud.names("stops/"))
+        until(lambda: "stops/.citymask/stop" in cloud.names("stops/"))
         assert service.job.active
         service.job.count("citymask.segmenting", "left", 3)
         cloud.write("stops/summary.json", b'{"classes": []}')
@@ -632,7 +624,7 @@ def test_a_second_signal_cancels_the_job(cloud, photos, tiny_model):
         launched(cloud, "cancelled", service.url, "--model", tiny_model) as launcher,
     ):
         launcher.send_signal(signal.SIGINT)
-        wait_until(lambda: "cancelled/.citymask/stop" in cloud.names("cancelled/"))
+        until(lambda: "cancelled/.citymask/stop" in cloud.names("cancelled/"))
         launcher.send_signal(signal.SIGINT)
         _, errors = launcher.communicate(timeout=PATIENCE)
     assert service.job.state == "JOB_STATE_CANCELLED"
@@ -650,7 +642,7 @@ def test_a_job_that_cannot_be_cancelled_is_not_left_in_silence(cloud, photos, ti
     ):
         service.refusals["PUT"] = (*FORBIDDEN, "You need dataflow.jobs.cancel")
         launcher.send_signal(signal.SIGINT)
-        wait_until(lambda: "kept/.citymask/stop" in cloud.names("kept/"))
+        until(lambda: "kept/.citymask/stop" in cloud.names("kept/"))
         launcher.send_signal(signal.SIGINT)
         _, errors = launcher.communicate(timeout=PATIENCE)
     assert service.job.active

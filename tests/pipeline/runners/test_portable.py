@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from tests.portable_services import (
     wait_for,
     workers_of,
 )
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs" / "portable.md"
@@ -108,10 +109,11 @@ def expected(archive, tiny_model, citymask, output_at, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def spread(archive, tiny_model, services, citymask, output_at, tmp_path_factory):
+def spread(archive, tiny_model, services, citymask, output_at, tmp_path_factory, expected):
     """The output of a run of two workers, and how many of them have segmented.
 
-    Paths on the command line are relative, and the workers are not in this folder.
+    Paths on the command line are relative, and the workers are not in this folder. They find the
+    converted model of the run before.
     """
     folder = tmp_path_factory.mktemp("spread")
     before = services.engines()
@@ -126,7 +128,7 @@ def spread(archive, tiny_model, services, citymask, output_at, tmp_path_factory)
 
 
 class TestTwoWorkers:
-    def test_give_what_one_process_gives(self, spread, expected):
+    def test_give_what_one_process_gives(self, expected, spread):
         output, _ = spread
         assert differences(expected.path, output.path) == Differences()
         assert output.summary == expected.summary
@@ -192,9 +194,9 @@ def kill_worker(services: Services, others: set[int], masks: Path) -> None:
 
     It goes on in short steps until then, so that this moment is not missed.
     """
-    wait_until(lambda: services.workers() - others)
+    until(lambda: services.workers() - others)
     (worker,) = services.workers() - others
-    wait_until(lambda: _stand_still_with(worker, masks))
+    until(lambda: _stand_still_with(worker, masks), pause=0.002)
     os.kill(worker, signal.SIGKILL)
 
 
@@ -205,13 +207,6 @@ def _stand_still_with(worker: int, masks: Path) -> bool:
     if not found:
         os.kill(worker, signal.SIGCONT)
     return found
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 class TestServicesThatAreNotThere:

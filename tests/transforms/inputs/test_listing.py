@@ -1,9 +1,7 @@
 """Listing: what each kind of INPUT holds, and what is passed over."""
 
-import io
 import json
 import os
-import tarfile
 from pathlib import Path
 
 import apache_beam as beam
@@ -12,6 +10,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 from PIL import Image
 
+from tests.shard_files import write_tar
 from transforms import ListImages
 from transforms.flow.records import Capture, Container, ImageRef, PassedOver
 from transforms.inputs.listing import (
@@ -40,16 +39,6 @@ def passed_over(spec) -> dict[str, str]:
         for item in listed(spec)
         if isinstance(item, PassedOver)
     }
-
-
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as archive:
-        for name, data in members.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    return path
 
 
 @pytest.fixture
@@ -175,7 +164,7 @@ class TestGlob:
 
     def test_shards_that_match_are_opened(self, tmp_path, photo_bytes):
         for number in (0, 1):
-            write_tar(tmp_path / f"city-{number:06}.tar", {f"{number}.jpg": photo_bytes})
+            write_tar(tmp_path / f"city-{number:06}.tar", [(f"{number}.jpg", photo_bytes)])
         assert images(tmp_path / "city-*.tar") == ["city-000000.tar/0.jpg", "city-000001.tar/1.jpg"]
 
 
@@ -203,28 +192,28 @@ class TestSingleFile:
 
 class TestTar:
     def test_members_are_addressed_by_their_byte_range(self, tmp_path, photo_bytes):
-        shard = write_tar(tmp_path / "in" / "city.tar", {"lund/1.jpg": photo_bytes})
+        shard = write_tar(tmp_path / "in" / "city.tar", [("lund/1.jpg", photo_bytes)])
         (ref,) = listed(tmp_path / "in")
         assert (ref.image, ref.uri) == ("city.tar/lund/1.jpg", f"{shard}#lund/1.jpg")
         assert (ref.container, ref.length) == (Container.TAR, len(photo_bytes))
         assert shard.read_bytes()[ref.offset : ref.offset + ref.length] == photo_bytes
 
     def test_a_shard_deeper_in_a_directory_keeps_its_path(self, tmp_path, photo_bytes):
-        write_tar(tmp_path / "in" / "2024" / "city.tar", {"1.jpg": photo_bytes})
+        write_tar(tmp_path / "in" / "2024" / "city.tar", [("1.jpg", photo_bytes)])
         (ref,) = listed(tmp_path / "in")
         assert (ref.image, ref.group) == ("2024/city.tar/1.jpg", "2024")
 
     def test_the_json_beside_a_member_is_its_metadata(self, tmp_path, photo_bytes):
         metadata = {"latitude": 48.5, "longitude": 9.25, "group": "centre", "lens": 35}
         members = {"1.jpg": photo_bytes, "1.json": json.dumps(metadata).encode()}
-        (ref,) = listed(write_tar(tmp_path / "city.tar", members))
+        (ref,) = listed(write_tar(tmp_path / "city.tar", members.items()))
         assert ref.capture == Capture(latitude=48.5, longitude=9.25)
         assert ref.group == "centre"
         assert [(e.name, e.arrow_type, e.value) for e in ref.extra] == [("lens", "int64", 35)]
 
     def test_members_that_are_not_images_are_passed_over(self, tmp_path, photo_bytes):
         members = {"1.jpg": photo_bytes, "1.cls": b"3", "._1.jpg": b"fork"}
-        assert passed_over(write_tar(tmp_path / "city.tar", members)) == {
+        assert passed_over(write_tar(tmp_path / "city.tar", members.items())) == {
             "city.tar#1.cls": NOT_AN_IMAGE,
             "city.tar#._1.jpg": HIDDEN,
         }
@@ -284,7 +273,7 @@ class TestManifest:
 
 class TestListImages:
     def test_lists_every_input_and_counts_what_it_passes_over(self, archive, tmp_path, photo_bytes):
-        shard = write_tar(tmp_path / "city.tar", {"1.jpg": photo_bytes, "readme.md": b"#"})
+        shard = write_tar(tmp_path / "city.tar", [("1.jpg", photo_bytes), ("readme.md", b"#")])
         pipeline = beam.Pipeline(runner=FnApiRunner())
         refs = pipeline | beam.Create([str(archive), str(shard)]) | ListImages()
         names = refs | beam.Map(lambda ref: ref.image)

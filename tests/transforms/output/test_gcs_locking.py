@@ -9,6 +9,7 @@ import pytest
 
 from tests.faulty_proxy import BUSY, DROP_ANSWER, PASS, FaultyProxy, always, once
 from tests.gcs_server import GcsServer
+from tests.waiting import until
 from transforms.output import locking
 from transforms.output.locking import LOCK, LockedError, OutputLock, Owner, holder
 from transforms.storage import gcs
@@ -54,13 +55,6 @@ def owner_in(server: GcsServer) -> Owner | None:
 
 def warnings(caplog) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.levelno >= logging.WARNING]
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_it_names_its_owner_and_after_it_was_given_back_it_is_free(server, caplog):

@@ -1,9 +1,7 @@
 """Segmenting: from a work unit to masks and rows, with engines whose answers are known."""
 
 import gc
-import io
 import json
-import tarfile
 import threading
 import time
 from dataclasses import replace
@@ -24,6 +22,7 @@ from models.engines import EngineOptions
 from models.packages import ModelPackage, load_package
 from models.segmenter import Segmenter
 from models.upsampling import logits_to_mask
+from tests.shard_files import write_tar
 from transforms import SegmentArchive, SegmentOptions
 from transforms.flow.records import Capture, ImageRef, Projection, Segmented, UnitResult, WorkUnit
 from transforms.inputs.listing import list_input, list_members
@@ -543,11 +542,7 @@ class TestFailures:
 
     def test_a_damaged_member_fails_with_its_byte_offset(self, archive, segment, tmp_path):
         good = plain(tmp_path / "good.png", 100).read_bytes()
-        with tarfile.open(archive / "city.tar", "w") as shard:
-            for name in ("a.png", "b.png"):
-                entry = tarfile.TarInfo(name)
-                entry.size = len(good)
-                shard.addfile(entry, io.BytesIO(good))
+        write_tar(archive / "city.tar", [("a.png", good), ("b.png", good)])
         data = (archive / "city.tar").read_bytes()
         start = 512 + -(-len(good) // 512) * 512 + 512
         (archive / "city.tar").write_bytes(data[: start + 10])
@@ -689,11 +684,7 @@ class TestSegmentArchive:
 def test_metadata_beside_a_shard_member_stands_in_its_row(archive, segment, output, tmp_path):
     photo = plain(tmp_path / "photo.png", 100).read_bytes()
     metadata = json.dumps({"latitude": 1.5, "longitude": 2.5, "lens": 35}).encode()
-    with tarfile.open(archive / "city.tar", "w") as shard:
-        for name, data in (("a.png", photo), ("a.json", metadata)):
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            shard.addfile(entry, io.BytesIO(data))
+    write_tar(archive / "city.tar", [("a.png", photo), ("a.json", metadata)])
     (item,) = segment(unit_of(archive)).segmented
     assert isinstance(item, Segmented)
     (row,) = pq.read_table(output / "statistics" / "unit.parquet").to_pylist()
