@@ -77,7 +77,11 @@ def _key(package: ModelPackage) -> str:
 
     digest = hashlib.sha256(f"{package.fingerprint} {openvino.__version__}".encode())
     here = Path(__file__)
-    sources = [here, here.with_name("tensorflow_cpu.py"), *sorted(Path(networks.__file__).parent.glob("*.py"))]
+    sources = [
+        here,
+        here.with_name("tensorflow_cpu.py"),
+        *sorted(Path(networks.__file__).parent.glob("*.py")),
+    ]
     for source in sources:
         digest.update(source.read_bytes())
     return digest.hexdigest()[:32]
