@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.memory_store import registered
+
 atexit.register(shutil.rmtree, os.environ["CITYMASK_CACHE"], ignore_errors=True)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -75,15 +77,17 @@ def make_photo():
 @pytest.fixture(scope="session")
 def cloud_storage_at():
     """A context in which this process takes the server at a URL for Cloud Storage."""
-    from transforms.storage import gcs, metering
+    from transforms.storage import gcs_client, metering
+    from transforms.storage.gcs import GcsStore
 
     @contextmanager
-    def at(url: str):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv(gcs.EMULATOR, url)
-            gcs._new_client.cache_clear()
+    def at(url: str, patience: gcs_client.Patience = gcs_client.DEFAULT_PATIENCE):
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            registered("gs", GcsStore(patience)),
+        ):
+            patch.setenv(gcs_client.EMULATOR, url)
             metering.take()
             yield
-        gcs._new_client.cache_clear()
 
     return at

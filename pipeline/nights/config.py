@@ -60,7 +60,7 @@ def _from_folder(path: str, info: ValidationInfo) -> str:
     """A path as seen from the folder of the configuration; other schemes stay as they are."""
     config = (info.context or {}).get(CONFIG, "")
     seen = storage.beside(path, config)
-    if glob.has_magic(path) and not storage.is_remote(seen) and not os.path.exists(seen):
+    if glob.has_magic(path) and storage.store_of(seen).local_paths and not os.path.exists(seen):
         seen = storage.beside(path, glob.escape(config))
     return seen
 

@@ -207,7 +207,7 @@ def _check(given: Mapping[str, Any], request: "RunRequest") -> None:
     if missing:
         raise ConfigurationError(f"{RUNNER}: {' and '.join(missing)} missing; give it on this line")
     for path in (*request.inputs, request.output):
-        if not storage.is_remote(path):
+        if not storage.store_of(path).shared:
             raise ConfigurationError(
                 f"{path}: Dataflow's workers cannot see folders of this machine; give gs://..."
             )

@@ -93,7 +93,7 @@ def list_part(part: InputPart, excluded: str = "") -> Iterator[Listed]:
     elif glob.has_magic(spec):
         root = _glob_root(path)
         for file in storage.matching(path):
-            if not (excluded and _is_below(file.path, excluded)):
+            if not (excluded and storage.is_below(file.path, excluded)):
                 yield _classify(file, file.path[len(os.path.join(root, "")) :])
     else:
         raise InputError(
@@ -202,14 +202,16 @@ def _list_manifest(path: str) -> Iterator[ImageRef]:
         yield _image_ref(
             manifests.relative_to(uri, path),
             uri,
-            "" if storage.is_remote(uri) else storage.find(uri).version,
+            "" if storage.store_of(uri).costs_requests else storage.find(uri).version,
             metadata=entry.metadata,
         )
 
 
 def _looked_at(listed: Listed) -> Listed:
-    """The image with its version, which costs a request where a manifest names a remote file."""
-    if not isinstance(listed, ImageRef) or listed.version or not storage.is_remote(listed.path):
+    """The image with its version, if listing left it out because looking costs a request."""
+    if not isinstance(listed, ImageRef) or listed.version:
+        return listed
+    if not storage.store_of(listed.path).costs_requests:
         return listed
     try:
         return replace(listed, version=storage.find(listed.path).version)
@@ -302,14 +304,6 @@ def _is_tfrecord(path: str) -> bool:
     """Whether the name is `x.tfrecord`, or one of many as in `x.tfrecord-00000-of-00010`."""
     name = os.path.basename(path).lower()
     return name.endswith(TFRECORD_EXTENSIONS) or ".tfrecord-" in name or ".tfrecords-" in name
-
-
-def _is_below(path: str, folder: str) -> bool:
-    """Whether a file lies below a folder, by whatever links it is reached."""
-    if storage.is_remote(path):
-        return path.startswith(folder + "/")
-    parent = os.path.realpath(os.path.dirname(path))
-    return (parent + os.sep).startswith(os.path.realpath(folder) + os.sep)
 
 
 def _glob_root(pattern: str) -> str:

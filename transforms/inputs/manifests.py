@@ -219,6 +219,6 @@ def relative_to(uri: str, manifest: str) -> str:
     Elsewhere it is the whole path, without what stands before `://`.
     """
     path, folder = (Path(name.rpartition(storage.SEPARATOR)[2]) for name in (uri, manifest))
-    same_store = storage.is_remote(uri) == storage.is_remote(manifest)
-    below = same_store and path.is_relative_to(folder.parent)
+    same_kind = storage.store_of(uri).local_paths == storage.store_of(manifest).local_paths
+    below = same_kind and path.is_relative_to(folder.parent)
     return str(path.relative_to(folder.parent) if below else path)

@@ -16,11 +16,11 @@ def container_of(uri: str) -> str:
 
     A `#` may be part of any name; the file that is there decides.
     """
-    if _MEMBER not in uri or storage.find(uri).size >= 0:
+    if _MEMBER not in uri or storage.exists(uri):
         return uri
     position = uri.find(_MEMBER)
     while position >= 0:
-        if listing.is_shard(uri[:position]) and storage.find(uri[:position]).size >= 0:
+        if listing.is_shard(uri[:position]) and storage.exists(uri[:position]):
             return uri[:position]
         position = uri.find(_MEMBER, position + 1)
     return uri
