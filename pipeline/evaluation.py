@@ -16,7 +16,7 @@ from pipeline.runners.options import new_pipeline
 from transforms import EvaluateMasks, storage
 from transforms.checking.evaluating import Evaluation, is_mask, write_evaluation
 from transforms.flow.records import ImageRef
-from transforms.inputs import listing
+from transforms.inputs import listing, shards
 from transforms.inputs.manifests import ManifestError
 
 RESULT = "evaluation.json"
@@ -72,5 +72,5 @@ def _check_masks(spec: str) -> None:
     if not found:
         raise ConfigurationError(
             f"{spec}: no masks found; expected index masks (.png) or shards of them "
-            "(.tar, .tfrecord)"
+            f"({', '.join(shards.extensions())})"
         )

@@ -12,7 +12,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.graph import Job
 from transforms import DateRange, SegmentOptions, storage
 from transforms.flow.records import Projection
-from transforms.inputs import listing
+from transforms.inputs import listing, shards
 from transforms.inputs.manifests import ManifestError
 from transforms.output import archives, columns, findings, model_files, names, rows, stopping
 from transforms.output.locking import LOCK, OutputLock
@@ -226,7 +226,7 @@ def _check_input(spec: str, output: str) -> None:
     if found is None:
         raise ConfigurationError(
             f"{spec}: nothing to segment; found no file with an image's extension "
-            f"(.jpg, .png, .webp, .tif, ...) and no shard (.tar, .tfrecord)"
+            f"(.jpg, .png, .webp, .tif, ...) and no shard ({', '.join(shards.extensions())})"
         )
 
 

@@ -73,14 +73,6 @@ class Projection(str, Enum):
     EQUIRECTANGULAR = "equirectangular"
 
 
-class Container(Enum):
-    """What the bytes of an image lie in."""
-
-    FILE = "file"
-    TAR = "tar"
-    TFRECORD = "tfrecord"
-
-
 @dataclass(frozen=True)
 class ImageRef:
     """Where one image is and what is known of it before it is read.
@@ -92,9 +84,9 @@ class ImageRef:
         version: changes when the image changes: size and modification time.
         group: what summaries are grouped by.
         mask: path of its mask relative to the output folder.
-        container: how to take the image out of `path`.
-        offset: first byte of the image, or of its TFRecord's data, in `path`.
-        length: bytes from `offset`, for a TFRecord with its checksum; None for a whole file.
+        container: name of the shard format of `path`; empty if `path` is the image's own file.
+        offset: first byte of the image's data in `path`.
+        length: bytes from `offset`; None for a whole file.
         capture: position, time and heading from a manifest or shard; they override EXIF.
         extra: further metadata columns.
         damage: what the listing found wrong with this member; such an image fails when read.
@@ -109,7 +101,7 @@ class ImageRef:
     version: str
     group: str
     mask: str
-    container: Container = Container.FILE
+    container: str = ""
     offset: int = 0
     length: int | None = None
     capture: Capture = UNKNOWN_CAPTURE
