@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import pytest
 
@@ -17,16 +17,16 @@ from transforms.storage import ChangedError, FoundFile, MissingError, Part, Stor
 from transforms.storage.files import ABSENT, changed, cut_short
 from transforms.storage.locks import LockFile, ObjectLock
 
-SCHEME = "memory"
+S = TypeVar("S", bound=Store)
 
 
 @contextmanager
-def registered(scheme: str, store: Store) -> Iterator[None]:
+def registered(scheme: str, store: S) -> Iterator[S]:
     """As a context: a store is used for a scheme."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(storage, "_stores", dict(storage._stores))
         storage.register(scheme, store)
-        yield
+        yield store
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class MemoryStore(Store):
     """Files in the memory of this process, by path; a folder is what files are below.
 
     Attributes:
-        files_by_path: the files; tests may look at them.
+        stored: the files; tests may look at them.
     """
 
     output_form = "memory://NAME"
@@ -50,12 +50,12 @@ class MemoryStore(Store):
     costs_requests = False
 
     def __init__(self) -> None:
-        self.files_by_path: dict[str, Stored] = {}
+        self.stored: dict[str, Stored] = {}
         self._written = 0
         self._lock = Lock()
 
     def is_folder(self, path: str) -> bool:
-        return any(self.is_below(file, path) for file in list(self.files_by_path))
+        return any(self.is_below(file, path) for file in list(self.stored))
 
     def folders(self, folder: str) -> Iterator[str]:
         names = (path[len(folder) + 1 :] for path in self._below(folder))
@@ -71,16 +71,16 @@ class MemoryStore(Store):
         wildcards = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
         parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
         wanted = re.compile("".join(wildcards.get(part) or re.escape(part) for part in parts))
-        return map(self.find, filter(wanted.fullmatch, sorted(self.files_by_path)))
+        return map(self.find, filter(wanted.fullmatch, sorted(self.stored)))
 
     def find(self, path: str) -> FoundFile:
-        stored = self.files_by_path.get(path)
+        stored = self.stored.get(path)
         if stored is None:
             return FoundFile(path, -1, 0)
         return FoundFile(path, len(stored.data), stored.modified_ns, stored.generation)
 
     def read(self, path: str, offset: int, length: int | None, version: str) -> bytes:
-        found, stored = self.find(path), self.files_by_path.get(path)
+        found, stored = self.find(path), self.stored.get(path)
         if stored is None:
             raise MissingError("cannot be read: no such file in memory")
         if version and found.version != version:
@@ -107,14 +107,14 @@ class MemoryStore(Store):
     def put(self, path: str, data: bytes, generation: int) -> int:
         """Write a file in place of one generation of it; this is what `ObjectLock` asks for."""
         with self._lock:
-            there = self.files_by_path.get(path)
+            there = self.stored.get(path)
             if (there.generation if there else ABSENT) != generation:
                 raise ChangedError(f"{path}: somebody else has written it meanwhile")
             return self._put(path, data)
 
     def remove(self, path: str) -> None:
         for name in [path, *self._below(path)]:
-            self.files_by_path.pop(name, None)
+            self.stored.pop(name, None)
 
     def move(self, source: str, target: str) -> None:
         self.write("", target, self.read(source, 0, None, ""))
@@ -125,8 +125,8 @@ class MemoryStore(Store):
 
     def _put(self, path: str, data: bytes) -> int:
         self._written += 1
-        self.files_by_path[path] = Stored(bytes(data), self._written, time.time_ns())
+        self.stored[path] = Stored(bytes(data), self._written, time.time_ns())
         return self._written
 
     def _below(self, folder: str) -> list[str]:
-        return sorted(path for path in list(self.files_by_path) if self.is_below(path, folder))
+        return sorted(path for path in list(self.stored) if self.is_below(path, folder))

@@ -3,11 +3,11 @@
 `Flock` is for local folders: the kernel releases the lock when the owner's process ends, however it
 ends, so no clock decides whether an owner is dead. `ObjectLock` is for object stores: the lock is
 an object that is only ever replaced in the generation that its owner knows, and the owner rewrites
-it with every heartbeat. Who wants the lock watches it, so clocks of two machines are never
-compared.
+it with every heartbeat. A process that wants the lock watches for that, so the clocks of two
+machines are never compared.
 
-The package `filelock` does not replace them: its locks have no content, so neither a refused run
-nor the next owner could say who holds or held the lock, and it has none for object stores.
+The package `filelock` does not replace `Flock`: it truncates the file before it locks it, so a
+refused process would erase the owner's record, which the message and the next owner need.
 """
 
 import fcntl
