@@ -25,7 +25,7 @@ COUNTERS = "citymask.listing"
 """Namespace of the Beam counters of this step: `images`, and `passed_over: <reason>`."""
 
 BLOCK_SIZE = 64
-"""Files that are looked into by one worker at a time."""
+"""Files that one worker takes at a time."""
 
 HIDDEN = "hidden file"
 NOT_AN_IMAGE = "not an image"
@@ -48,14 +48,14 @@ Listed = ListedFile | ImageRef | PassedOver
 
 @dataclass(frozen=True)
 class InputPart:
-    """A part of an INPUT that is listed apart from the others: of a folder, or all of another."""
+    """A part of an INPUT that is listed on its own: a part of a folder, or any other INPUT."""
 
     spec: str
     part: storage.Part | None = None
 
 
 def split_input(spec: str) -> Iterator[InputPart]:
-    """What to list apart so that a large INPUT is listed by many workers.
+    """Parts of an INPUT, so that many workers can list a large one.
 
     Raises:
         StorageError: the INPUT is a folder that cannot be listed.
@@ -68,14 +68,14 @@ def split_input(spec: str) -> Iterator[InputPart]:
 
 
 def list_part(part: InputPart, excluded: str = "") -> Iterator[Listed]:
-    """What a part of an INPUT holds: files, and for a manifest the images it names.
+    """The files in a part of an INPUT, and for a manifest the images it names.
 
     Args:
         part: of a directory, or a glob pattern, an image, a tar or TFRecord shard, or a manifest.
         excluded: a directory that is never listed: the output folder.
 
     Raises:
-        InputError: there is no such INPUT, or it is of no known kind.
+        InputError: the INPUT does not exist or is of no known kind.
         ManifestError: it is a manifest that cannot be read.
         StorageError: it cannot be listed.
     """
@@ -100,13 +100,13 @@ def list_part(part: InputPart, excluded: str = "") -> Iterator[Listed]:
 
 
 def list_input(spec: str, excluded: str = "") -> Iterator[Listed]:
-    """What a whole INPUT holds; raises what `split_input` and `list_part` raise."""
+    """The content of a whole INPUT; raises what `split_input` and `list_part` raise."""
     for part in split_input(spec):
         yield from list_part(part, excluded)
 
 
 def list_members(listed: Listed) -> Iterator[ImageRef | PassedOver]:
-    """The images of a listed file: itself, or the members of a shard."""
+    """The images in a listed file: the file itself, or the members of a shard."""
     if not isinstance(listed, ListedFile):
         yield listed
         return
@@ -150,7 +150,7 @@ class ListImages(beam.PTransform):
 
 
 def _list_blocks(part: InputPart, excluded: str) -> Iterator[Block[Listed]]:
-    """What a part holds, many at a time: one by one the shuffle costs more than the listing."""
+    """The content of a part in blocks: one by one, the shuffle costs more than the listing."""
     listed = list_part(part, excluded)
     while items := tuple(itertools.islice(listed, BLOCK_SIZE)):
         yield Block(items)

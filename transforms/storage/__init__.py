@@ -25,9 +25,10 @@ from transforms.storage.files import (
 from transforms.storage.gcs import GcsStore
 from transforms.storage.local import UNFINISHED, WORK_FOLDER, LocalStore
 from transforms.storage.locks import LockFile
-from transforms.storage.store import Store
+from transforms.storage.store import SEPARATOR, Store
 
 __all__ = [
+    "SEPARATOR",
     "UNFINISHED",
     "WORK_FOLDER",
     "AccessError",
@@ -62,7 +63,6 @@ __all__ = [
     "writing",
 ]
 
-SEPARATOR = "://"
 NO_SCHEME = ""
 """The scheme of local paths."""
 

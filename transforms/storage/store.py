@@ -8,6 +8,9 @@ from typing import BinaryIO, NoReturn
 from transforms.storage.files import FoundFile, Part, StorageError
 from transforms.storage.locks import LockFile
 
+SEPARATOR = "://"
+"""Between the scheme of a path, which names its store, and the rest."""
+
 
 class Store(ABC):
     """A place for files, local or remote. A new store is a subclass that is registered.
@@ -48,7 +51,7 @@ class Store(ABC):
 
     def absolute(self, path: str) -> str:
         """See `storage.absolute`."""
-        scheme, separator, rest = path.partition("://")
+        scheme, separator, rest = path.partition(SEPARATOR)
         return scheme + separator + rest.rstrip("/")
 
     def is_below(self, path: str, folder: str) -> bool:
