@@ -1,5 +1,7 @@
 """Storage: listing, ranged reads and writes that are either whole or not there.
 
+It imports no other room.
+
 Every function takes a local path or a URL; the scheme, which is what stands before `://`, says
 which store has it: no scheme a local folder (`local`), `gs` Google Cloud Storage (`gcs`), and any
 other one of Beam's file systems (`beam_files`), which are read only. `register` adds a store.

@@ -72,7 +72,7 @@ def new_client() -> Any:
         except GoogleAuthError as error:
             raise _not_signed_in("Google Cloud Storage", error) from error
     session = MeteredSession(credentials, CONNECTIONS)
-    # The client has no public argument for its session or its size of the connection pool.
+    # The client has no public argument for its session, nor for the size of its connection pool.
     return Client(project or "<none>", credentials, _http=session)
 
 
