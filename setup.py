@@ -38,6 +38,7 @@ setup(
         "google-cloud-storage>=3,<4",
         "google-crc32c>=1.6,<2",
         "click>=8.1,<9",
+        "defusedxml>=0.7,<1",
         "h3>=4.1,<5",
         "loky>=3.4,<4",
         "platformdirs>=4,<5",

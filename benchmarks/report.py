@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from models.packages import ModelPackage, load_package
 from transforms.output import archives, columns, names
 from transforms.output.column_groups import ROW_FIELDS
-from transforms.output.compacting import ROWS_PER_FILE
+from transforms.output.compacting import DEFAULT_LIMITS
 from transforms.reporting import contract
 
 CITIES = {
@@ -74,8 +74,8 @@ def write_archive(output: Path, images: int) -> None:
     package = load_package("default")
     archives.write_card(str(output), package)
     (output / columns.STATISTICS).mkdir(parents=True, exist_ok=True)
-    for number, start in enumerate(range(0, images, ROWS_PER_FILE)):
-        count = min(ROWS_PER_FILE, images - start)
+    for number, start in enumerate(range(0, images, DEFAULT_LIMITS.rows_per_file)):
+        count = min(DEFAULT_LIMITS.rows_per_file, images - start)
         table = pa.concat_tables(streets(package, start, count))
         pq.write_table(table, output / columns.STATISTICS / f"merged-{number:04}.parquet")
 

@@ -22,7 +22,7 @@ from pipeline.runners import Runner
 from transforms import EvaluateMasks, storage
 from transforms.checking.evaluating import Evaluation, is_mask, list_labels, write_evaluation
 from transforms.flow.records import ImageRef, Projection
-from transforms.inputs import listing
+from transforms.inputs import listing, shards
 from transforms.inputs.manifests import ManifestError
 from transforms.photos.decoding import DEFAULT_MAX_PIXELS, DecodeError, decode_photo
 
@@ -140,5 +140,5 @@ def _check_masks(spec: str) -> None:
     if not found:
         raise ConfigurationError(
             f"{spec}: no masks found; expected index masks (.png) or shards of them "
-            "(.tar, .tfrecord)"
+            f"({', '.join(shards.extensions())})"
         )

@@ -48,8 +48,7 @@ def check(archive: Archive, formats: dict[str, Format]) -> list[str]:
         ExportError: one of them cannot be made.
         StorageError: the archive cannot be read.
     """
-    if not storage.writable(archive.output):
-        raise ExportError(f"{archive.output}: OUT is a local folder or gs://BUCKET/NAME")
+    storage.check_writable(archive.output)
     first = next(_rows_of(archive, [columns.MASK]), None)
     if first is None:
         raise ExportError(f"{archive.output}: no rows of the model {archive.model}")
@@ -61,7 +60,7 @@ def check(archive: Archive, formats: dict[str, Format]) -> list[str]:
         )
     with_masks = [name for name, form in formats.items() if form.reads_masks]
     mask = first[columns.MASK][0].as_py()
-    if with_masks and storage.find(f"{archive.output}/{mask}").size < 0:
+    if with_masks and not storage.exists(f"{archive.output}/{mask}"):
         raise ExportError(
             f"{archive.output}: no masks ({mask} is not there), which {', '.join(with_masks)} "
             "cannot be without; `citymask run` makes masks that are missing after "

@@ -58,9 +58,8 @@ def prepare(request: ReportRequest) -> ReportJob:
         ConfigurationError: there are no results, none of such a model, or the indicators or tiles
             are none.
     """
-    if not storage.writable(request.output):
-        raise ConfigurationError(f"{request.output}: OUT is a local folder or gs://BUCKET/NAME")
     try:
+        storage.check_writable(request.output)
         archive = archives.open_archive(request.output, request.model)
         indicators = Indicators.load(archive.classes, request.indicators)
         records = read_records(archive.output)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.made_models import make_model
+from tests.memory_store import registered
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if "PYTEST_XDIST_WORKER" not in os.environ:  # Else it has the cache of the process that started it.
@@ -61,15 +62,17 @@ def make_photo():
 @pytest.fixture(scope="session")
 def cloud_storage_at():
     """A context in which this process takes the server at a URL for Cloud Storage."""
-    from transforms.storage import gcs, metering
+    from transforms.storage import gcs_client, metering
+    from transforms.storage.gcs import GcsStore
 
     @contextmanager
-    def at(url: str):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv(gcs.EMULATOR, url)
-            gcs._new_client.cache_clear()
+    def at(url: str, patience: gcs_client.Patience = gcs_client.DEFAULT_PATIENCE):
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            registered("gs", GcsStore(patience)),
+        ):
+            patch.setenv(gcs_client.EMULATOR, url)
             metering.take()
             yield
-        gcs._new_client.cache_clear()
 
     return at

@@ -19,7 +19,7 @@ def compact(output: str) -> None:
     OUT is the output folder of `citymask run`. Whoever reads it meanwhile finds every row once; who
     has listed the files just before finds them gone ("file not found") and reads again.
     """
-    if storage.is_remote(output):
+    if not storage.store_of(output).local_paths:
         raise Refused(
             f"{output}: only the folders of a local file system can change places at once"
         )

@@ -90,8 +90,7 @@ def rows_of_models(output: str, metrics: Metrics) -> dict[str, int]:
 
 
 def _check_output(output: str) -> None:
-    if not storage.writable(output):
-        raise ConfigurationError(f"{output}: OUT is a local folder or gs://BUCKET/NAME")
+    storage.check_writable(output)
     if not storage.is_folder(output):
         raise ConfigurationError(f"{output}: no such folder; give the --output of a run")
     statistics = storage.is_folder(os.path.join(output, columns.STATISTICS))

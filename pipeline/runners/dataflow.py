@@ -132,7 +132,7 @@ def _cancel(result: PipelineResult, job: str) -> None:
 
 
 def _check_bucket(option: str, path: str) -> None:
-    if not storage.is_remote(path):
+    if not storage.store_of(path).shared:
         return
     try:
         storage.is_folder("/".join(path.split("/")[:3]))

@@ -196,7 +196,7 @@ def check(options: Mapping[str, Any], paths: Sequence[str]) -> None:
         ConfigurationError: workers cannot see a path or have no citymask, or a folder is wrong.
     """
     for path in paths:
-        if not storage.is_remote(path):
+        if not storage.store_of(path).shared:
             raise ConfigurationError(
                 f"{path}: Dataflow's workers cannot see folders of this machine; give gs://..."
             )

@@ -1,6 +1,5 @@
 """A request: what a user asked for, the checks before any work, and the job that it comes to."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -14,7 +13,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.graph import Job
 from pipeline.runs.settings import Settings
 from transforms import DateRange, SegmentOptions, storage
-from transforms.inputs import listing
+from transforms.inputs import listing, shards
 from transforms.inputs.manifests import ManifestError
 from transforms.output import archives, columns, findings, model_files, names, rows, stopping
 from transforms.output.locking import LOCK, OutputLock
@@ -74,8 +73,10 @@ def check(request: RunRequest) -> tuple[ModelPackage, MergedClasses | None]:
             or results cannot be written to a store such as OUT's.
         PackageError: the model is unknown or damaged.
     """
-    if not storage.writable(request.output):
-        raise ConfigurationError(f"{request.output}: OUT is a local folder or gs://BUCKET/NAME")
+    try:
+        storage.check_writable(request.output)
+    except storage.StorageError as error:
+        raise ConfigurationError(str(error)) from error
     if request.engine is EngineName.OPENVINO and (request.gpu or request.require_gpu):
         raise ConfigurationError(
             "--engine openvino: it runs on CPUs; leave out --gpu and --require-gpu, or the engine"
@@ -116,7 +117,7 @@ def make_job(
         package=package,
         options=options,
         mask_folder=mask_folder,
-        fold_case=_folds_case(output),
+        fold_case=storage.store_of(output).folds_case(output, LOCK),
         unit_size=request.unit_size,
         policy=Policy(
             request.force,
@@ -187,13 +188,8 @@ def _check_input(spec: str, output: str) -> None:
     if found is None:
         raise ConfigurationError(
             f"{spec}: nothing to segment; found no file with an image's extension "
-            f"(.jpg, .png, .webp, .tif, ...) and no shard (.tar, .tfrecord)"
+            f"(.jpg, .png, .webp, .tif, ...) and no shard ({', '.join(shards.extensions())})"
         )
-
-
-def _folds_case(output: str) -> bool:
-    """Whether the output folder takes names that differ only in case for one."""
-    return not storage.is_remote(output) and os.path.exists(os.path.join(output, LOCK.upper()))
 
 
 def _mask_folder(output: str, model: str) -> tuple[str, list[str]]:

@@ -71,7 +71,7 @@ def seen_from_file(path: str, info: ValidationInfo) -> str:
         return path
     seen = storage.beside(path, file)
     # A folder whose own name looks like a glob pattern must match itself.
-    if glob.has_magic(path) and not storage.is_remote(seen) and not os.path.exists(seen):
+    if glob.has_magic(path) and storage.store_of(seen).local_paths and not os.path.exists(seen):
         seen = storage.beside(path, glob.escape(file))
     return seen
 

@@ -31,6 +31,7 @@ from pipeline.runs.signals import StopOnSignal
 from tests.faulty_proxy import DISTURBANCES, PASS, FaultyProxy, sometimes
 from tests.gcs_server import GcsServer, RefusedError
 from tests.made_models import make_model
+from tests.memory_store import registered
 from tests.shard_files import write_photo_records, write_tar
 from tests.storage_emulator import storage_emulator
 from tests.waiting import until
@@ -39,7 +40,8 @@ from transforms.flow.records import Failure, ImageRef, PlannedImage, UnitResult
 from transforms.output import locking, rows, stopping
 from transforms.segmenting import step
 from transforms.segmenting.step import MOST_UNITS
-from transforms.storage import gcs, metering
+from transforms.storage import gcs_client, metering
+from transforms.storage.gcs import GcsStore
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("citymask")
 BUCKET = "city-bucket"
@@ -47,6 +49,7 @@ ROOT = f"gs://{BUCKET}"
 LOCK = f"out/{locking.LOCK}"
 OTHER = locking.Owner("other", "elsewhere", 7, "2026-11-22T21:30:00+00:00", "2026-11-22T21:31:00")
 PHOTOS = 6
+IMPATIENT = gcs_client.Patience(retry_seconds=1.0)
 PATIENCE = 60.0
 """Seconds after which what does not come will not come."""
 
@@ -249,7 +252,7 @@ def first(citymask, model, cloud_storage_at, fetched):
         GcsServer() as server,
         cloud_storage_at(server.url),
     ):
-        patch.setattr(locking, "HEARTBEAT_SECONDS", PATIENCE)
+        patch.setattr(locking, "PULSE", locking.Pulse(PATIENCE))
         for number in range(PHOTOS):
             server.put(BUCKET, f"photos/{number}.jpg", photo(number))
         counted: Counter[str] = Counter()
@@ -386,15 +389,14 @@ class TestNetwork:
         }  # fmt: skip
         assert sum(anew.server.requests.values()) < sum(proxy.done.values())
 
-    def test_that_refuses_one_file_for_good_costs_one_photo(self, anew, fetched, monkeypatch):
-        monkeypatch.setattr(gcs, "RETRY_SECONDS", 1.0)
-
+    def test_that_refuses_one_file_for_good_costs_one_photo(self, anew, fetched, cloud_storage_at):
         def refuse(method: str, name: str) -> None:
             if name in ("photos/3.jpg", "out/masks/4.jpg.png"):
                 raise RefusedError(503, "try later")
 
         anew.server.before = refuse
-        anew.run()
+        with cloud_storage_at(anew.server.url, IMPATIENT):
+            anew.run()
         output = fetched(anew.server)
         said = "no success in 1 s of tries (503 try later)"
         failures = output.failures
@@ -406,10 +408,8 @@ class TestNetwork:
         assert output.masks == [f"masks/{name}.png" for name in output.rows["image"]]
 
     def test_that_refuses_the_runs_own_files_ends_it_with_one_line(
-        self, anew, monkeypatch, capsys, logging_kept
+        self, anew, monkeypatch, capsys, logging_kept, cloud_storage_at
     ):
-        monkeypatch.setattr(gcs, "RETRY_SECONDS", 1.0)
-
         def refuse(method: str, name: str) -> None:
             if name.startswith("out/statistics/"):
                 raise RefusedError(503, "try later")
@@ -417,7 +417,7 @@ class TestNetwork:
         anew.server.before = refuse
         line = ["citymask", "run", f"{ROOT}/photos", "-o", f"{ROOT}/out", "--model", anew.model]
         monkeypatch.setattr(sys, "argv", list(map(str, line)))
-        with pytest.raises(SystemExit) as ended:
+        with cloud_storage_at(anew.server.url, IMPATIENT), pytest.raises(SystemExit) as ended:
             main()
         assert ended.value.code == 1
         (error,) = [line for line in capsys.readouterr().err.splitlines() if "Error" in line]
@@ -479,7 +479,7 @@ class TestStopping:
         assert f"{PHOTOS - begun} images are left for the next run" in result.output
 
     def test_a_signal_does_not_wait_for_what_it_interrupts(self, anew):
-        with StopOnSignal(f"{ROOT}/out") as stop, gcs._making:
+        with StopOnSignal(f"{ROOT}/out") as stop, storage.store_of(ROOT)._making:
             signal.raise_signal(signal.SIGTERM)
             assert stopping.STOP not in str(anew.server.files(BUCKET))
         assert stop.received == signal.SIGTERM
@@ -494,15 +494,15 @@ class TestStopping:
 
 class TestLock:
     def test_a_second_run_ends_with_4_while_the_first_lives(self, anew, monkeypatch):
-        monkeypatch.setattr(locking, "HEARTBEAT_SECONDS", 0.1)
-        monkeypatch.setattr(locking, "SILENT_HEARTBEATS", PATIENCE / 0.1)
+        pulse = locking.Pulse(0.1, missing=PATIENCE / 0.1)
+        monkeypatch.setattr(locking, "PULSE", pulse)
         with locked(f"{ROOT}/out", "the first"):
             result = anew.run(code=4)
         assert f"Error: {ROOT}/out: run the first (host " in result.output
         assert not anew.server.files(BUCKET, "out/masks/")
 
     def test_the_lock_of_a_run_that_died_is_taken_over(self, anew, monkeypatch):
-        monkeypatch.setattr(locking, "HEARTBEAT_SECONDS", 0.1)
+        monkeypatch.setattr(locking, "PULSE", locking.Pulse(0.1))
         anew.server.put(BUCKET, LOCK, OTHER.to_json())
         result = anew.run("--max-minutes", 1e-5)
         assert "took the lock over from run other (host elsewhere" in result.output
@@ -511,7 +511,7 @@ class TestLock:
     def test_a_run_whose_lock_was_taken_over_says_so_and_leaves_the_rest(
         self, anew, monkeypatch, fetched
     ):
-        monkeypatch.setattr(locking, "HEARTBEAT_SECONDS", 0.1)
+        monkeypatch.setattr(locking, "PULSE", locking.Pulse(0.1))
         monkeypatch.setattr(step, "LOOK_SECONDS", 0.0)
 
         def take_over(method: str, name: str) -> None:
@@ -568,10 +568,11 @@ class TestRefusals:
     def signed_out(self, monkeypatch, tmp_path):
         """No credentials, and nothing that stands in for Google."""
         monkeypatch.setenv("HOME", str(tmp_path))
-        monkeypatch.delenv(gcs.EMULATOR, raising=False)
+        monkeypatch.delenv(gcs_client.EMULATOR, raising=False)
         monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
         monkeypatch.delenv("CLOUDSDK_CONFIG", raising=False)
-        gcs._new_client.cache_clear()
+        with registered("gs", GcsStore()):
+            yield
 
     @pytest.mark.parametrize(
         ("content", "expected"),
@@ -607,7 +608,7 @@ class TestRefusals:
         (error,) = [line for line in ended.stderr.splitlines() if "Error" in line]
         assert "Error: Google Cloud Storage: not signed in (" in error
         assert "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION" in error
-        assert time.monotonic() - start < gcs.RETRY_SECONDS
+        assert time.monotonic() - start < gcs_client.DEFAULT_PATIENCE.retry_seconds
 
     def test_of_compacting(self, again):
         result = again.citymask("compact", f"{ROOT}/out")

@@ -1,6 +1,7 @@
 """`citymask compact`: what it prints, what it refuses, and what later runs do with its files."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.commands import compact as command
 from transforms.output import compacting
 from transforms.output.locking import OutputLock
 from transforms.storage import local
@@ -15,7 +17,8 @@ from transforms.storage import local
 
 @pytest.fixture(autouse=True)
 def nobody_lists(monkeypatch):
-    monkeypatch.setattr(compacting, "LISTING_SECONDS", 0)
+    soon = partial(compacting.compact, limits=compacting.Limits(listing_seconds=0))
+    monkeypatch.setattr(command, "merge_files", soon)
 
 
 @pytest.fixture

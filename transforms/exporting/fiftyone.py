@@ -24,7 +24,7 @@ class FiftyOne(MaskFormat):
 
     def takes(self, photo: MaskedPhoto) -> bool:
         """See `MaskFormat.takes`."""
-        return not storage.is_remote(photo.uri) and storage.find(photo.uri).size >= 0
+        return storage.store_of(photo.uri).local_paths and storage.exists(photo.uri)
 
     def write_mask(self, photo: MaskedPhoto, mask: np.ndarray) -> dict[str, list[str]]:
         """See `MaskFormat.write_mask`."""

@@ -81,8 +81,9 @@ class MaskFormat(Format):
         """See `Format.write`."""
         photos = photos_of(part, self.archive)
         taken = [photo for photo in photos if self.takes(photo)]
-        # Side by side where it waits for the network; elsewhere that would only fill memory.
-        mapped = map_requests if storage.is_remote(self.archive.output) else map
+        # Side by side only where that saves waiting: it holds several masks in memory.
+        waits = storage.store_of(self.archive.output).costs_requests
+        mapped = map_requests if waits else map
         entries = list(mapped(self._write_photo, taken))
         for name in self.lists:
             self.put_fragment(part, name, items(e for entry in entries for e in entry[name]))

@@ -1,8 +1,8 @@
-"""Places: where exports are built and kept, so that none is taken for whole that is not.
+"""Places: where exports are built and kept, so that no incomplete export looks complete.
 
-In a local folder an export is built among the unfinished files and moved to its place once it is
-whole. Objects in a store cannot be moved all at once: there it is built in its place, beside a file
-`UNFINISHED` that goes last.
+Where folders can be renamed, an export is built among the unfinished files and moved to its place
+once it is complete. Object stores cannot do that: there it is built in its place, beside a file
+`UNFINISHED` that is removed last.
 """
 
 from transforms import storage
@@ -19,22 +19,20 @@ def final(name: str) -> str:
 
 def building(output: str, name: str) -> str:
     """Folder in which an export is built, below the output folder."""
-    if storage.is_remote(output):
-        return final(name)
-    return f"{storage.UNFINISHED}/{final(name)}"
+    return f"{storage.UNFINISHED}/{final(name)}" if _renames(output) else final(name)
 
 
 def begin(output: str, name: str) -> None:
     """Make room; call it while nobody else exports there. Raises StorageError."""
     abandon(output, name)
-    if storage.is_remote(output):
+    if not _renames(output):
         storage.write(output, f"{final(name)}/{MARKER}", MARKER_TEXT)
 
 
 def publish(output: str, name: str) -> None:
     """Put a whole export in the place of the one before it; raises StorageError."""
     place = f"{output}/{final(name)}"
-    if storage.is_remote(output):
+    if not _renames(output):
         storage.remove(f"{place}/{MARKER}")
         return
     if storage.is_folder(place):
@@ -47,3 +45,7 @@ def abandon(output: str, name: str) -> None:
     folder = f"{output}/{building(output, name)}"
     if storage.is_folder(folder):
         storage.remove(folder)
+
+
+def _renames(output: str) -> bool:
+    return storage.store_of(output).renames_folders

@@ -73,14 +73,6 @@ class Projection(str, Enum):
     EQUIRECTANGULAR = "equirectangular"
 
 
-class Container(Enum):
-    """What the bytes of an image lie in."""
-
-    FILE = "file"
-    TAR = "tar"
-    TFRECORD = "tfrecord"
-
-
 @dataclass(frozen=True)
 class ImageRef:
     """Where one image is and what is known of it before it is read.
@@ -91,9 +83,9 @@ class ImageRef:
         path: the file or shard to open.
         version: changes when the image changes: size and modification time.
         group: what summaries are grouped by.
-        container: how to take the image out of `path`.
-        offset: first byte of the image, or of its TFRecord's data, in `path`.
-        length: bytes from `offset`, for a TFRecord with its checksum; None for a whole file.
+        container: name of the shard format of `path`; empty if `path` is the image's own file.
+        offset: first byte of the image's data in `path`.
+        length: bytes from `offset`; None for a whole file.
         capture: position, time and heading from a manifest or shard; they override EXIF.
         extra: further metadata columns.
         damage: what the listing found wrong with this member; such an image fails when read.
@@ -104,7 +96,7 @@ class ImageRef:
     path: str
     version: str
     group: str
-    container: Container = Container.FILE
+    container: str = ""
     offset: int = 0
     length: int | None = None
     capture: Capture = UNKNOWN_CAPTURE

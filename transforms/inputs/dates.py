@@ -1,4 +1,4 @@
-"""Dates: images that were taken, or that arrived, on some days."""
+"""Dates: selecting images by the day they were taken or arrived."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ CAPTURE = "capture"
 
 @dataclass(frozen=True)
 class DateRange:
-    """Days, both ends among them.
+    """A range of days, both ends included.
 
     Attributes:
-        first: None for no beginning.
-        last: None for no end.
-        by: `arrival`, the last change of the file or shard in UTC; or `capture`, when the photo was
-            taken, from its metadata, else from its EXIF tags.
+        first: the first day; None: open.
+        last: the last day; None: open.
+        by: `arrival`, the last change of the file or shard in UTC; or `capture`, the day the photo
+            was taken, from its metadata, else from its EXIF tags.
     """
 
     first: date | None
@@ -51,12 +51,12 @@ class DateRange:
 
 
 def arrival_date(ref: ImageRef) -> date | None:
-    """The day of the last change of the image's file, UTC; None where it cannot be looked at."""
+    """The day of the last change of the image's file, UTC; None if the file is inaccessible."""
     return storage.modified_at(ref.version).date() if ref.version else None
 
 
 def capture_date(ref: ImageRef) -> date | None:
-    """The day on which a photo was taken; None where nothing says so.
+    """The day on which a photo was taken, or None if it is unknown.
 
     A photo without metadata is read for its EXIF tags.
     """
@@ -81,7 +81,7 @@ def _itself(ref: ImageRef) -> ImageRef:
 
 @dataclass
 class OnDates(beam.PTransform):
-    """Keeps the images of some days: PCollection[T] -> PCollection[T].
+    """Keeps the images of a range of days: PCollection[T] -> PCollection[T].
 
     Attributes:
         days: the days.

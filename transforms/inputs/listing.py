@@ -4,7 +4,7 @@ import glob
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import apache_beam as beam
@@ -13,8 +13,9 @@ from apache_beam.metrics import Metrics
 from transforms import storage
 from transforms.flow import progress, request_counters
 from transforms.flow.concurrency import map_requests
-from transforms.flow.records import Block, Container, ImageRef, PassedOver
-from transforms.inputs import manifests, members, tar_shards, tfrecord_shards
+from transforms.flow.records import Block, ImageRef, PassedOver
+from transforms.inputs import manifests, shards
+from transforms.inputs.members import ShardFormat
 from transforms.output import names
 from transforms.photos import decoding
 
@@ -23,12 +24,8 @@ logger = logging.getLogger(__name__)
 COUNTERS = "citymask.listing"
 """Namespace of the Beam counters of this step: `images`, and `passed_over: <reason>`."""
 
-TAR_EXTENSIONS = (".tar",)
-TFRECORD_EXTENSIONS = (".tfrecord", ".tfrecords")
-COMPRESSED_TAR_EXTENSIONS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-
 BLOCK_SIZE = 64
-"""Files that are looked into by one worker at a time."""
+"""Files that one worker takes at a time."""
 
 HIDDEN = "hidden file"
 NOT_AN_IMAGE = "not an image"
@@ -51,14 +48,14 @@ Listed = ListedFile | ImageRef | PassedOver
 
 @dataclass(frozen=True)
 class InputPart:
-    """A part of an INPUT that is listed apart from the others: of a folder, or all of another."""
+    """A part of an INPUT that is listed on its own: a part of a folder, or any other INPUT."""
 
     spec: str
     part: storage.Part | None = None
 
 
 def split_input(spec: str) -> Iterator[InputPart]:
-    """What to list apart so that a large INPUT is listed by many workers.
+    """Parts of an INPUT, so that many workers can list a large one.
 
     Raises:
         StorageError: the INPUT is a folder that cannot be listed.
@@ -71,14 +68,14 @@ def split_input(spec: str) -> Iterator[InputPart]:
 
 
 def list_part(part: InputPart, excluded: str = "") -> Iterator[Listed]:
-    """What a part of an INPUT holds: files, and for a manifest the images it names.
+    """The files in a part of an INPUT, and for a manifest the images it names.
 
     Args:
         part: of a directory, or a glob pattern, an image, a tar or TFRecord shard, or a manifest.
         excluded: a directory that is never listed: the output folder.
 
     Raises:
-        InputError: there is no such INPUT, or it is of no known kind.
+        InputError: the INPUT does not exist or is of no known kind.
         ManifestError: it is a manifest that cannot be read.
         StorageError: it cannot be listed.
     """
@@ -93,31 +90,29 @@ def list_part(part: InputPart, excluded: str = "") -> Iterator[Listed]:
     elif glob.has_magic(spec):
         root = _glob_root(path)
         for file in storage.matching(path):
-            if not (excluded and _is_below(file.path, excluded)):
+            if not (excluded and storage.is_below(file.path, excluded)):
                 yield _classify(file, file.path[len(os.path.join(root, "")) :])
     else:
         raise InputError(
             f"{spec}: no such file or directory; INPUT is a directory, a glob pattern, an image, "
-            "a .tar or .tfrecord shard, or a .csv, .parquet or .txt manifest"
+            f"a {_shard_extensions()} shard, or a .csv, .parquet or .txt manifest"
         )
 
 
 def list_input(spec: str, excluded: str = "") -> Iterator[Listed]:
-    """What a whole INPUT holds; raises what `split_input` and `list_part` raise."""
+    """The content of a whole INPUT; raises what `split_input` and `list_part` raise."""
     for part in split_input(spec):
         yield from list_part(part, excluded)
 
 
 def list_members(listed: Listed) -> Iterator[ImageRef | PassedOver]:
-    """The images of a listed file: itself, or the members of a shard."""
+    """The images in a listed file: the file itself, or the members of a shard."""
     if not isinstance(listed, ListedFile):
         yield listed
         return
     file = listed.file
-    if _is_tar(file.path):
-        yield from _list_shard(listed, Container.TAR, tar_shards.tar_members)
-    elif _is_tfrecord(file.path):
-        yield from _list_shard(listed, Container.TFRECORD, tfrecord_shards.tfrecord_members)
+    if shard_format := shards.format_of(file.path):
+        yield from _list_shard(listed, shard_format)
     else:
         yield _image_ref(listed.relative_path, file.path, file.version)
 
@@ -129,11 +124,6 @@ def first_image(spec: str, excluded: str = "") -> ImageRef | None:
             if isinstance(item, ImageRef):
                 return item
     return None
-
-
-def is_shard(path: str) -> bool:
-    """Whether the name is that of a tar or TFRecord shard."""
-    return _is_tar(path) or _is_tfrecord(path)
 
 
 @dataclass
@@ -160,7 +150,7 @@ class ListImages(beam.PTransform):
 
 
 def _list_blocks(part: InputPart, excluded: str) -> Iterator[Block[Listed]]:
-    """What a part holds, many at a time: one by one the shuffle costs more than the listing."""
+    """The content of a part in blocks: one by one, the shuffle costs more than the listing."""
     listed = list_part(part, excluded)
     while items := tuple(itertools.islice(listed, BLOCK_SIZE)):
         yield Block(items)
@@ -188,11 +178,8 @@ def _list_file(file: storage.FoundFile, spec: str) -> Iterator[Listed]:
         return
     listed = _classify(file, os.path.basename(file.path))
     if isinstance(listed, PassedOver):
-        if file.path.lower().endswith(COMPRESSED_TAR_EXTENSIONS):
-            raise InputError(
-                f"{spec}: members of a compressed tar cannot be read by byte range; decompress it"
-            )
-        raise InputError(f"{spec}: not an image, a .tar or .tfrecord shard, or a manifest")
+        known = f"not an image, a {_shard_extensions()} shard, or a manifest"
+        raise InputError(f"{spec}: {shards.refusal(file.path) or known}")
     yield listed
 
 
@@ -202,14 +189,16 @@ def _list_manifest(path: str) -> Iterator[ImageRef]:
         yield _image_ref(
             manifests.relative_to(uri, path),
             uri,
-            "" if storage.is_remote(uri) else storage.find(uri).version,
+            "" if storage.store_of(uri).costs_requests else storage.find(uri).version,
             metadata=entry.metadata,
         )
 
 
 def _looked_at(listed: Listed) -> Listed:
-    """The image with its version, which costs a request where a manifest names a remote file."""
-    if not isinstance(listed, ImageRef) or listed.version or not storage.is_remote(listed.path):
+    """The image with its version, if listing left it out because looking costs a request."""
+    if not isinstance(listed, ImageRef) or listed.version:
+        return listed
+    if not storage.store_of(listed.path).costs_requests:
         return listed
     try:
         return replace(listed, version=storage.find(listed.path).version)
@@ -219,17 +208,15 @@ def _looked_at(listed: Listed) -> Listed:
         return replace(listed, damage=str(error))
 
 
-def _list_shard(
-    listed: ListedFile, container: Container, members: Callable[[str], Iterator[members.Member]]
-) -> Iterator[ImageRef | PassedOver]:
+def _list_shard(listed: ListedFile, shard_format: ShardFormat) -> Iterator[ImageRef | PassedOver]:
     file = listed.file
     try:
         if file.size == 0:
             raise storage.StorageError("cannot be read: empty file (0 bytes)")
-        for member in members(file.path):
+        for member in shard_format.members(file.path):
             uri = f"{file.path}#{member.name}"
             reason = None
-            if container is Container.TAR and not member.damage:
+            if not (shard_format.only_images or member.damage):
                 reason = _reason_to_pass_over(member.name)
             if reason:
                 yield PassedOver(names.printable(uri), reason)
@@ -245,7 +232,7 @@ def _list_shard(
             yield replace(
                 ref,
                 path=file.path,
-                container=container,
+                container=shard_format.name,
                 offset=member.offset,
                 length=member.length,
             )
@@ -279,7 +266,7 @@ def _classify(file: storage.FoundFile, relative_path: str) -> Listed:
         damage = "this folder cannot be listed; check its permissions"
         return _image_ref(relative_path, file.path, file.version, damage=damage)
     reason = _reason_to_pass_over(relative_path)
-    if reason == NOT_AN_IMAGE and is_shard(relative_path):
+    if reason == NOT_AN_IMAGE and shards.format_of(relative_path):
         reason = None
     if reason:
         return PassedOver(names.printable(file.path), reason)
@@ -293,22 +280,8 @@ def _reason_to_pass_over(relative_path: str) -> str | None:
     return None if decoding.is_image_name(parts[-1]) else NOT_AN_IMAGE
 
 
-def _is_tar(path: str) -> bool:
-    return path.lower().endswith(TAR_EXTENSIONS)
-
-
-def _is_tfrecord(path: str) -> bool:
-    """Whether the name is `x.tfrecord`, or one of many as in `x.tfrecord-00000-of-00010`."""
-    name = os.path.basename(path).lower()
-    return name.endswith(TFRECORD_EXTENSIONS) or ".tfrecord-" in name or ".tfrecords-" in name
-
-
-def _is_below(path: str, folder: str) -> bool:
-    """Whether a file lies below a folder, by whatever links it is reached."""
-    if storage.is_remote(path):
-        return path.startswith(folder + "/")
-    parent = os.path.realpath(os.path.dirname(path))
-    return (parent + os.sep).startswith(os.path.realpath(folder) + os.sep)
+def _shard_extensions() -> str:
+    return " or ".join(shards.extensions())
 
 
 def _glob_root(pattern: str) -> str:

@@ -1,4 +1,4 @@
-"""Manifests: lists of image URIs, with what is known of each image in further columns."""
+"""Manifests: lists of image URIs, with metadata in further columns."""
 
 import json
 import os
@@ -31,7 +31,7 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a manifest row or a shard's metadata says of an image."""
+    """Metadata of an image from a manifest row or a shard."""
 
     capture: Capture = UNKNOWN_CAPTURE
     group: str | None = None
@@ -200,7 +200,7 @@ def _extra(name: str, kind: pa.DataType, value: Any) -> ExtraColumn:
 
 
 def _valid_text(value: Any) -> str:
-    """The value as text that Parquet can hold; JSON and shards may hold what is not UTF-8."""
+    """The value as text that Parquet can hold; JSON and shards may contain invalid UTF-8."""
     return str(value).encode("utf-8", "backslashreplace").decode()
 
 
@@ -209,16 +209,16 @@ def _is_too_large(value: Any) -> bool:
 
 
 def resolve(uri: str, manifest: str) -> str:
-    """Where an image of a manifest is: its URI, as seen from the manifest's folder."""
+    """The path of an image in a manifest; relative ones start at the manifest's folder."""
     return storage.beside(uri.removeprefix("file://"), manifest)
 
 
 def relative_to(uri: str, manifest: str) -> str:
-    """The path of a manifest's image that names it: relative to the manifest's folder if below it.
+    """The path that names an image of a manifest: relative to the manifest's folder if below it.
 
-    Elsewhere it is the whole path, without what stands before `://`.
+    Otherwise it is the whole path, without the scheme.
     """
     path, folder = (Path(name.rpartition(storage.SEPARATOR)[2]) for name in (uri, manifest))
-    same_store = storage.is_remote(uri) == storage.is_remote(manifest)
-    below = same_store and path.is_relative_to(folder.parent)
+    same_kind = storage.store_of(uri).local_paths == storage.store_of(manifest).local_paths
+    below = same_kind and path.is_relative_to(folder.parent)
     return str(path.relative_to(folder.parent) if below else path)

@@ -1,6 +1,7 @@
-"""Members: what an index of a shard says of each image in it."""
+"""Members: the images in a shard, and what a shard format has to do to make them available."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,11 +16,11 @@ class Member:
     """One member of a shard.
 
     Attributes:
-        name: its path inside the shard; `@offset` where it has none, and before the extension of
-            one that the shard has already.
+        name: its path inside the shard, unique there (see `with_unique_names`); `@offset` if it has
+            none.
         offset: first byte of its data in the shard.
-        length: bytes of its data; for a TFRecord with the checksum behind it.
-        metadata: values from `key.json` or from the Example's own features.
+        length: bytes of its data, as `ShardFormat.extract` takes them.
+        metadata: what the shard says of the image, by name; a manifest has the same as columns.
         damage: why it cannot be read, if the index already shows it.
     """
 
@@ -30,8 +31,57 @@ class Member:
     damage: str = ""
 
 
-def _with_names_of_their_own(members: Iterator[Member]) -> Iterator[Member]:
-    """The members, with their offset in a name that an earlier one has, so that none is lost."""
+class ShardFormat(ABC):
+    """A kind of file that holds many images, each in a byte range. `shards` registers them.
+
+    Attributes:
+        name: unique and short: every `ImageRef` to a member carries it.
+        extension: the usual extension, for messages, as `.tar`.
+        only_images: whether every member is an image whatever its name; else members whose names
+            have no image's extension are passed over.
+    """
+
+    name: str
+    extension: str
+    only_images: bool
+
+    @abstractmethod
+    def matches(self, path: str) -> bool:
+        """Whether a file is of this format, by its name."""
+
+    def refusal(self, path: str) -> str:
+        """Why a file whose name does not match cannot be read although it looks like a shard.
+
+        Empty if it does not look like one.
+        """
+        return ""
+
+    @abstractmethod
+    def members(self, path: str) -> Iterator[Member]:
+        """Index a shard: its members with unique names, and its damaged parts with `damage`.
+
+        The images themselves are not read here but later, each by its byte range, so that several
+        workers can share a shard.
+
+        Raises:
+            StorageError: the shard cannot be read.
+        """
+
+    def extract(self, data: bytes, offset: int) -> bytes:
+        """The encoded image in the byte range of a member.
+
+        Args:
+            data: the bytes from `offset`, `Member.length` of them.
+            offset: where `data` starts in the shard, for messages.
+
+        Raises:
+            ShardError: the member is damaged.
+        """
+        return data
+
+
+def with_unique_names(members: Iterator[Member]) -> Iterator[Member]:
+    """The members; a name that an earlier one has gets `@offset` before its extension."""
     seen: set[str] = set()
     for member in members:
         name = member.name

@@ -1,16 +1,16 @@
-"""Reading: the encoded bytes of an image, out of its file or its shard."""
+"""Reading: the encoded bytes of an image, from its own file or from a shard."""
 
 from transforms import storage
-from transforms.flow.records import Container, ImageRef
-from transforms.inputs import members, tfrecord_shards
+from transforms.flow.records import ImageRef
+from transforms.inputs import members, shards
 
 
 def read_image(ref: ImageRef, version: str = "") -> bytes:
-    """The encoded bytes of an image, out of its file or by its byte range in a shard.
+    """The encoded bytes of an image, from its own file or from its byte range in a shard.
 
     Args:
         ref: the image.
-        version: of which its file has to be, as it was listed; empty: of any.
+        version: the version that its file must have, as it was listed; empty: any.
 
     Raises:
         StorageError: the file cannot be read, is of another version or cut short.
@@ -18,7 +18,5 @@ def read_image(ref: ImageRef, version: str = "") -> bytes:
     """
     if ref.damage:
         raise members.ShardError(ref.damage)
-    if ref.container is Container.TFRECORD:
-        data = storage.read(ref.path, ref.offset, ref.length, version)
-        return tfrecord_shards.read_tfrecord_image(data, ref.offset)
-    return storage.read(ref.path, ref.offset, ref.length, version)
+    data = storage.read(ref.path, ref.offset, ref.length, version)
+    return shards.format_named(ref.container).extract(data, ref.offset) if ref.container else data

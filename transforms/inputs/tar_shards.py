@@ -1,9 +1,7 @@
-"""Tar and TFRecord shards: an index of members by byte range, robust to damage.
+"""Tar shards: an index of members by byte range, robust to damage.
 
-Tar shards follow the WebDataset convention: `key.jpg` and, beside it, `key.json` with metadata.
-TFRecord shards hold `tf.train.Example` records with the usual keys of image data sets. Indexing
-reads headers and small values only; the images themselves are read later, each by its byte range,
-so that several workers can share one shard and a damaged member costs only itself.
+They follow the WebDataset convention: `key.jpg` and, beside it, `key.json` with metadata. Indexing
+reads headers and metadata only; a damaged member costs only itself.
 """
 
 import json
@@ -15,25 +13,45 @@ from itertools import groupby
 from typing import Any, BinaryIO
 
 from transforms import storage
-from transforms.inputs.members import Member, _with_names_of_their_own
+from transforms.inputs.members import Member, ShardFormat, with_unique_names
+
+EXTENSION = ".tar"
+COMPRESSED_EXTENSIONS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 TAR_BLOCK = 512
 
 
-def tar_members(path: str) -> Iterator[Member]:
-    """Index a tar shard: its files, with the metadata of their `key.json`.
+class TarFormat(ShardFormat):
+    """Uncompressed tar files. A member's byte range is that of the file in the tar."""
 
-    `.json` members that are the metadata of another member are not yielded themselves. Damaged
-    headers and a cut-off end are yielded as members with `damage`.
+    name = "tar"
+    extension = EXTENSION
+    only_images = False
 
-    Raises:
-        StorageError: the shard cannot be read.
-    """
-    yield from _with_names_of_their_own(_samples(path))
+    def matches(self, path: str) -> bool:
+        """See `ShardFormat.matches`."""
+        return path.lower().endswith(EXTENSION)
+
+    def refusal(self, path: str) -> str:
+        """See `ShardFormat.refusal`."""
+        if path.lower().endswith(COMPRESSED_EXTENSIONS):
+            return "members of a compressed tar cannot be read by byte range; decompress it"
+        return ""
+
+    def members(self, path: str) -> Iterator[Member]:
+        """Index a tar shard: its files, with the metadata of their `key.json`.
+
+        `.json` members that are the metadata of another member are not yielded themselves. Damaged
+        headers and a cut-off end are yielded as members with `damage`.
+
+        Raises:
+            StorageError: the shard cannot be read.
+        """
+        yield from with_unique_names(_samples(path))
 
 
 def _samples(path: str) -> Iterator[Member]:
-    """Files of a tar with the metadata beside them; a `.json` without use is a file like others."""
+    """Files of a tar with their metadata; a `.json` that belongs to none is a file like others."""
     entries = groupby(_tar_entries(path), key=lambda member: _webdataset_key(member.name))
     with storage.open_file(path) as file:
         for _, same_key in entries:
@@ -54,7 +72,7 @@ def _samples(path: str) -> Iterator[Member]:
 
 
 def _tar_entries(path: str) -> Iterator[Member]:
-    """Files of a tar in their order; what lies between them unread is yielded as damage."""
+    """Files of a tar in their order; unreadable parts between them are yielded as damage."""
     with storage.open_file(path) as file:
         size = file.seek(0, os.SEEK_END)
         expected = start = 0

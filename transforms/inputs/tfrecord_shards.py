@@ -9,7 +9,9 @@ from typing import Any, BinaryIO
 import google_crc32c
 
 from transforms import storage
-from transforms.inputs.members import Member, ShardError, _with_names_of_their_own
+from transforms.inputs.members import Member, ShardError, ShardFormat, with_unique_names
+
+EXTENSIONS = (".tfrecord", ".tfrecords")
 
 CHECKSUM_BYTES = 4
 
@@ -23,16 +25,45 @@ _MAX_SMALL_VALUE = 4096
 """Feature values above this are skipped while indexing; names and numbers are far smaller."""
 
 
-def tfrecord_members(path: str) -> Iterator[Member]:
-    """Index a TFRecord shard of `tf.train.Example` records, in their order.
+class TFRecordFormat(ShardFormat):
+    """TFRecord files of `tf.train.Example` records with the usual keys of image data sets.
 
-    A record whose length is damaged is yielded as a member with `damage`, and the index goes on at
-    the next record whose header is intact. The data's own checksum is checked when it is read.
-
-    Raises:
-        StorageError: the shard cannot be read.
+    A member's byte range is the data of its record and the checksum behind it.
     """
-    yield from _with_names_of_their_own(_records(path))
+
+    name = "tfrecord"
+    extension = EXTENSIONS[0]
+    only_images = True
+
+    def matches(self, path: str) -> bool:
+        """Whether the name is `x.tfrecord`, or one of many as in `x.tfrecord-00000-of-00010`."""
+        name = os.path.basename(path).lower()
+        return name.endswith(EXTENSIONS) or any(f"{known}-" in name for known in EXTENSIONS)
+
+    def members(self, path: str) -> Iterator[Member]:
+        """Index a TFRecord shard, in the order of its records.
+
+        A record whose length is damaged is yielded as a member with `damage`, and the index goes on
+        at the next record whose header is intact. The checksum of the data is compared when it is
+        read.
+
+        Raises:
+            StorageError: the shard cannot be read.
+        """
+        yield from with_unique_names(_records(path))
+
+    def extract(self, data: bytes, offset: int) -> bytes:
+        """The encoded image out of the data of a record and the four bytes of its masked CRC-32C.
+
+        Raises:
+            ShardError: the checksum differs, or the Example is damaged or holds no image.
+        """
+        data, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
+        if _masked_crc(data) != checksum:
+            raise ShardError(
+                f"TFRecord at byte {offset}: its checksum (CRC-32C) differs; it is damaged"
+            )
+        return _encoded_image(data, offset)
 
 
 def _records(path: str) -> Iterator[Member]:
@@ -67,21 +98,8 @@ def _records(path: str) -> Iterator[Member]:
             yield Member(str(name), data, length + CHECKSUM_BYTES, metadata)
 
 
-def read_tfrecord_image(data: bytes, offset: int) -> bytes:
-    """The encoded image out of a TFRecord's data followed by its checksum.
-
-    Args:
-        data: the record's data and the four bytes of its masked CRC-32C.
-        offset: where `data` starts in the shard, for messages.
-
-    Raises:
-        ShardError: the checksum differs, or the Example is damaged or holds no image.
-    """
-    data, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
-    if _masked_crc(data) != checksum:
-        raise ShardError(
-            f"TFRecord at byte {offset}: its checksum (CRC-32C) differs; it is damaged"
-        )
+def _encoded_image(data: bytes, offset: int) -> bytes:
+    """The image in a `tf.train.Example`; raises ShardError."""
     file = BytesIO(data)
     try:
         spans = _feature_spans(file, 0, len(data))

@@ -1,13 +1,13 @@
 """Compacting: the many small Parquet files of an output folder become few large ones.
 
-The folder is built anew among the unfinished files and then changes places with the old one in one
-system call. So whoever lists the folder finds every row once, and a compaction that is killed has
-changed nothing or is done.
+A new folder is built among the unfinished files and then exchanged with the old one in one system
+call. So whoever lists the folder finds every row once, and a compaction that is killed has changed
+nothing or is complete.
 
 All files get new names, also those that need no merging. A reader that has listed the old folder
-then finds none of its files: it fails loudly ("file not found") and never reads a part. One reader
-may find nothing instead: pyarrow passes over listed files that are gone when it looks at their
-sizes, so in the instant between the two its data set is empty and without columns.
+then finds none of its files: it fails with "file not found" and never reads a part. There is one
+exception: pyarrow skips listed files that are gone when it looks at their sizes, so in the instant
+between the two its data set is empty and without columns.
 """
 
 import hashlib
@@ -29,17 +29,29 @@ FOLDERS = (columns.STATISTICS, columns.FAILURES, columns.GATED)
 PREFIX = "merged-"
 """Of the new names; no work unit's id begins with it."""
 
-ROWS_PER_FILE = 100_000
-BYTES_PER_FILE = 64 << 20
-"""At 8 bytes a value: files of very many columns have fewer rows. Row groups are no larger."""
 
-LISTING_SECONDS = 1.0
-"""So long the old folder stays whole for readers that are just listing it."""
+@dataclass(frozen=True)
+class Limits:
+    """How large the new files become, and how long the old ones stay.
+
+    Attributes:
+        rows_per_file: most rows in a file.
+        bytes_per_file: most bytes in a file, at 8 bytes a value: files of very many columns have
+            fewer rows. Row groups are no larger.
+        listing_seconds: the old folder stays complete for so long, for readers that are listing it.
+    """
+
+    rows_per_file: int = 100_000
+    bytes_per_file: int = 64 << 20
+    listing_seconds: float = 1.0
+
+
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
 class Source:
-    """A Parquet file as it is before.
+    """A Parquet file before compaction.
 
     Attributes:
         path: where it is.
@@ -54,7 +66,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Compacted:
-    """What became of a folder: Parquet files before and after, and the rows they hold."""
+    """The result for a folder: Parquet files before and after, and the rows they hold."""
 
     folder: str
     before: int
@@ -62,27 +74,31 @@ class Compacted:
     rows: int
 
 
-def compact(output: str) -> list[Compacted]:
+def compact(output: str, limits: Limits = DEFAULT_LIMITS) -> list[Compacted]:
     """Merge the small files of each folder of rows; call it while nobody else writes there.
 
+    Args:
+        output: the output folder, a local one.
+        limits: how large the new files become.
+
     Raises:
-        StorageError: a file is damaged, the folder holds what has no place there, or the file
-            system cannot exchange folders. Then no folder has lost or gained a row, and unless the
-            very exchange failed, none has changed at all.
+        StorageError: a file is damaged, the folder holds a folder or is a link, or the file system
+            cannot exchange folders. Then no folder has lost or gained a row, and unless the
+            exchange itself failed, none has changed at all.
     """
     storage.remove_unfinished(output)
     present = [name for name in FOLDERS if os.path.isdir(os.path.join(output, name))]
-    packs = {name: list(pack(find_sources(output, name))) for name in present}
+    packs = {name: list(pack(find_sources(output, name), limits)) for name in present}
     merging = [name for name in present if any(len(sources) > 1 for sources in packs[name])]
     try:
         if merging:
             _try_exchange(output)
         for name in merging:
-            _build(output, name, packs[name])
+            _build(output, name, packs[name], limits)
         for name in merging:
             _exchange(output, name)
         if merging:
-            time.sleep(LISTING_SECONDS)
+            time.sleep(limits.listing_seconds)
     except OSError as error:
         raise storage.StorageError(f"{output}: cannot be compacted: {error}") from error
     finally:
@@ -108,21 +124,23 @@ def find_sources(output: str, folder: str) -> Iterator[Source]:
     for path in rows.parquet_files(output, folder):
         with _damage_named(path, output), pq.ParquetFile(path) as file:
             schema, count = file.schema_arrow.serialize().to_pybytes(), file.metadata.num_rows
-        # One object for all that are alike: there may be a hundred thousand files.
+        # Equal schemas share one object: there may be a hundred thousand files.
         yield Source(path, count, schemas.setdefault(schema, schema))
 
 
-def pack(sources: Iterable[Source]) -> Iterator[tuple[Source, ...]]:
-    """Which sources make up each new file; one that is large, or has no other like it, is alone.
+def pack(
+    sources: Iterable[Source], limits: Limits = DEFAULT_LIMITS
+) -> Iterator[tuple[Source, ...]]:
+    """The sources of each new file; a large one, or one without others of its schema, is alone.
 
-    Sources of different schemas stay apart. What has been packed is large, but for at most one file
-    of each schema, so packing again merges nothing.
+    Packed files are large, except for at most one of each schema, so packing again merges nothing.
     """
     alike: dict[bytes, list[Source]] = {}
     for source in sources:
         alike.setdefault(source.schema, []).append(source)
     for schema, group in alike.items():
-        most = min(ROWS_PER_FILE, BYTES_PER_FILE // (8 * max(1, len(_schema(schema)))))
+        bytes_per_row = 8 * max(1, len(_schema(schema)))
+        most = min(limits.rows_per_file, limits.bytes_per_file // bytes_per_row)
         packed: list[Source] = []
         count = 0
         for source in group:
@@ -139,15 +157,15 @@ def pack(sources: Iterable[Source]) -> Iterator[tuple[Source, ...]]:
 
 
 def _try_exchange(output: str) -> None:
-    """Raise StorageError, before any work, where folders cannot be exchanged."""
+    """Raise StorageError, before any work, if folders cannot be exchanged."""
     trial = [_unfinished(output, f"trial-{number}") for number in range(2)]
     for folder in trial:
         os.makedirs(folder)
     local.exchange(*trial)
 
 
-def _build(output: str, folder: str, packs: Iterable[Sequence[Source]]) -> None:
-    """Make the new folder among the unfinished files."""
+def _build(output: str, folder: str, packs: Iterable[Sequence[Source]], limits: Limits) -> None:
+    """Build the new folder among the unfinished files."""
     old, new = os.path.join(output, folder), _unfinished(output, folder)
     if os.path.islink(old):
         raise storage.StorageError(f"{old}: a link; only a folder can be exchanged for another")
@@ -156,7 +174,7 @@ def _build(output: str, folder: str, packs: Iterable[Sequence[Source]]) -> None:
     for sources in packs:
         path = os.path.join(new, _new_name(sources, output))
         if len(sources) > 1:
-            _merge(sources, path, output)
+            _merge(sources, path, output, limits)
         else:
             os.link(sources[0].path, path, follow_symlinks=False)
         taken.update(source.path for source in sources)
@@ -170,7 +188,7 @@ def _build(output: str, folder: str, packs: Iterable[Sequence[Source]]) -> None:
 
 
 def _new_name(sources: Iterable[Source], output: str) -> str:
-    """A name for what becomes of sources, made from their names and contents."""
+    """The name of the file that sources become, made from their names and contents."""
     digest = hashlib.sha256()
     for source in sources:
         with _damage_named(source.path, output):
@@ -180,7 +198,7 @@ def _new_name(sources: Iterable[Source], output: str) -> str:
     return f"{PREFIX}{digest.hexdigest()[:20]}.parquet"
 
 
-def _merge(sources: Sequence[Source], path: str, output: str) -> None:
+def _merge(sources: Sequence[Source], path: str, output: str, limits: Limits) -> None:
     """Write the rows of sources of one schema to one file, in the order of the sources."""
     with pq.ParquetWriter(path, _schema(sources[0].schema)) as writer:
         waiting: list[pa.Table] = []
@@ -189,7 +207,7 @@ def _merge(sources: Sequence[Source], path: str, output: str) -> None:
             with _damage_named(source.path, output), pq.ParquetFile(source.path) as file:
                 waiting.append(file.read())
             size += waiting[-1].nbytes
-            if size >= BYTES_PER_FILE:
+            if size >= limits.bytes_per_file:
                 writer.write_table(pa.concat_tables(waiting))
                 waiting, size = [], 0
         if waiting:
@@ -199,7 +217,7 @@ def _merge(sources: Sequence[Source], path: str, output: str) -> None:
 
 def _exchange(output: str, folder: str) -> None:
     local.exchange(_unfinished(output, folder), os.path.join(output, folder))
-    # The exchange must be safe before the old files go.
+    # The exchange has to be on disk before the old files are removed.
     local.sync(output)
     local.sync(os.path.join(output, storage.UNFINISHED))
 
@@ -214,7 +232,7 @@ def _schema(serialized: bytes) -> pa.Schema:
 
 @contextmanager
 def _damage_named(path: str, output: str) -> Iterator[None]:
-    """Let an error in reading a Parquet file name it, and the command that looks closer."""
+    """Turn an error in reading a Parquet file into one that names it and `citymask verify`."""
     try:
         yield
     except (OSError, pa.ArrowException, storage.StorageError) as error:

@@ -80,7 +80,7 @@ def write_findings(output: str, findings: Iterable[Finding]) -> None:
     ordered = sorted(findings, key=lambda finding: (finding.kind, finding.path, finding.image))
     if not ordered:
         path = os.path.join(output, columns.FINDINGS)
-        if storage.find(path).size >= 0:
+        if storage.exists(path):
             storage.remove(path)
         return
     buffer = BytesIO()

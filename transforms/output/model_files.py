@@ -1,7 +1,7 @@
-"""Model packages from afar: the one of a run, and that of its workers on other machines.
+"""Model packages that are not on this machine: for a run, and for its workers on other machines.
 
-What the output folder holds, every worker can read. Whoever begins a run puts its model package
-there; a worker that does not have the very same package takes it from there.
+Every worker can read the output folder. The process that starts a run copies its model package
+there; a worker that does not have the same package fetches it from there.
 """
 
 import atexit
@@ -19,12 +19,12 @@ FILES = (DESCRIPTION_FILE, WEIGHTS_FILE)
 
 
 def load(name_or_path: str) -> ModelPackage:
-    """The package of this name or path; a remote one is copied here until the program ends.
+    """The package of this name or path; one in another store is copied here until the program ends.
 
     Raises:
         PackageError: there is no such package, or it is incomplete, damaged or carries code.
     """
-    if not storage.is_remote(name_or_path):
+    if storage.store_of(name_or_path).local_paths:
         return load_package(name_or_path)
     folder = tempfile.TemporaryDirectory(prefix="citymask-model-")
     atexit.register(folder.cleanup)
@@ -33,17 +33,17 @@ def load(name_or_path: str) -> ModelPackage:
 
 
 def publish(package: ModelPackage, output: str) -> None:
-    """Put a package below the output folder; raises StorageError where that is impossible."""
+    """Put a package below the output folder; raises StorageError if that is impossible."""
     for name in FILES:
         storage.write(output, f"{_folder(package)}/{name}", (package.path / name).read_bytes())
 
 
 @contextmanager
 def at_hand(package: ModelPackage, output: str) -> Iterator[ModelPackage]:
-    """As a context, the package with a path that this machine has.
+    """As a context, the package with a path that exists on this machine.
 
     Raises:
-        PackageError: this machine does not have the package, and neither has the output folder.
+        PackageError: neither this machine nor the output folder has the package.
     """
     if _is_here(package):
         yield package

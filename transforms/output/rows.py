@@ -269,7 +269,7 @@ def drop_rows(output: str, file: str, dropped: Iterable[tuple[str, str]]) -> Non
     Raises:
         StorageError: the file cannot be written.
     """
-    if storage.find(file).size < 0:
+    if not storage.exists(file):
         return
     table = read_table(file)
     keys = pc.binary_join_element_wise(table[columns.IMAGE], table[columns.RUN_ID], _SEPARATOR)
@@ -290,9 +290,9 @@ def replace_rows(output: str, file: str, kept: pa.Table) -> None:
 
 
 def _sources(files: Iterable[str]) -> Iterator[tuple[str, str | BytesIO]]:
-    """Each file with what pyarrow can read it from: a local path, or the bytes of a remote file."""
+    """Each file with what pyarrow can read it from: its path if that is local, else its bytes."""
     files = list(files)
-    if not any(map(storage.is_remote, files)):
+    if all(storage.store_of(file).local_paths for file in files):
         yield from zip(files, files, strict=True)
         return
     for file, data in zip(files, map_requests(_fetch, files), strict=True):

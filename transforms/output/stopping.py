@@ -1,7 +1,7 @@
-"""Stopping in order: work units that have begun are finished, the others are left for the next run.
+"""Stopping: a run finishes the work units that it has begun and leaves the others to the next run.
 
-Whoever wants a run to stop leaves a file below its output folder; every process looks for it before
-it takes a unit.
+The request to stop is a file below the output folder; every process looks for it before it starts a
+work unit.
 """
 
 import logging
@@ -22,19 +22,19 @@ MAX_MINUTES = "max_minutes"
 
 
 def request(output: str, reason: str) -> None:
-    """Ask the run that writes to `output` to stop; raises StorageError where that is impossible."""
+    """Ask the run that writes to `output` to stop; raises StorageError if that is impossible."""
     storage.write(output, STOP, reason.encode())
 
 
 def request_soon(output: str, reason: str) -> threading.Thread:
-    """The same without waiting for it, in a thread that logs where it is impossible."""
+    """The same without waiting for it, in a thread that logs an error if it is impossible."""
     thread = threading.Thread(target=_request, args=(output, reason), name="stop", daemon=True)
     thread.start()
     return thread
 
 
 def reason(output: str) -> str | None:
-    """Why the run that writes to `output` was asked to stop; None where it was not."""
+    """Why the run that writes to `output` was asked to stop; None if it was not."""
     try:
         return storage.read(f"{output}/{STOP}").decode()
     except storage.MissingError:
@@ -42,22 +42,22 @@ def reason(output: str) -> str | None:
 
 
 def must_stop(output: str, run_id: str) -> bool:
-    """Whether the run was asked to stop, or has died and another one has its output folder."""
+    """Whether the run was asked to stop, or has died and another run took over its folder."""
     owner = locking.holder(output)
     taken_over = owner is not None and owner.run_id != run_id
     return taken_over or reason(output) is not None
 
 
 def withdraw(output: str) -> None:
-    """Take back what an earlier run was asked."""
+    """Remove the request that an earlier run was given."""
     path = f"{output}/{STOP}"
-    if storage.find(path).size >= 0:
+    if storage.exists(path):
         storage.remove(path)
 
 
 @contextmanager
 def after(output: str, minutes: float | None) -> Iterator[None]:
-    """While it is open as a context, ask the run to stop once so many minutes are over."""
+    """As a context: the run is asked to stop after so many minutes."""
     if minutes is None:
         yield
         return

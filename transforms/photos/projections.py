@@ -7,7 +7,8 @@ A file says it in XMP, as in Google's Photo Sphere XMP Metadata
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from xml.etree import ElementTree
+
+from defusedxml import DefusedXmlException, ElementTree
 
 from models.panoramas import ZENITH, Panorama
 from transforms.flow.records import ExtraColumn, Projection
@@ -81,12 +82,12 @@ def recognise(claim: Projection, xmp: bytes, width: int, height: int) -> Recogni
 
 
 def photo_sphere(xmp: bytes) -> dict[str, str]:
-    """The Photo Sphere properties of an XMP packet; none where it is damaged."""
+    """The Photo Sphere properties of an XMP packet; none if it is damaged or declares entities."""
     if GPANO.encode() not in xmp:
         return {}
     try:
         elements = ElementTree.fromstring(xmp.rstrip(b"\0 ")).iter()
-    except ElementTree.ParseError:
+    except (ElementTree.ParseError, DefusedXmlException):
         return {}
     space = f"{{{GPANO}}}"
     given = [pair for e in elements for pair in (*e.attrib.items(), (e.tag, e.text or ""))]

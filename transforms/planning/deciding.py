@@ -156,17 +156,17 @@ def is_gone(row: rows.CommittedRow, inputs: Sequence[str] = ()) -> bool:
     """Whether the image of a row that was not listed is there no more.
 
     Its file is gone; or it was a member of a shard, and that is gone or written anew without it.
-    An image that is merely not below the INPUTs of this run is not gone. Remote files are not
-    looked at one by one: gone is what lies below a folder that was listed and was not found there.
+    An image that is merely not below the INPUTs of this run is not gone. If looking costs requests,
+    files are not looked at one by one: an image is gone if it lies below a folder that was listed.
 
     Args:
         row: the row.
         inputs: the INPUTs of the run.
     """
-    if storage.is_remote(row.uri):
+    if storage.store_of(row.uri).costs_requests:
         return any(row.uri.startswith(f"{storage.absolute(spec)}/") for spec in inputs)
     path = row.uri
-    while storage.find(path).size < 0:
+    while not storage.exists(path):
         path, found, _ = path.rpartition("#")
         if not found:
             return True

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from transforms.flow.records import Container, ImageRef, PlannedImage, UnitResult, WorkUnit
+from transforms.flow.records import ImageRef, PlannedImage, UnitResult, WorkUnit
 from transforms.planning.counters import BEYOND, COUNTERS, UNITS
 
 DEFAULT_UNIT_SIZE = 128
@@ -20,7 +20,7 @@ TAKEN = "taken"
 
 def bucket_of(ref: ImageRef, images: int, unit_size: int) -> str:
     """A key that brings together a few units' worth of images which are best read together."""
-    if ref.container is not Container.FILE:
+    if ref.container:
         return f"{ref.path}@{ref.offset // BYTES_PER_BUCKET}"
     buckets = -(-images // (unit_size * UNITS_PER_BUCKET))
     return str(zlib.crc32(ref.image.encode()) % buckets)

@@ -226,7 +226,7 @@ def remove_report(output: str) -> None:
     folder = f"{output}/{contract.FOLDER}"
     if not storage.is_folder(folder):
         return
-    if storage.find(f"{output}/{contract.DATA}").size >= 0:
+    if storage.exists(f"{output}/{contract.DATA}"):
         storage.remove(f"{output}/{contract.DATA}")
     ours = {contract.PHOTOS.rpartition("/")[2], *(entry.name for entry in PAGE.iterdir())}
     start = len(folder) + 1

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from transforms import storage
 from transforms.flow.records import ImageRef
-from transforms.inputs import listing
+from transforms.inputs import listing, shards
 from transforms.inputs.listing import ListedFile
 
 _MEMBER = "#"
@@ -16,11 +16,11 @@ def container_of(uri: str) -> str:
 
     A `#` may be part of any name; the file that is there decides.
     """
-    if _MEMBER not in uri or storage.find(uri).size >= 0:
+    if _MEMBER not in uri or storage.exists(uri):
         return uri
     position = uri.find(_MEMBER)
     while position >= 0:
-        if listing.is_shard(uri[:position]) and storage.find(uri[:position]).size >= 0:
+        if shards.format_of(uri[:position]) and storage.exists(uri[:position]):
             return uri[:position]
         position = uri.find(_MEMBER, position + 1)
     return uri
@@ -39,8 +39,8 @@ def locate(container: str, uris: Iterable[str]) -> Iterator[ImageRef]:
         StorageError: the shard cannot be read.
     """
     wanted = set(uris)
-    shard = listing.is_shard(container)
-    file = storage.find(container) if shard else storage.FoundFile(container, -1, 0)
+    is_shard = shards.format_of(container)
+    file = storage.find(container) if is_shard else storage.FoundFile(container, -1, 0)
     for item in listing.list_members(ListedFile(file, container)):
         if isinstance(item, ImageRef) and item.uri in wanted:
             yield item

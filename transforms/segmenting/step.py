@@ -118,9 +118,10 @@ class SegmentUnit(beam.DoFn):
         request_counters.report()
 
     def _must_stop(self) -> bool:
-        """A remote folder is not asked before every unit: the answer may be some seconds old."""
+        """If looking costs a request, the answer may be some seconds old."""
         now = time.monotonic()
-        if storage.is_remote(self._options.output) and now - self._looked < LOOK_SECONDS:
+        costs = storage.store_of(self._options.output).costs_requests
+        if costs and now - self._looked < LOOK_SECONDS:
             return False
         self._looked = now
         return must_stop(self._options.output, self._options.run_id)

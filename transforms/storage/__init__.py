@@ -1,16 +1,20 @@
 """Storage: listing, ranged reads and writes that are either whole or not there.
 
-Every function takes a local path or a URL; what stands before `://` says which store has it:
-`local` (none), `gcs` (`gs`), or one of Beam's file systems (`beam_files`), from which can be read
-only. A path on any store is put together with `/`, as `os.path.join` does it.
+It imports no other room.
+
+Every function takes a local path or a URL; the scheme, which is what stands before `://`, says
+which store has it: no scheme a local folder (`local`), `gs` Google Cloud Storage (`gcs`), and any
+other one of Beam's file systems (`beam_files`), which are read only. `register` adds a store.
+
+Paths in all stores are joined with `/`, as `os.path.join` does it.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
-from transforms.storage import beam_files, gcs, local
+from transforms.storage.beam_files import BeamStore
 from transforms.storage.files import (
     AccessError,
     ChangedError,
@@ -20,9 +24,13 @@ from transforms.storage.files import (
     StorageError,
     modified_at,
 )
-from transforms.storage.local import UNFINISHED, WORK_FOLDER
+from transforms.storage.gcs import GcsStore
+from transforms.storage.local import UNFINISHED, WORK_FOLDER, LocalStore
+from transforms.storage.locks import LockFile
+from transforms.storage.store import SEPARATOR, Store
 
 __all__ = [
+    "SEPARATOR",
     "UNFINISHED",
     "WORK_FOLDER",
     "AccessError",
@@ -31,63 +39,68 @@ __all__ = [
     "MissingError",
     "Part",
     "StorageError",
+    "Store",
     "absolute",
     "beside",
+    "check_writable",
+    "exists",
     "find",
     "folders",
+    "is_below",
     "is_folder",
-    "is_remote",
     "list_folder",
+    "lock_file",
     "matching",
     "modified_at",
     "move",
     "open_file",
     "parts",
     "read",
+    "register",
     "remove",
     "remove_unfinished",
+    "store_of",
     "walk",
-    "writable",
     "write",
     "writing",
 ]
 
-SEPARATOR = "://"
-GCS = "gs"
+NO_SCHEME = ""
+"""The scheme of local paths."""
+
+_stores: dict[str, Store] = {}
+_others = BeamStore()
 
 
-class Store(Protocol):
-    """What a store can do. The functions of this package say what each one means."""
-
-    def is_folder(self, path: str) -> bool: ...
-    def parts(self, folder: str) -> Iterator[Part]: ...
-    def folders(self, folder: str) -> Iterator[str]: ...
-    def walk(self, part: Part, excluded: str, follow_links: bool) -> Iterator[FoundFile]: ...
-    def matching(self, pattern: str) -> Iterator[FoundFile]: ...
-    def find(self, path: str) -> FoundFile: ...
-    def read(self, path: str, offset: int, length: int | None, version: str) -> bytes: ...
-    def open_file(self, path: str) -> BinaryIO: ...
-    def write(self, root: str, name: str, data: bytes) -> None: ...
-    def writing(self, root: str, name: str) -> AbstractContextManager[BinaryIO]: ...
-    def remove(self, path: str) -> None: ...
-    def move(self, source: str, target: str) -> None: ...
+def register(scheme: str, store: Store) -> None:
+    """Use a store for all paths that begin with `scheme://`."""
+    _stores[scheme] = store
 
 
-def is_remote(path: str) -> bool:
-    """Whether the path names a store of its own, as in `gs://bucket/name`."""
-    return SEPARATOR in path
+register(NO_SCHEME, LocalStore())
+register("gs", GcsStore())
 
 
-def writable(path: str) -> bool:
-    """Whether results can be written there: whole files, and never over somebody else's."""
-    scheme, separator, rest = path.partition(SEPARATOR)
-    return not separator or (scheme == GCS and bool(rest.partition("/")[0]))
+def store_of(path: str) -> Store:
+    """The store that has a path: what it can do, and how it behaves."""
+    scheme, separator, _ = path.partition(SEPARATOR)
+    return _stores.get(scheme, _others) if separator else _stores[NO_SCHEME]
+
+
+def check_writable(path: str) -> None:
+    """Check that results can be written below a path.
+
+    Raises:
+        StorageError: they cannot; the message says where they can be.
+    """
+    if not store_of(path).writable(path):
+        forms = [store.output_form for store in _stores.values() if store.output_form]
+        raise StorageError(f"{path}: OUT is {' or '.join(forms)}")
 
 
 def absolute(path: str) -> str:
-    """The path from the root of its store, without a `/` at its end."""
-    scheme, separator, rest = path.partition(SEPARATOR)
-    return scheme + separator + rest.rstrip("/") if separator else os.path.abspath(path)
+    """The path from the root of its store, without a trailing `/`."""
+    return store_of(path).absolute(path)
 
 
 def beside(path: str, file: str) -> str:
@@ -96,7 +109,7 @@ def beside(path: str, file: str) -> str:
     >>> beside("../a.jpg", "gs://town/lists/list.csv")
     'gs://town/a.jpg'
     """
-    if is_remote(path):
+    if SEPARATOR in path:
         return path
     if os.path.isabs(path):
         return os.path.normpath(path)
@@ -104,27 +117,32 @@ def beside(path: str, file: str) -> str:
     return scheme + separator + os.path.normpath(os.path.join(os.path.dirname(rest), path))
 
 
+def is_below(path: str, folder: str) -> bool:
+    """Whether a file is somewhere below a folder, by whatever links it is reached."""
+    return store_of(path).is_below(path, folder)
+
+
 def is_folder(path: str) -> bool:
-    """Whether there is a folder, or for an object store any object below this path."""
-    return _store(path).is_folder(path)
+    """Whether there is a folder; in an object store, any object below this path."""
+    return store_of(path).is_folder(path)
 
 
 def parts(folder: str) -> Iterator[Part]:
-    """What to list apart so that all files of a folder are found, each once.
+    """Parts of a folder that can be listed side by side; each file is in exactly one of them.
 
     Raises:
         StorageError: the folder cannot be listed.
     """
-    return _store(folder).parts(folder)
+    return store_of(folder).parts(folder)
 
 
 def folders(folder: str) -> Iterator[str]:
-    """The paths of the folders right in a folder, in no fixed order; raises StorageError."""
-    return _store(folder).folders(folder)
+    """The paths of the folders directly in a folder, in no fixed order; raises StorageError."""
+    return store_of(folder).folders(folder)
 
 
 def walk(part: Part, excluded: str = "", follow_links: bool = True) -> Iterator[FoundFile]:
-    """Files in a part of a folder, but not below `excluded`, in a fixed order.
+    """Files in a part of a folder, in a fixed order.
 
     Args:
         part: what to list.
@@ -135,23 +153,21 @@ def walk(part: Part, excluded: str = "", follow_links: bool = True) -> Iterator[
         StorageError: the part itself cannot be listed. Folders below it that cannot be are
             yielded as `closed`.
     """
-    return _store(part.folder).walk(part, excluded, follow_links)
+    return store_of(part.folder).walk(part, excluded, follow_links)
 
 
 def list_folder(folder: str, ending: str = "") -> list[FoundFile]:
-    """Files right in a folder whose names have an ending, in a fixed order; no hidden ones.
+    """Files directly in a folder whose names have an ending, in a fixed order; no hidden ones.
 
-    Where there is no such folder, there are none.
+    Without such a folder, there are none.
 
     Raises:
         StorageError: the folder is there but cannot be listed.
     """
-    if not is_remote(folder) and not is_folder(folder):
-        return []
     start = len(folder) + 1
     found = (
         file
-        for file in walk(Part(folder, deep=False))
+        for file in store_of(folder).files(folder)
         if file.path.endswith(ending) and not file.path.startswith(".", start)
     )
     return sorted(found, key=lambda file: file.path)
@@ -162,16 +178,21 @@ def matching(pattern: str) -> Iterator[FoundFile]:
 
     `**` matches any depth. Wildcards do not match hidden files of local folders.
     """
-    return _store(pattern).matching(pattern)
+    return store_of(pattern).matching(pattern)
 
 
 def find(path: str) -> FoundFile:
-    """The file at `path`; one that cannot be looked at has size -1 and fails when it is read.
+    """The file at `path`; a missing or inaccessible one has size -1 and fails when it is read.
 
     Raises:
         AccessError: its store cannot be used at all.
     """
-    return _store(path).find(path)
+    return store_of(path).find(path)
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or, in a local folder, a folder at `path`; raises as `find` does."""
+    return find(path).size >= 0
 
 
 def read(path: str, offset: int = 0, length: int | None = None, version: str = "") -> bytes:
@@ -181,14 +202,14 @@ def read(path: str, offset: int = 0, length: int | None = None, version: str = "
         path: where it is.
         offset: the first byte.
         length: how many; None: all.
-        version: of which it has to be (`FoundFile.version`); empty: of any.
+        version: the version that it must have (`FoundFile.version`); empty: any.
 
     Raises:
         MissingError: there is no such file.
         StorageError: the file cannot be read, is of another version, or ends before
             `offset + length`.
     """
-    return _store(path).read(path, offset, length, version)
+    return store_of(path).read(path, offset, length, version)
 
 
 def open_file(path: str) -> BinaryIO:
@@ -197,48 +218,48 @@ def open_file(path: str) -> BinaryIO:
     Raises:
         StorageError: the file cannot be opened; and from its methods, where it cannot be read.
     """
-    return _store(path).open_file(path)
+    return store_of(path).open_file(path)
 
 
 def write(root: str, name: str, data: bytes) -> None:
     """Write the file `name` below the folder `root`, whole or not at all.
 
     Raises:
-        StorageError: the folder cannot be made or the file not be written; nothing is left of it.
+        StorageError: the folder cannot be made or the file cannot be written; nothing is left of
+            it.
     """
-    _store(root).write(root, name, data)
+    store_of(root).write(root, name, data)
 
 
 def writing(root: str, name: str) -> AbstractContextManager[BinaryIO]:
-    """The same for a file too large for memory: a context with the file to write to.
+    """The same for a file too large for memory: a context with a file to write to.
 
-    If the context ends with an error, the file is not there, or as it was before.
+    If the context ends with an error, nothing has changed.
     """
-    return _store(root).writing(root, name)
+    return store_of(root).writing(root, name)
 
 
 def remove(path: str) -> None:
-    """Remove a file, or a folder with all in it; raises StorageError where that is impossible."""
-    _store(path).remove(path)
+    """Remove a file, or a folder with all in it; raises StorageError if that is impossible."""
+    store_of(path).remove(path)
 
 
 def move(source: str, target: str) -> None:
-    """Move a file within its store; raises StorageError where that is impossible."""
-    _store(source).move(source, target)
+    """Move a file within its store; raises StorageError if that is impossible."""
+    store_of(source).move(source, target)
+
+
+def lock_file(root: str, name: str) -> LockFile:
+    """The lock file `name` below the folder `root`; raises StorageError for a read-only store."""
+    return store_of(root).lock_file(root, name)
 
 
 def remove_unfinished(root: str) -> int:
-    """Remove what a process that was killed left unfinished below `root`; return how much it was.
+    """Remove unfinished files of killed processes below `root`; return how many there were.
 
-    Call it while nobody else writes there. Object stores have nothing that is unfinished.
+    Call it while nobody else writes there. Object stores have no unfinished files.
 
     Raises:
         StorageError: a file or folder cannot be removed.
     """
-    return 0 if is_remote(root) else local.remove_unfinished(root)
-
-
-def _store(path: str) -> Store:
-    if not is_remote(path):
-        return local
-    return gcs if path.startswith(GCS + SEPARATOR) else beam_files
+    return store_of(root).remove_unfinished(root)

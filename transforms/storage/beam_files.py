@@ -1,13 +1,13 @@
-"""Further stores through Beam's file systems (`s3://`, `hdfs://`, ...), to read from.
+"""Other stores through Beam's file systems (`s3://`, `hdfs://`, ...), to read from.
 
-They keep no promise about two writers of one file, so results do not go there.
+Beam's file systems do not guard against two writers of one file, so results are not written there.
 """
 
 import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, NoReturn, cast
+from typing import BinaryIO, cast
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
@@ -20,81 +20,46 @@ from transforms.storage.files import (
     changed,
     cut_short,
 )
+from transforms.storage.store import Store
 
 
-def is_folder(path: str) -> bool:
-    """See `storage.is_folder`."""
-    return bool(_match(os.path.join(glob.escape(path), "**"), limit=1))
+class BeamStore(Store):
+    """Any store that Beam has a file system for, to read from."""
 
+    def is_folder(self, path: str) -> bool:
+        """See `storage.is_folder`."""
+        return bool(_match(os.path.join(glob.escape(path), "**"), limit=1))
 
-def parts(folder: str) -> Iterator[Part]:
-    """See `storage.parts`: Beam lists a folder as a whole."""
-    yield Part(folder)
+    def walk(self, part: Part, excluded: str, follow_links: bool) -> Iterator[FoundFile]:
+        """See `storage.walk`. No results are in such a store, so nothing is excluded."""
+        return iter(_match(os.path.join(glob.escape(part.folder), "**" if part.deep else "*")))
 
+    def matching(self, pattern: str) -> Iterator[FoundFile]:
+        """See `storage.matching`, by Beam's rules for patterns."""
+        return iter(_match(pattern))
 
-def folders(folder: str) -> Iterator[str]:
-    """Refuse: only results are looked at folder by folder."""
-    _refuse(folder)
+    def find(self, path: str) -> FoundFile:
+        """See `storage.find`."""
+        with _explained(path):
+            store = FileSystems.get_filesystem(path)
+            return _found(store.metadata(path)) if store.exists(path) else FoundFile(path, -1, 0)
 
+    def read(self, path: str, offset: int, length: int | None, version: str) -> bytes:
+        """See `storage.read`. The version is compared before the file is read."""
+        if version and (found := self.find(path).version) != version:
+            raise changed(version, found)
+        with self.open_file(path) as file, _explained("cannot be read"):
+            file.seek(offset)
+            data = file.read() if length is None else file.read(length)
+        if length is not None and len(data) < length:
+            raise cut_short(offset, length, len(data))
+        return data
 
-def walk(part: Part, excluded: str, follow_links: bool) -> Iterator[FoundFile]:
-    """See `storage.walk`. Results do not stand in such a store, so nothing is excluded."""
-    return iter(_match(os.path.join(glob.escape(part.folder), "**" if part.deep else "*")))
-
-
-def matching(pattern: str) -> Iterator[FoundFile]:
-    """See `storage.matching`, by Beam's rules for patterns."""
-    return iter(_match(pattern))
-
-
-def find(path: str) -> FoundFile:
-    """See `storage.find`."""
-    with _explained(path):
-        store = FileSystems.get_filesystem(path)
-        return _found(store.metadata(path)) if store.exists(path) else FoundFile(path, -1, 0)
-
-
-def read(path: str, offset: int, length: int | None, version: str) -> bytes:
-    """See `storage.read`. Whether the file has changed is asked before it is read."""
-    if version and (found := find(path).version) != version:
-        raise changed(version, found)
-    with open_file(path) as file, _explained("cannot be read"):
-        file.seek(offset)
-        data = file.read() if length is None else file.read(length)
-    if length is not None and len(data) < length:
-        raise cut_short(offset, length, len(data))
-    return data
-
-
-def open_file(path: str) -> BinaryIO:
-    """See `storage.open_file`."""
-    with _explained("cannot be read"):
-        opened = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-        return cast(BinaryIO, opened)
-
-
-def write(root: str, name: str, data: bytes) -> None:
-    """Refuse: results go to local folders and to `gs://`."""
-    _refuse(root)
-
-
-def writing(root: str, name: str) -> NoReturn:
-    """Refuse, as `write` does."""
-    _refuse(root)
-
-
-def remove(path: str) -> None:
-    """Refuse, as `write` does."""
-    _refuse(path)
-
-
-def move(source: str, target: str) -> None:
-    """Refuse, as `write` does."""
-    _refuse(source)
-
-
-def _refuse(path: str) -> NoReturn:
-    raise StorageError(f"{path}: results are written to local folders and to gs:// only")
+    def open_file(self, path: str) -> BinaryIO:
+        """See `storage.open_file`."""
+        with _explained("cannot be read"):
+            opened = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+            return cast(BinaryIO, opened)
 
 
 def _match(pattern: str, limit: int | None = None) -> list[FoundFile]:

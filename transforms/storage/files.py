@@ -1,7 +1,10 @@
-"""What all stores speak of: a file as it was found, and why one could not be had."""
+"""What all stores have in common: files as they are found, and errors."""
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
+
+ABSENT = 0
+"""The generation of a file that is not there."""
 
 
 class StorageError(Exception):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.shard_files import write_tar
 from transforms import ListImages
-from transforms.flow.records import Capture, Container, ImageRef, PassedOver
+from transforms.flow.records import Capture, ImageRef, PassedOver
 from transforms.inputs.listing import (
     HIDDEN,
     NOT_AN_IMAGE,
@@ -195,7 +195,7 @@ class TestTar:
         shard = write_tar(tmp_path / "in" / "city.tar", [("lund/1.jpg", photo_bytes)])
         (ref,) = listed(tmp_path / "in")
         assert (ref.image, ref.uri) == ("city.tar/lund/1.jpg", f"{shard}#lund/1.jpg")
-        assert (ref.container, ref.length) == (Container.TAR, len(photo_bytes))
+        assert (ref.container, ref.length) == ("tar", len(photo_bytes))
         assert shard.read_bytes()[ref.offset : ref.offset + ref.length] == photo_bytes
 
     def test_a_shard_deeper_in_a_directory_keeps_its_path(self, tmp_path, photo_bytes):

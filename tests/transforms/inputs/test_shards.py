@@ -10,11 +10,13 @@ import webdataset
 from PIL import Image
 
 from transforms import storage
-from transforms.inputs import tar_shards, tfrecord_shards
 from transforms.inputs.members import Member, ShardError
-from transforms.inputs.tfrecord_shards import read_tfrecord_image
+from transforms.inputs.tar_shards import TarFormat
+from transforms.inputs.tfrecord_shards import TFRecordFormat
 
 BLOCK = tarfile.BLOCKSIZE
+TAR = TarFormat()
+TFRECORD = TFRecordFormat()
 
 
 def jpeg(seed: int) -> bytes:
@@ -62,7 +64,7 @@ def test_a_shard_written_by_webdataset_is_read_byte_by_byte(tmp_path):
         for seed in range(3):
             about = {"latitude": 55.7, "group": f"street {seed}"}
             writer.write({"__key__": f"lund/{seed:03d}", "jpg": jpeg(seed), "json": about})
-    members = list(tar_shards.tar_members(str(path)))
+    members = list(TAR.members(str(path)))
     assert intact(path, members) == {f"lund/{seed:03d}.jpg": jpeg(seed) for seed in range(3)}
     assert [m.metadata["group"] for m in members] == ["street 0", "street 1", "street 2"]
 
@@ -71,7 +73,7 @@ def test_webdataset_and_the_index_agree_on_a_shard_made_by_tar(tmp_path, five):
     path, photos, _ = five
     read = webdataset.WebDataset(str(path), shardshuffle=False, empty_check=False)
     samples = {sample["__key__"] + ".jpg": sample["jpg"] for sample in read}
-    assert samples == intact(path, tar_shards.tar_members(str(path))) == photos
+    assert samples == intact(path, TAR.members(str(path))) == photos
 
 
 @pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
@@ -81,7 +83,7 @@ def test_names_of_every_tar_format_are_read_whole(tmp_path, format):
     if format != tarfile.USTAR_FORMAT:
         photos |= {"x" * 251 + ".jpg": jpeg(5)}
     write_tar(tmp_path / "t.tar", photos.items(), format, encoding="utf-8")
-    members = list(tar_shards.tar_members(str(tmp_path / "t.tar")))
+    members = list(TAR.members(str(tmp_path / "t.tar")))
     assert intact(tmp_path / "t.tar", members) == photos
     assert damage(members) == []
 
@@ -97,7 +99,7 @@ def test_global_pax_headers_folders_and_links_are_no_members(tmp_path):
         entry = tarfile.TarInfo("folder/a.jpg")
         entry.size = 3
         archive.addfile(entry, io.BytesIO(b"abc"))
-    members = list(tar_shards.tar_members(str(path)))
+    members = list(TAR.members(str(path)))
     assert intact(path, members) == {"folder/a.jpg": b"abc"} and len(members) == 1
 
 
@@ -108,7 +110,7 @@ def test_a_hard_link_is_a_member_with_the_bytes_of_what_it_links_to(tmp_path):
         archive.add(tmp_path / "a.jpg", "a.jpg")
         archive.add(tmp_path / "b.jpg", "b.jpg")
         assert archive.getmember("b.jpg").islnk()
-    members = list(tar_shards.tar_members(str(tmp_path / "t.tar")))
+    members = list(TAR.members(str(tmp_path / "t.tar")))
     assert intact(tmp_path / "t.tar", members) == {"a.jpg": jpeg(1), "b.jpg": jpeg(1)}
 
 
@@ -125,7 +127,7 @@ def test_metadata_beside_a_photo_belongs_to_it_alone(tmp_path):
         ("other/a.jpg", b"O"),
     ]
     write_tar(path, members)
-    found = {m.name: m.metadata for m in tar_shards.tar_members(str(path))}
+    found = {m.name: m.metadata for m in TAR.members(str(path))}
     assert found == {
         "a.jpg": {"latitude": 1},
         "b.left.jpg": {"heading": 90},
@@ -140,7 +142,7 @@ def test_metadata_beside_a_photo_belongs_to_it_alone(tmp_path):
 )
 def test_damaged_metadata_does_not_cost_the_photo(tmp_path, sidecar):
     write_tar(tmp_path / "t.tar", [("a.jpg", b"photo"), ("a.json", sidecar)])
-    photo, unused = tar_shards.tar_members(str(tmp_path / "t.tar"))
+    photo, unused = TAR.members(str(tmp_path / "t.tar"))
     assert photo.metadata == {} and content(tmp_path / "t.tar", photo) == b"photo"
     assert unused.name == "a.json"
 
@@ -148,7 +150,7 @@ def test_damaged_metadata_does_not_cost_the_photo(tmp_path, sidecar):
 def test_members_of_the_same_name_are_told_apart(tmp_path):
     path = tmp_path / "t.tar"
     starts = write_tar(path, [("a.jpg", b"old"), ("b.jpg", b"b"), ("a.jpg", b"new")])
-    assert intact(path, tar_shards.tar_members(str(path))) == {
+    assert intact(path, TAR.members(str(path))) == {
         "a.jpg": b"old",
         "b.jpg": b"b",
         f"a@{starts[2] + BLOCK}.jpg": b"new",
@@ -161,7 +163,7 @@ def test_a_damaged_header_costs_only_its_member(five, broken):
     data = bytearray(path.read_bytes())
     data[starts[broken] + 5] ^= 0xFF
     path.write_bytes(data)
-    members = list(tar_shards.tar_members(str(path)))
+    members = list(TAR.members(str(path)))
     lost = list(photos)[broken]
     assert intact(path, members) == {n: d for n, d in photos.items() if n != lost}
     assert damage(members) == [f"no tar header at byte {starts[broken]}"]
@@ -172,7 +174,7 @@ def test_a_damaged_header_may_be_the_only_one(tmp_path):
     data = bytearray((tmp_path / "t.tar").read_bytes())
     data[0] ^= 0xFF
     (tmp_path / "t.tar").write_bytes(data)
-    assert damage(tar_shards.tar_members(str(tmp_path / "t.tar"))) == ["no tar header at byte 0"]
+    assert damage(TAR.members(str(tmp_path / "t.tar"))) == ["no tar header at byte 0"]
 
 
 @pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -186,7 +188,7 @@ def test_a_damaged_header_behind_a_long_name_costs_only_its_member(tmp_path, for
     assert data[starts[1] + 156] in b"Lx"
     data[starts[1] + 2 * BLOCK] ^= 0xFF
     path.write_bytes(data)
-    members = list(tar_shards.tar_members(str(path)))
+    members = list(TAR.members(str(path)))
     assert intact(path, members) == {n: d for n, d in photos.items() if n != names[1]}
     assert damage(members) == [f"no tar header at byte {starts[1]}"]
 
@@ -200,7 +202,7 @@ def test_damage_right_behind_a_global_pax_header_is_reported(tmp_path):
     data = bytearray(path.read_bytes())
     data[first] ^= 0xFF
     path.write_bytes(data)
-    members = list(tar_shards.tar_members(str(path)))
+    members = list(TAR.members(str(path)))
     assert intact(path, members) == {"b.jpg": jpeg(2)}
     assert damage(members) == [f"no tar header at byte {first}"]
 
@@ -214,7 +216,7 @@ def test_a_header_with_a_negative_size_ends_neither_in_a_loop_nor_the_shard(five
     header[148:156] = b"%06o\0 " % sum(header)
     data[starts[1] : starts[1] + BLOCK] = header
     path.write_bytes(data)
-    members = list(tar_shards.tar_members(str(path)))
+    members = list(TAR.members(str(path)))
     assert intact(path, members) == {n: d for n, d in photos.items() if n != "b.jpg"}
     assert damage(members) == [f"no tar header at byte {starts[1]}"]
 
@@ -223,7 +225,7 @@ def test_a_tar_cut_inside_a_photo_says_how_much_is_missing(five):
     path, photos, starts = five
     end = starts[3] + BLOCK + 10
     path.write_bytes(path.read_bytes()[:end])
-    members = list(tar_shards.tar_members(str(path)))
+    members = list(TAR.members(str(path)))
     assert list(intact(path, members)) == ["a.jpg", "b.jpg", "c.jpg"]
     missing = len(photos["d.jpg"]) - 10
     assert damage(members) == [
@@ -235,7 +237,7 @@ def test_a_tar_cut_inside_a_photo_says_how_much_is_missing(five):
 def test_a_tar_cut_inside_a_header_says_where(five):
     path, _, starts = five
     path.write_bytes(path.read_bytes()[: starts[4] + 100])
-    members = list(tar_shards.tar_members(str(path)))
+    members = list(TAR.members(str(path)))
     assert list(intact(path, members)) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
     assert damage(members) == [f"no tar header at byte {starts[4]}"]
 
@@ -244,26 +246,26 @@ def test_a_tar_without_its_closing_blocks_is_whole(five):
     path, photos, starts = five
     last = len(photos["e.jpg"])
     path.write_bytes(path.read_bytes()[: starts[4] + BLOCK + last])
-    assert intact(path, tar_shards.tar_members(str(path))) == photos
+    assert intact(path, TAR.members(str(path))) == photos
 
 
 def test_tars_put_one_behind_another_are_read_to_the_end(tmp_path, five):
     path, photos, _ = five
     write_tar(tmp_path / "more.tar", [("f.jpg", jpeg(9))])
     path.write_bytes(path.read_bytes() + (tmp_path / "more.tar").read_bytes())
-    assert intact(path, tar_shards.tar_members(str(path))) == photos | {"f.jpg": jpeg(9)}
+    assert intact(path, TAR.members(str(path))) == photos | {"f.jpg": jpeg(9)}
 
 
 @pytest.mark.parametrize("data", [b"", bytes(10_240), bytes(100)])
 def test_a_tar_of_nothing_has_no_members(tmp_path, data):
     (tmp_path / "t.tar").write_bytes(data)
-    assert list(tar_shards.tar_members(str(tmp_path / "t.tar"))) == []
+    assert list(TAR.members(str(tmp_path / "t.tar"))) == []
 
 
 @pytest.mark.parametrize("data", [b"text", b"text" * 1000, b"\x1f\x8b" + bytes(3000), jpeg(3)])
 def test_what_is_no_tar_is_one_damaged_member(tmp_path, data):
     (tmp_path / "t.tar").write_bytes(data)
-    (member,) = tar_shards.tar_members(str(tmp_path / "t.tar"))
+    (member,) = TAR.members(str(tmp_path / "t.tar"))
     assert member.damage == "no tar header at byte 0" and member.length == len(data)
 
 
@@ -275,12 +277,12 @@ def test_a_sparse_member_is_refused(tmp_path):
         os.P_WAIT, "tar", "tar", "-S", "-C", str(tmp_path), "-cf", f"{tmp_path}/t.tar", "a.jpg"
     )
     assert status == 0
-    (member,) = tar_shards.tar_members(str(tmp_path / "t.tar"))
+    (member,) = TAR.members(str(tmp_path / "t.tar"))
     assert "sparse" in member.damage
 
 
 def test_a_shard_that_is_not_there_says_so(tmp_path):
-    for index in (tar_shards.tar_members, tfrecord_shards.tfrecord_members):
+    for index in (TAR.members, TFRECORD.members):
         with pytest.raises(storage.MissingError, match="No such file"):
             list(index(str(tmp_path / "gone")))
 
@@ -313,9 +315,7 @@ def write_records(tf, path, records) -> list[int]:
 
 
 def images(path, members) -> dict[str, bytes]:
-    return {
-        m.name: read_tfrecord_image(content(path, m), m.offset) for m in members if not m.damage
-    }
+    return {m.name: TFRECORD.extract(content(path, m), m.offset) for m in members if not m.damage}
 
 
 @pytest.fixture
@@ -340,7 +340,7 @@ def test_the_index_and_tf_data_agree_on_every_byte(tf, four):
     for record in tf.data.TFRecordDataset(str(path)):
         parsed = tf.io.parse_single_example(record, spec)
         read[parsed["image/filename"].numpy().decode()] = parsed["image/encoded"].numpy()
-    assert read == images(path, tfrecord_shards.tfrecord_members(str(path))) == photos
+    assert read == images(path, TFRECORD.members(str(path))) == photos
 
 
 def test_metadata_of_an_example_is_read_with_its_type(tf, tmp_path):
@@ -355,7 +355,7 @@ def test_metadata_of_an_example_is_read_with_its_type(tf, tmp_path):
         image__format=b"jpeg",
     )
     write_records(tf, path, [record])
-    (member,) = tfrecord_shards.tfrecord_members(str(path))
+    (member,) = TFRECORD.members(str(path))
     assert member.metadata == {
         "latitude": -33.5,
         "captured_at": 1_700_000_000,
@@ -379,14 +379,14 @@ def test_metadata_of_an_example_is_read_with_its_type(tf, tmp_path):
 def test_a_record_is_named_by_what_it_says_or_by_its_place(tf, tmp_path, features, name):
     path = tmp_path / "t.tfrecord"
     write_records(tf, path, [example(tf, image__encoded=jpeg(1), **features)])
-    assert images(path, tfrecord_shards.tfrecord_members(str(path))) == {name: jpeg(1)}
+    assert images(path, TFRECORD.members(str(path))) == {name: jpeg(1)}
 
 
 def test_records_of_the_same_name_are_told_apart(tf, tmp_path):
     path = tmp_path / "t.tfrecord"
     records = [example(tf, image__encoded=jpeg(n), image__filename=b"x.jpg") for n in range(3)]
     starts = write_records(tf, path, records)
-    found = images(path, tfrecord_shards.tfrecord_members(str(path)))
+    found = images(path, TFRECORD.members(str(path)))
     assert list(found) == ["x.jpg", *(f"x@{start + 12}.jpg" for start in starts[1:])]
     assert list(found.values()) == [jpeg(0), jpeg(1), jpeg(2)]
 
@@ -396,11 +396,11 @@ def test_damaged_data_costs_only_its_record(four):
     data = bytearray(path.read_bytes())
     data[starts[1] + 200] ^= 0xFF
     path.write_bytes(data)
-    members = list(tfrecord_shards.tfrecord_members(str(path)))
+    members = list(TFRECORD.members(str(path)))
     assert len(members) == 4
     bad = members.pop(1)
     with pytest.raises(ShardError, match=rf"byte {starts[1] + 12}: its checksum \(CRC-32C\)"):
-        read_tfrecord_image(content(path, bad), bad.offset)
+        TFRECORD.extract(content(path, bad), bad.offset)
     assert images(path, members) == {n: d for n, d in photos.items() if n != "1.jpg"}
 
 
@@ -411,7 +411,7 @@ def test_a_damaged_length_costs_only_its_record(four, broken, at):
     data = bytearray(path.read_bytes())
     data[starts[broken] + at] ^= 0x55
     path.write_bytes(data)
-    members = list(tfrecord_shards.tfrecord_members(str(path)))
+    members = list(TFRECORD.members(str(path)))
     assert images(path, members) == {n: d for n, d in photos.items() if n != f"{broken}.jpg"}
     assert damage(members) == [f"no TFRecord at byte {starts[broken]}"]
 
@@ -424,7 +424,7 @@ def test_the_next_record_is_found_behind_megabytes_of_damage(tf, tmp_path):
     data = bytearray(path.read_bytes())
     data[0] ^= 1
     path.write_bytes(data)
-    damaged, *others = tfrecord_shards.tfrecord_members(str(path))
+    damaged, *others = TFRECORD.members(str(path))
     assert (damaged.offset, damaged.length) == (0, starts[1])
     assert list(images(path, others).values()) == [jpeg(1), jpeg(2)]
 
@@ -433,7 +433,7 @@ def test_a_shard_cut_inside_a_record_says_how_much_is_missing(four):
     path, _, starts = four
     whole = path.read_bytes()
     path.write_bytes(whole[: starts[3] + 40])
-    members = list(tfrecord_shards.tfrecord_members(str(path)))
+    members = list(TFRECORD.members(str(path)))
     assert list(images(path, members)) == ["0.jpg", "1.jpg", "2.jpg"]
     (message,) = damage(members)
     assert f"at byte {starts[3] + 12}, the file ends {len(whole) - starts[3] - 40}" in message
@@ -442,7 +442,7 @@ def test_a_shard_cut_inside_a_record_says_how_much_is_missing(four):
 def test_a_shard_cut_inside_a_length_says_where(four):
     path, _, starts = four
     path.write_bytes(path.read_bytes()[: starts[3] + 5])
-    members = list(tfrecord_shards.tfrecord_members(str(path)))
+    members = list(TFRECORD.members(str(path)))
     assert list(images(path, members)) == ["0.jpg", "1.jpg", "2.jpg"]
     assert damage(members) == [f"no TFRecord at byte {starts[3]}"]
 
@@ -450,10 +450,10 @@ def test_a_shard_cut_inside_a_length_says_where(four):
 def test_an_example_without_an_image_names_what_it_has(tf, tmp_path):
     path = tmp_path / "t.tfrecord"
     write_records(tf, path, [example(tf, label=3, image__filename=b"a.jpg")])
-    (member,) = tfrecord_shards.tfrecord_members(str(path))
+    (member,) = TFRECORD.members(str(path))
     assert member.name == "a.jpg"
     with pytest.raises(ShardError, match=r"byte 12: no image; .*\['image/filename', 'label'\]"):
-        read_tfrecord_image(content(path, member), member.offset)
+        TFRECORD.extract(content(path, member), member.offset)
 
 
 @pytest.mark.parametrize(
@@ -462,10 +462,10 @@ def test_an_example_without_an_image_names_what_it_has(tf, tmp_path):
 def test_a_record_that_is_no_example_costs_only_itself(tf, tmp_path, garbage):
     path = tmp_path / "t.tfrecord"
     write_records(tf, path, [garbage, example(tf, image__encoded=jpeg(2))])
-    bad, good = tfrecord_shards.tfrecord_members(str(path))
+    bad, good = TFRECORD.members(str(path))
     assert bad.name == "@12"
     with pytest.raises(ShardError, match="at byte 12: "):
-        read_tfrecord_image(content(path, bad), bad.offset)
+        TFRECORD.extract(content(path, bad), bad.offset)
     assert images(path, [good]) == {good.name: jpeg(2)}
 
 
@@ -478,7 +478,7 @@ def test_damage_anywhere_in_a_record_is_never_more_than_a_shard_error(four):
         data[position] ^= int(random.integers(1, 256))
         path.write_bytes(data)
         found = {}
-        for member in tfrecord_shards.tfrecord_members(str(path)):
+        for member in TFRECORD.members(str(path)):
             try:
                 if not member.damage:
                     found |= images(path, [member])
@@ -490,12 +490,12 @@ def test_damage_anywhere_in_a_record_is_never_more_than_a_shard_error(four):
 @pytest.mark.parametrize("data", [b"", b"text" * 100, bytes(1000), struct.pack("<QI", 5, 0)])
 def test_what_is_no_tfrecord_is_at_most_one_damaged_member(tmp_path, data):
     (tmp_path / "t.tfrecord").write_bytes(data)
-    members = list(tfrecord_shards.tfrecord_members(str(tmp_path / "t.tfrecord")))
+    members = list(TFRECORD.members(str(tmp_path / "t.tfrecord")))
     assert damage(members) == ["no TFRecord at byte 0"] * bool(data)
 
 
 def test_metadata_written_as_json_keeps_its_values(tmp_path):
     about = {"id": "00123", "captured_at": "2024-05-01T10:00:00Z", "nested": {"a": [1, 2]}}
     write_tar(tmp_path / "t.tar", [("a.jpg", b"x"), ("a.json", json.dumps(about).encode())])
-    (member,) = tar_shards.tar_members(str(tmp_path / "t.tar"))
+    (member,) = TAR.members(str(tmp_path / "t.tar"))
     assert member.metadata == about

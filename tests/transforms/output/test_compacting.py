@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 
 from transforms import storage
 from transforms.output import columns, compacting
-from transforms.output.compacting import Compacted, Source, compact, pack
+from transforms.output.compacting import Compacted, Limits, Source, pack
 from transforms.output.rows import parquet_files
 from transforms.output.schemas import FAILURE_SCHEMA
 from transforms.storage import StorageError, local
@@ -32,11 +33,8 @@ SCHEMA = pa.schema(
 )
 
 
-@pytest.fixture(autouse=True)
-def small_files(monkeypatch):
-    """Files are full with 100 rows, and nobody lists them for long."""
-    monkeypatch.setattr(compacting, "ROWS_PER_FILE", 100)
-    monkeypatch.setattr(compacting, "LISTING_SECONDS", 0)
+LIMITS = Limits(rows_per_file=100, listing_seconds=0)
+"""Files are full with 100 rows, and nobody lists them for long."""
 
 
 def rows_of(first: int, count: int, schema: pa.Schema = SCHEMA) -> pa.Table:
@@ -70,8 +68,12 @@ def all_rows(output: Path) -> list[dict]:
     return sorted((row for table in tables for row in table), key=lambda row: row["image"])
 
 
-def compacted(output: Path) -> Compacted:
-    (statistics,) = compact(str(output))
+def compact(output: str, limits: Limits = LIMITS) -> list[Compacted]:
+    return compacting.compact(output, limits)
+
+
+def compacted(output: Path, limits: Limits = LIMITS) -> Compacted:
+    (statistics,) = compact(str(output), limits)
     return statistics
 
 
@@ -158,13 +160,12 @@ class TestRows:
         assert pq.ParquetFile(file).read().to_pylist() == [row, row]
         assert snapshot(tmp_path / columns.STATISTICS) == statistics
 
-    def test_no_row_group_takes_more_memory_than_is_set(self, tmp_path, monkeypatch):
+    def test_no_row_group_takes_more_memory_than_is_set(self, tmp_path):
         write_files(tmp_path, *[5] * 8)
         limit = 8 * len(SCHEMA) * 45
         assert rows_of(0, 40).nbytes > limit
-        monkeypatch.setattr(compacting, "BYTES_PER_FILE", limit)
         before = all_rows(tmp_path)
-        compact(str(tmp_path))
+        compact(str(tmp_path), replace(LIMITS, bytes_per_file=limit))
         (file,) = files(tmp_path)
         assert pq.ParquetFile(file).num_row_groups == 2
         assert all_rows(tmp_path) == before
@@ -234,18 +235,18 @@ class TestPacking:
     @pytest.mark.parametrize("seed", range(20))
     def test_packs_are_full_but_for_one_and_packing_again_changes_nothing(self, seed):
         counts = random.Random(seed).choices(range(0, 120), k=200)
-        once = self.sizes(pack(self.sources(*counts)))
+        once = self.sizes(pack(self.sources(*counts), LIMITS))
         assert sum(once) == sum(counts)
         assert max(size for size in once) < 120
         assert sum(size < 50 for size in once) <= 1
         random.Random(seed).shuffle(once)
-        assert sorted(self.sizes(pack(self.sources(*once)))) == sorted(once)
+        assert sorted(self.sizes(pack(self.sources(*once), LIMITS))) == sorted(once)
 
-    def test_files_of_very_many_columns_have_fewer_rows(self, monkeypatch):
-        monkeypatch.setattr(compacting, "BYTES_PER_FILE", 8 * 4 * 10)
-        assert self.sizes(pack(self.sources(*[4] * 5))) == [8, 8, 4]
+    def test_files_of_very_many_columns_have_fewer_rows(self):
+        limits = replace(LIMITS, bytes_per_file=8 * 4 * 10)
+        assert self.sizes(pack(self.sources(*[4] * 5), limits)) == [8, 8, 4]
         wide = pa.schema([pa.field(str(number), pa.int64()) for number in range(8)])
-        assert self.sizes(pack(self.sources(*[2] * 5, schema=wide))) == [4, 4, 2]
+        assert self.sizes(pack(self.sources(*[2] * 5, schema=wide), limits)) == [4, 4, 2]
 
 
 class TestRefusals:
@@ -328,8 +329,8 @@ class TestReaders:
             assert not path.exists()
 
     @pytest.mark.parametrize("read", [images_by_pyarrow, images_by_duckdb])
-    def test_who_reads_meanwhile_finds_every_row_once(self, tmp_path, monkeypatch, read):
-        monkeypatch.setattr(compacting, "LISTING_SECONDS", 0.2)
+    def test_who_reads_meanwhile_finds_every_row_once(self, tmp_path, read):
+        limits = replace(LIMITS, listing_seconds=0.2)
         rounds, parts = 6, [60] + [2] * 60
         expected = [f"lund/{number:05}.jpg" for number in range(sum(parts))]
         output, spare = tmp_path / "out", tmp_path / "spare"
@@ -356,7 +357,7 @@ class TestReaders:
             reader.start()
         try:
             for _ in range(rounds):
-                assert compacted(output).after == 3
+                assert compacted(output, limits).after == 3
                 write_files(spare, *parts)
                 local.exchange(str(spare / columns.STATISTICS), str(folder))
                 threading.Event().wait(0.2)
@@ -371,10 +372,10 @@ class TestReaders:
 
 KILLED = """
 import os, shutil, signal, sys
-from transforms import compacting
+from transforms.output import compacting
 
 template, outputs, moments = sys.argv[1], sys.argv[2], int(sys.argv[3])
-compacting.ROWS_PER_FILE, compacting.LISTING_SECONDS = 100, 0
+limits = compacting.Limits(rows_per_file=100, listing_seconds=0)
 
 
 def compact(output, ends_at=None):
@@ -392,7 +393,7 @@ def compact(output, ends_at=None):
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.setprofile(count)
-    compacting.compact(output)
+    compacting.compact(output, limits)
     sys.setprofile(None)
     with open(outputs + "/calls", "w") as file:
         file.write(str(calls))

@@ -4,26 +4,25 @@ import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
 from tests.faulty_proxy import BUSY, DROP_ANSWER, PASS, FaultyProxy, always, once
 from tests.gcs_server import GcsServer
 from tests.waiting import until
-from transforms.output import locking
-from transforms.output.locking import LOCK, LockedError, OutputLock, Owner, holder
-from transforms.storage import gcs
+from transforms.output.locking import LOCK, LockedError, OutputLock, Owner, Pulse, holder
+from transforms.storage.gcs_client import Patience
 
+IMPATIENT = Patience(retry_seconds=0.1)
 BUCKET = "town"
 OUTPUT = f"gs://{BUCKET}/out"
 PATIENCE = 60.0
 """Seconds after which what does not come will not come."""
 
-
-@pytest.fixture(autouse=True)
-def beating(monkeypatch):
-    """Hearts beat fast here."""
-    monkeypatch.setattr(locking, "HEARTBEAT_SECONDS", 0.05)
+FAST = Pulse(seconds=0.05)
+WATCHED_LONG = replace(FAST, missing=PATIENCE / FAST.seconds)
+"""Nobody takes an owner with this pulse for dead."""
 
 
 @pytest.fixture
@@ -34,8 +33,8 @@ def server(cloud_storage_at):
 
 
 @contextmanager
-def held(run_id: str):
-    lock = OutputLock(OUTPUT, run_id)
+def held(run_id: str, pulse: Pulse = FAST):
+    lock = OutputLock(OUTPUT, run_id, pulse)
     lock.acquire()
     try:
         yield
@@ -66,13 +65,10 @@ def test_it_names_its_owner_and_after_it_was_given_back_it_is_free(server, caplo
     assert not warnings(caplog)
 
 
-def test_a_second_run_is_refused_as_soon_as_the_first_gives_a_sign_of_life(
-    server, monkeypatch, caplog
-):
-    monkeypatch.setattr(locking, "SILENT_HEARTBEATS", PATIENCE / locking.HEARTBEAT_SECONDS)
+def test_a_second_run_is_refused_as_soon_as_the_first_gives_a_sign_of_life(server, caplog):
     with held("one"):
         with pytest.raises(LockedError, match="gs://town/out: run one .* holds this folder; wait"):
-            OutputLock(OUTPUT, "two").acquire()
+            OutputLock(OUTPUT, "two", WATCHED_LONG).acquire()
         assert owner_in(server).run_id == "one"
     assert not warnings(caplog)
 
@@ -81,7 +77,7 @@ def test_the_lock_of_a_silent_owner_is_taken_over_after_a_while_and_that_is_logg
     write_lock(server, "dead")
     start = time.monotonic()
     with held("mine"):
-        assert time.monotonic() - start >= locking.SILENT_HEARTBEATS * locking.HEARTBEAT_SECONDS
+        assert time.monotonic() - start >= FAST.missing * FAST.seconds
         assert owner_in(server).run_id == "mine"
     (record,) = warnings(caplog)
     assert "took the lock over from run dead (host elsewhere, process 7" in record.getMessage()
@@ -89,7 +85,7 @@ def test_the_lock_of_a_silent_owner_is_taken_over_after_a_while_and_that_is_logg
 
 def test_of_two_that_wait_for_a_dead_owner_one_gets_the_lock(server):
     write_lock(server, "dead")
-    locks = [OutputLock(OUTPUT, f"run-{number}") for number in range(2)]
+    locks = [OutputLock(OUTPUT, f"run-{number}", FAST) for number in range(2)]
     with ThreadPoolExecutor(2) as pool:
         errors = [future.exception() for future in [pool.submit(lock.acquire) for lock in locks]]
     assert sorted(type(error) for error in errors if error) == [LockedError]
@@ -99,11 +95,10 @@ def test_of_two_that_wait_for_a_dead_owner_one_gets_the_lock(server):
     assert holder(OUTPUT) is None
 
 
-def test_a_lock_that_is_given_back_while_one_waits_is_free(server, monkeypatch, caplog):
-    monkeypatch.setattr(locking, "SILENT_HEARTBEATS", PATIENCE / locking.HEARTBEAT_SECONDS)
+def test_a_lock_that_is_given_back_while_one_waits_is_free(server, caplog):
     write_lock(server, "ending")
     looks = server.asked["look", f"out/{LOCK}"]
-    lock = OutputLock(OUTPUT, "mine")
+    lock = OutputLock(OUTPUT, "mine", WATCHED_LONG)
     with ThreadPoolExecutor(1) as pool:
         taken = pool.submit(lock.acquire)
         until(lambda: server.asked["look", f"out/{LOCK}"] > looks + 2)
@@ -121,7 +116,7 @@ def test_whoever_is_first_has_a_new_lock(server):
 
     server.before = meanwhile
     with pytest.raises(LockedError, match="run first"):
-        OutputLock(OUTPUT, "second").acquire()
+        OutputLock(OUTPUT, "second", FAST).acquire()
     assert owner_in(server).run_id == "first"
 
 
@@ -147,9 +142,8 @@ def test_an_answer_that_is_lost_loses_no_lock(server, cloud_storage_at, caplog):
     assert not warnings(caplog)
 
 
-def test_an_outage_is_told_and_survived(server, cloud_storage_at, monkeypatch, caplog):
-    monkeypatch.setattr(gcs, "RETRY_SECONDS", 0.1)
-    with FaultyProxy(server.url) as proxy, cloud_storage_at(proxy.url), held("mine"):
+def test_an_outage_is_told_and_survived(server, cloud_storage_at, caplog):
+    with FaultyProxy(server.url) as proxy, cloud_storage_at(proxy.url, IMPATIENT), held("mine"):
         proxy.choose = always(BUSY)
         until(lambda: caplog.records)
         proxy.choose = always(PASS)
@@ -160,12 +154,12 @@ def test_an_outage_is_told_and_survived(server, cloud_storage_at, monkeypatch, c
     assert holder(OUTPUT) is None
 
 
-def test_a_lock_that_cannot_be_given_back_is_told_and_no_error(
-    server, cloud_storage_at, monkeypatch, caplog
-):
-    monkeypatch.setattr(locking, "HEARTBEAT_SECONDS", PATIENCE)
-    monkeypatch.setattr(gcs, "RETRY_SECONDS", 0.1)
-    with FaultyProxy(server.url) as proxy, cloud_storage_at(proxy.url), held("mine"):
+def test_a_lock_that_cannot_be_given_back_is_told_and_no_error(server, cloud_storage_at, caplog):
+    with (
+        FaultyProxy(server.url) as proxy,
+        cloud_storage_at(proxy.url, IMPATIENT),
+        held("mine", Pulse(seconds=PATIENCE)),
+    ):
         proxy.choose = always(BUSY)
     (record,) = warnings(caplog)
     assert record.getMessage().startswith("the lock was not given back: gs://town/out/")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from transforms.output import locking
-from transforms.output.locking import LockedError, OutputLock
+from transforms.output.locking import LockedError, OutputLock, Pulse
 
 HOLD = """
 import sys, time
@@ -24,8 +24,8 @@ time.sleep(600)
 
 
 @contextmanager
-def held(output, run_id):
-    lock = OutputLock(str(output), run_id)
+def held(output, run_id, pulse=None):
+    lock = OutputLock(str(output), run_id, pulse)
     lock.acquire()
     yield
     lock.release()
@@ -72,10 +72,9 @@ def test_a_dead_owners_lock_is_taken_over_and_that_is_logged(other, tmp_path, ca
 
 
 def test_the_owner_says_that_it_lives(tmp_path, monkeypatch):
-    monkeypatch.setattr(locking, "HEARTBEAT_SECONDS", 0.01)
     now = iter(f"beat {number}" for number in range(100_000))
     monkeypatch.setattr(locking, "_now", lambda: next(now))
-    with held(tmp_path, "mine"):
+    with held(tmp_path, "mine", Pulse(seconds=0.01)):
         (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
         seen = set()
         deadline = time.monotonic() + 30

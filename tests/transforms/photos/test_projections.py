@@ -37,6 +37,12 @@ def packet(properties: dict, form: str = "attributes") -> bytes:
         </rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>""".encode()
 
 
+def with_entity(xmp: bytes) -> bytes:
+    """The packet with an entity declaration, which can expand to gigabytes or name other files."""
+    start = xmp.index(b"<x:xmpmeta")
+    return xmp[:start] + b'<!DOCTYPE x [<!ENTITY lol "lol">]>' + xmp[start:]
+
+
 def with_xmp(xmp: bytes, format: str) -> dict[str, Any]:
     """What Pillow has to be told to save an XMP packet in a file of a format."""
     if not xmp:
@@ -116,8 +122,9 @@ def test_one_that_contradicts_itself_is_flat_and_says_why(size, changes, found):
         packet(FULL | {"ProjectionType": "cylindrical"}),
         packet(FULL)[:-60],
         packet(FULL).replace(GPANO.encode(), b"http://example.org/"),
+        with_entity(packet(FULL)),
     ],
-    ids=["none", "empty", "cylindrical", "cut", "another_namespace"],
+    ids=["none", "empty", "cylindrical", "cut", "another_namespace", "entity"],
 )
 def test_others_are_flat(xmp):
     photo = decoded((400, 200), xmp)

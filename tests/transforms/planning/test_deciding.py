@@ -14,7 +14,6 @@ from models.classes import ClassTable
 from transforms import DropDone, GroupIntoUnits, storage
 from transforms.flow.records import (
     UNKNOWN_CAPTURE,
-    Container,
     Failure,
     ImageRef,
     PlannedImage,
@@ -91,7 +90,7 @@ class TestOneImage:
 
     def test_given_twice_in_one_shard_under_two_byte_ranges_both_are_done(self):
         twins = [
-            replace(ref(), container=Container.TAR, path="/a/s.tar", offset=offset)
+            replace(ref(), container="tar", path="/a/s.tar", offset=offset)
             for offset in (512, 2048)
         ]
         found = plan(twins)
@@ -331,7 +330,7 @@ class TestMembersOfOneName:
     """Tar allows members of one name in one shard; they share a URI."""
 
     FIRST, SECOND = (
-        replace(ref(), uri="/a/s.tar#lund/01.jpg", container=Container.TAR, offset=offset)
+        replace(ref(), uri="/a/s.tar#lund/01.jpg", container="tar", offset=offset)
         for offset in (2048, 512)
     )
 
@@ -398,9 +397,7 @@ class TestUnits:
 
     def test_keep_the_members_of_a_shard_in_their_order_in_the_shard(self):
         members = [
-            plan_new(
-                replace(ref(f"{n}.jpg"), path="/a/s.tar", container=Container.TAR, offset=offset)
-            )
+            plan_new(replace(ref(f"{n}.jpg"), path="/a/s.tar", container="tar", offset=offset))
             for n, offset in enumerate((9000, 512, 4096))
         ]
         (unit,) = make_units(members, 50, MODEL)
@@ -422,7 +419,7 @@ class TestBuckets:
 
     def test_neighbours_in_a_shard_are_read_together(self):
         def member(offset: int, path: str = "/a/s.tar") -> ImageRef:
-            return replace(ref(), path=path, container=Container.TAR, offset=offset)
+            return replace(ref(), path=path, container="tar", offset=offset)
 
         near = bucket_of(member(512), 10_000_000, 64)
         assert bucket_of(member(4096), 10_000_000, 64) == near

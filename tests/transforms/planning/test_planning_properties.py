@@ -12,7 +12,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
-from unittest.mock import patch
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -21,7 +20,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from models.classes import ClassTable
 from transforms.flow.records import (
     UNKNOWN_CAPTURE,
-    Container,
     Failure,
     ImageRef,
     PlannedImage,
@@ -153,9 +151,9 @@ class World:
         root, name, offset = source
         place = f"/{root}" + "x" * self.moves[root]
         path = uri = f"{place}/{name}"
-        container = Container.FILE
+        container = ""
         if root == SHARD:
-            path, uri, container = f"{place}.tar", f"{place}.tar#{name}", Container.TAR
+            path, uri, container = f"{place}.tar", f"{place}.tar#{name}", "tar"
         version = self.versions[source]
         return ImageRef(name, uri, path, version, ".", container=container, offset=offset)
 
@@ -481,8 +479,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def compact(self):
-        with patch.object(compacting, "LISTING_SECONDS", 0):
-            compacting.compact(self.output)
+        compacting.compact(self.output, compacting.Limits(listing_seconds=0))
 
     @rule(**how_to_run)
     def run(self, **how):

@@ -22,7 +22,10 @@ from tests.faulty_proxy import (
 )
 from tests.gcs_server import GcsServer
 from transforms import storage
-from transforms.storage import AccessError, MissingError, Part, StorageError, gcs, metering
+from transforms.storage import AccessError, MissingError, Part, StorageError, metering
+from transforms.storage.files import ABSENT
+from transforms.storage.gcs_client import DEFAULT_PATIENCE, Patience
+from transforms.storage.locks import read_generation
 
 BUCKET = "my-bucket"
 ROOT = f"gs://{BUCKET}"
@@ -45,17 +48,14 @@ def disturbed(server, cloud_storage_at):
     """A context in which a proxy stands before the server."""
 
     @contextmanager
-    def disturbed(choose, late=0.3):
-        with FaultyProxy(server.url, choose, late=late) as proxy, cloud_storage_at(proxy.url):
+    def disturbed(choose, late=0.3, patience=DEFAULT_PATIENCE):
+        with (
+            FaultyProxy(server.url, choose, late=late) as proxy,
+            cloud_storage_at(proxy.url, patience),
+        ):
             yield proxy
 
     return disturbed
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    """Gives up soon."""
-    monkeypatch.setattr(gcs, "RETRY_SECONDS", 1.0)
 
 
 def put(server: GcsServer, *names: str) -> None:
@@ -199,8 +199,10 @@ class TestReading:
                 server.put(BUCKET, "lock", b"beat")
 
         server.before = meanwhile
-        assert gcs.get(f"{ROOT}/lock") == (b"beat", server.generation(BUCKET, "lock"))
-        assert gcs.get(f"{ROOT}/gone") == (b"", gcs.ABSENT)
+        store = storage.store_of(ROOT)
+        found = read_generation(store, f"{ROOT}/lock")
+        assert found == (b"beat", server.generation(BUCKET, "lock"))
+        assert read_generation(store, f"{ROOT}/gone") == (b"", ABSENT)
 
     def test_what_is_not_there_is_named_so_though_its_bucket_is_called_bucket(self, server):
         with pytest.raises(MissingError, match="cannot be read: no such object"):
@@ -350,10 +352,10 @@ class TestTrying:
             assert OPERATIONS[operation]() == expected
         assert proxy.done[action] == 1
 
-    def test_again_helps_against_an_answer_that_does_not_come(self, server, disturbed, monkeypatch):
-        monkeypatch.setattr(gcs, "TIMEOUTS", (10.0, 0.2))
+    def test_again_helps_against_an_answer_that_does_not_come(self, server, disturbed):
         put(server, "in/a.jpg")
-        with disturbed(once(LATE, "GET"), late=2.0) as proxy:
+        patience = Patience(timeouts=(10.0, 0.2))
+        with disturbed(once(LATE, "GET"), late=2.0, patience=patience) as proxy:
             assert OPERATIONS["read"]() == b"in/a.jpg"
         assert proxy.done[LATE] == 1
 
@@ -368,11 +370,11 @@ class TestTrying:
         ],
     )
     def test_is_given_up_in_the_end_with_one_line(
-        self, server, disturbed, impatient, monkeypatch, operation, action, reason
+        self, server, disturbed, operation, action, reason
     ):
-        monkeypatch.setattr(gcs, "TIMEOUTS", (10.0, 0.1))
+        patience = Patience(retry_seconds=1.0, timeouts=(10.0, 0.1))
         with (
-            disturbed(always(action), late=0.5) as proxy,
+            disturbed(always(action), late=0.5, patience=patience) as proxy,
             pytest.raises(StorageError) as caught,
         ):
             OPERATIONS[operation]()
@@ -416,23 +418,24 @@ def test_a_path_without_a_bucket_is_refused(server, path):
 def test_all_threads_of_a_process_share_one_client(server):
     threads = 8
     together = Barrier(threads)
+    store = storage.store_of(ROOT)
 
     def client(_: int) -> int:
         together.wait()
-        return id(gcs._client())
+        return id(store.client())
 
-    gcs._new_client.cache_clear()
     with ThreadPoolExecutor(threads) as pool:
         assert len(set(pool.map(client, range(threads)))) == 1
 
 
 def test_a_forked_process_has_a_client_of_its_own(server):
-    gcs._client()
+    store = storage.store_of(ROOT)
+    ours = store.client()
     child = os.fork()
     if not child:
-        os._exit(gcs._new_client.cache_info().currsize)
+        os._exit(store.client() is ours)
     assert os.waitpid(child, 0)[1] == 0
-    assert gcs._new_client.cache_info().currsize == 1
+    assert store.client() is ours
 
 
 def test_every_try_is_counted_by_its_kind_and_every_byte_once(server, disturbed):

@@ -1,0 +1,232 @@
+"""Locks: files that one process at a time holds, and that name their owner.
+
+`Flock` is for local folders: the kernel releases the lock when the owner's process ends, however it
+ends, so no clock decides whether an owner is dead. `ObjectLock` is for object stores: the lock is
+an object that is only ever replaced in the generation that its owner knows, and the owner rewrites
+it with every heartbeat. A process that wants the lock watches for that, so the clocks of two
+machines are never compared.
+
+The package `filelock` does not replace `Flock`: it truncates the file before it locks it, so a
+refused process would erase the owner's record, which the message and the next owner need.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import time
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+from transforms.storage.files import (
+    ABSENT,
+    ChangedError,
+    FoundFile,
+    MissingError,
+    StorageError,
+)
+
+logger = logging.getLogger("citymask")
+
+
+class LockedError(Exception):
+    """Another run holds the output folder; the message says which, where and since when."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock.
+
+    Attributes:
+        run_id: the run.
+        host: name of its machine.
+        pid: its process there.
+        started: when it took the lock, UTC, ISO 8601.
+        heartbeat: its last sign of life, UTC, ISO 8601.
+    """
+
+    run_id: str
+    host: str
+    pid: int
+    started: str
+    heartbeat: str
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.run_id} (host {self.host}, process {self.pid}, since {self.started}, "
+            f"last heartbeat {self.heartbeat})"
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Owner | None":
+        """The owner that a lock file names; None if it is empty, damaged or half written."""
+        try:
+            return cls(**json.loads(data))
+        except (ValueError, TypeError):
+            return None
+
+    def to_json(self) -> bytes:
+        """What `parse` reads, always of the same length."""
+        return json.dumps(asdict(self)).encode().ljust(512)
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """The heartbeat of a lock's owner.
+
+    Attributes:
+        seconds: between two heartbeats.
+        missing: an owner is dead after so many heartbeats that did not come.
+    """
+
+    seconds: float = 10.0
+    missing: float = 3
+
+
+class LockFile(ABC):
+    """The file of a lock."""
+
+    @abstractmethod
+    def take(self, owner: Owner, pulse: Pulse) -> Owner | None:
+        """Take the lock.
+
+        Args:
+            owner: who takes it.
+            pulse: how often owners of this lock give a sign of life.
+
+        Returns:
+            The owner that died while it held the lock, or None if the lock was free.
+
+        Raises:
+            LockedError: the lock is held.
+            OSError: the folder, a local one, cannot be written.
+            StorageError: the same for any other store.
+        """
+
+    @abstractmethod
+    def write(self, owner: Owner) -> None:
+        """Renew the owner's sign of life; raises LockedError if another took the lock over."""
+
+    @abstractmethod
+    def give_back(self) -> None:
+        """Release the lock."""
+
+
+class Flock(LockFile):
+    """A lock on a file of a local folder; the folder is made if it is missing."""
+
+    def __init__(self, root: str, name: str):
+        self._root = root
+        self._path = os.path.join(root, name)
+
+    def take(self, owner: Owner, pulse: Pulse) -> Owner | None:
+        os.makedirs(os.path.dirname(self._path), exist_ok=True)
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._file)
+            raise _held(self._root, self._owner()) from None
+        previous = self._owner()
+        self.write(owner)
+        return previous
+
+    def write(self, owner: Owner) -> None:
+        os.pwrite(self._file, owner.to_json(), 0)
+
+    def give_back(self) -> None:
+        os.ftruncate(self._file, 0)
+        os.close(self._file)
+
+    def _owner(self) -> Owner | None:
+        try:
+            with open(self._path, "rb") as file:
+                return Owner.parse(file.read())
+        except OSError:
+            return None
+
+
+class Generations(Protocol):
+    """A store that gives each state of a file a number, and can replace a state that is known."""
+
+    def find(self, path: str) -> FoundFile:
+        """See `storage.find`; with the `generation`."""
+
+    def read(self, path: str, offset: int, length: int | None, version: str) -> bytes:
+        """See `storage.read`."""
+
+    def put(self, path: str, data: bytes, generation: int) -> int:
+        """Write a file in place of one generation of it, `ABSENT` for none; return the new one.
+
+        Raises:
+            ChangedError: another generation is there; it stays.
+            StorageError: the file cannot be written.
+        """
+
+
+def read_generation(store: Generations, path: str) -> tuple[bytes, int]:
+    """The bytes of a file and the generation that has them; without a file b"" and `ABSENT`.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    while (found := store.find(path)).size >= 0:
+        with suppress(ChangedError, MissingError):
+            return store.read(path, 0, None, found.version), found.generation
+    return b"", ABSENT
+
+
+class ObjectLock(LockFile):
+    """A lock in a store that knows the generations of its files."""
+
+    def __init__(self, store: Generations, root: str, name: str):
+        self._store = store
+        self._root = root
+        self._path = f"{root}/{name}"
+        self._generation = ABSENT
+
+    def take(self, owner: Owner, pulse: Pulse) -> Owner | None:
+        previous = self._stale_owner(pulse)
+        self.write(owner)
+        return previous
+
+    def write(self, owner: Owner) -> None:
+        try:
+            self._generation = self._store.put(self._path, owner.to_json(), self._generation)
+        except ChangedError as error:
+            raise _held(self._root, self._owner()) from error
+
+    def give_back(self) -> None:
+        try:
+            self._store.put(self._path, b"", self._generation)
+        except StorageError as error:
+            logger.error("the lock was not given back: %s", error)
+
+    def _stale_owner(self, pulse: Pulse) -> Owner | None:
+        """The owner that gave no sign of life for a while, or None if the lock is free."""
+        data, self._generation = read_generation(self._store, self._path)
+        owner = Owner.parse(data)
+        if owner is None:
+            return None
+        logger.info("%s holds the lock; waiting for a sign of life", owner)
+        end = time.monotonic() + pulse.missing * pulse.seconds
+        while time.monotonic() < end:
+            time.sleep(pulse.seconds / 10)
+            if self._store.find(self._path).generation != self._generation:
+                data, self._generation = read_generation(self._store, self._path)
+                if alive := Owner.parse(data):
+                    raise _held(self._root, alive)
+                return None
+        return owner
+
+    def _owner(self) -> Owner | None:
+        try:
+            return Owner.parse(self._store.read(self._path, 0, None, ""))
+        except StorageError:
+            return None
+
+
+def _held(root: str, owner: Owner | None) -> LockedError:
+    return LockedError(f"{root}: {owner or 'another run'} holds this folder; wait until it ends")
