@@ -123,7 +123,7 @@ class Evaluation:
 
 def is_mask(ref: ImageRef) -> bool:
     """Whether a listed image is taken for a mask: all are but overlays and confidence images."""
-    return not ref.image.endswith((names.OVERLAY_ENDING, names.CONFIDENCE_ENDING))
+    return not ref.image.endswith(names.ENDINGS_BESIDE)
 
 
 def label_of(image: str, folder: str) -> str | None:

@@ -6,8 +6,6 @@ is in `transforms.checking.verifying`.
 
 import logging
 import os
-import struct
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +23,7 @@ from transforms.output import archives, columns, names, rows, schemas
 from transforms.output.archives import ArchiveError
 from transforms.output.class_columns import class_columns
 from transforms.output.findings import MASK_DAMAGED, MASK_DIFFERS, MASK_MISSING, ROW_WRONG, Finding
+from transforms.photos.mask_files import MaskError, check_chunks, load_mask, palette_of
 
 logger = logging.getLogger("citymask")
 
@@ -44,8 +43,6 @@ REQUIRED = {
     columns.GATED: {field.name: field.type for field in schemas.GATED_SCHEMA},
 }
 """Columns that a run cannot do without, by folder."""
-
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -190,17 +187,13 @@ def check_mask(row: MaskRow, output: str, expected: Mapping[str, Expected]) -> F
     try:
         data = storage.read(file.path)
         check_chunks(data)
-        with Image.open(BytesIO(data), formats=("PNG",)) as image:
-            if image.mode != "P":
-                return about(MASK_DAMAGED, message=f"has mode {image.mode}, expected P")
-            palette = _palette(image)
-            if image.size != (row.width, row.height):
-                size = f"is {image.width}x{image.height}, its row says {row.width}x{row.height}"
-                return about(MASK_DIFFERS, message=size)
-            image.load()
-            difference = why_different(image, row)
-    except Exception as error:  # Pillow raises what it likes on damaged files.
-        return about(MASK_DAMAGED, message=names.printable(str(error)) or type(error).__name__)
+        image, palette = load_mask(data), palette_of(BytesIO(data))
+    except (storage.StorageError, MaskError) as error:
+        return about(MASK_DAMAGED, message=names.printable(str(error)))
+    if image.size != (row.width, row.height):
+        size = f"is {image.width}x{image.height}, its row says {row.width}x{row.height}"
+        return about(MASK_DIFFERS, message=size)
+    difference = why_different(image, row)
     if not difference and row.model in expected and palette != expected[row.model].palette:
         difference = "has other colours than the masks of its model"
     return about(MASK_DIFFERS, message=difference) if difference else None
@@ -223,33 +216,6 @@ def why_different(image: Image.Image, row: MaskRow) -> str:
             says = f"{name} of its row is {wanted_number}" if name else "that is no class"
             return f"has {number} pixels of value {value}, but {says}"
     return ""
-
-
-def check_chunks(data: bytes) -> None:
-    """Check the frame of a PNG and the checksums of all its chunks, which Pillow does not.
-
-    Raises:
-        ValueError: no PNG, cut short or damaged; the message does not name the file.
-    """
-    if not data.startswith(_PNG_SIGNATURE):
-        raise ValueError(f"no PNG image: {len(data)} bytes that start with {data[:8]!r}")
-    position, kind = len(_PNG_SIGNATURE), b""
-    while kind != b"IEND":
-        if position + 12 > len(data):
-            raise ValueError(f"cut short: ends after {len(data)} bytes, within the image")
-        length, kind = struct.unpack_from(">I4s", data, position)
-        end = position + 12 + length
-        if end > len(data):
-            raise ValueError(
-                f"cut short or damaged: {end} bytes expected, the file ends after {len(data)}"
-            )
-        if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != int.from_bytes(
-            data[end - 4 : end], "big"
-        ):
-            raise ValueError(f"damaged: wrong checksum of the chunk at byte {position}")
-        position = end
-    if position != len(data):
-        raise ValueError(f"damaged: {len(data) - position} bytes after the end of the image")
 
 
 def count_palettes(file: str, output: str) -> Iterator[tuple[tuple[str, bytes], int]]:
@@ -298,15 +264,7 @@ def _values_of(
 def _palette_of(row: dict[str, Any], output: str) -> tuple[str, bytes]:
     """The model of a row, and the palette of its mask; empty where that cannot be read."""
     try:
-        with (
-            storage.open_file(f"{output}/{row[columns.MASK]}") as file,
-            Image.open(file, formats=("PNG",)) as image,
-        ):
-            return row[columns.MODEL], _palette(image)
-    except Exception:  # Told by `check_mask`.
+        with storage.open_file(f"{output}/{row[columns.MASK]}") as file:
+            return row[columns.MODEL], palette_of(file)
+    except (storage.StorageError, OSError, MaskError):  # Reported by `check_mask`.
         return row[columns.MODEL], b""
-
-
-def _palette(image: Image.Image) -> bytes:
-    """The palette of an image that is open but not loaded yet."""
-    return bytes(image.palette.palette) if image.palette else b""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -43,6 +44,12 @@ class Archive:
     classes: ClassTable
     mask_values: tuple[int, ...]
     card: dict[str, Any]
+
+    def class_ids(self, values: np.ndarray) -> np.ndarray:
+        """The class ids of mask values, uint8 of the same shape; what is no class is 255."""
+        ids = np.full(256, IGNORE, np.uint8)
+        ids[list(self.mask_values)] = np.arange(len(self.classes))
+        return ids[values]
 
 
 def write_card(output: str, package: ModelPackage) -> None:
