@@ -15,7 +15,7 @@ from pipeline.runs.request import locked
 from transforms import storage
 from transforms.exporting import FORMATS, ExportArchive, Exported, ExportError, Format, places
 from transforms.exporting.graph import COUNTERS, LEFT_OUT, PHOTOS
-from transforms.exporting.tables import has_position
+from transforms.measures.positions import positioned
 from transforms.output import columns, rows
 from transforms.output.archives import Archive, statistics_of
 
@@ -114,7 +114,7 @@ def export(
 
 def _any_position(archive: Archive) -> bool:
     tables = _rows_of(archive, [columns.LATITUDE, columns.LONGITUDE])
-    return any(has_position(table).to_numpy().any() for table in tables)
+    return any(len(positioned(table)) for table in tables)
 
 
 def _rows_of(archive: Archive, wanted: Sequence[str]) -> Iterator[pa.Table]:

@@ -12,6 +12,7 @@ from transforms import storage
 from transforms.measures import aggregating
 from transforms.measures.csv_cells import as_text, lines
 from transforms.measures.deriving import derive
+from transforms.measures.hexagons import cell_keys
 from transforms.output import columns, names, rows
 from transforms.output.archives import Archive, ArchiveError, open_archive, statistics_of
 
@@ -42,7 +43,7 @@ def indicators(output: str, by: str, resolution: int, file: str | None, model: s
         derived = _derived(archive, defined)
         keys: dict[str, Callable[[pa.Table], pa.Array]] = {
             GROUP: aggregating.group_keys,
-            HEXAGON: partial(aggregating.cell_keys, resolution=resolution),
+            HEXAGON: partial(cell_keys, resolution=resolution),
             ARCHIVE: aggregating.archive_keys,
         }
         if by == IMAGE:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.measures import aggregating
+from transforms.measures.hexagons import cell_keys
 from transforms.output import columns
 from transforms.output.archives import Archive
 from transforms.reporting import contract, mapping, totals
@@ -216,7 +217,7 @@ def _gallery_ids(chosen: Chosen | None, resolution: int | None) -> dict[str, str
     keys = (
         chosen.photos[columns.IMAGE].to_pylist()
         if resolution is None
-        else aggregating.cell_keys(chosen.photos, resolution).to_pylist()
+        else cell_keys(chosen.photos, resolution).to_pylist()
     )
     ids = {key: _id(position) for position, key in reversed(list(enumerate(keys)))}
     ids.pop(None, None)

@@ -24,6 +24,7 @@ from apache_beam.pvalue import AsIter, AsSingleton, TaggedOutput
 from transforms import storage
 from transforms.flow.concurrency import Pause, map_ahead, map_requests
 from transforms.measures import aggregating
+from transforms.measures.hexagons import cell_keys
 from transforms.output import archives, columns, rows
 from transforms.output.archives import Archive
 from transforms.reporting import (
@@ -167,7 +168,7 @@ def gather(derived: pa.Table, job: ReportJob, survey: Survey) -> Iterator[tuple[
     if mapping.shows_points(survey, measures):
         yield POINTS, mapping.points_of(derived, measures)
     else:
-        keys[CELLS] = aggregating.cell_keys(derived, survey.resolution)
+        keys[CELLS] = cell_keys(derived, survey.resolution)
     for name, of_rows in keys.items():
         yield name, aggregating.sums_per_key(derived, of_rows, measures.names)
     if job.gallery:
