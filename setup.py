@@ -49,6 +49,7 @@ setup(
         "test": [
             "pytest>=8,<10",
             "axe-playwright-python>=0.1.8,<0.2",
+            "cheroot>=10,<12",
             "cityscapesScripts>=2.3,<3",
             "dockerfile-parse>=2,<3",
             "duckdb>=1.1",
@@ -68,6 +69,7 @@ setup(
             "scikit-learn>=1.5",
             "uv>=0.9,<1",
             "webdataset>=0.2.100",
+            "werkzeug>=3,<4",
         ],
         "lint": ["ruff>=0.14", "mypy>=1.15"],
     },

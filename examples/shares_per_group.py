@@ -10,11 +10,11 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from models.packages import load_package
 from transforms import ListImages, SegmentArchive, SegmentOptions, SummarisePixels
-from transforms.output.summarising import Summary, counts_of_result
+from transforms.output.summarising import ArchiveCounts, counts_of_result
 
 
-def print_table(summary: Summary) -> None:
-    print(summary.to_csv())
+def print_table(counts: ArchiveCounts) -> None:
+    print(counts.summary().to_csv())
 
 
 def main(archive: str, output: str) -> None:

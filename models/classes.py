@@ -12,6 +12,7 @@ come with the program:
 """
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -147,24 +148,33 @@ class ClassTable:
             ValueError: the file has other columns or a value is not a whole number.
             OSError: the file cannot be read.
         """
-        with open(path, newline="", encoding="utf-8") as lines:
-            reader = csv.DictReader(lines)
-            if reader.fieldnames not in ([*COLUMNS], [*COLUMNS, LABEL_ID]):
+        with open(path, newline="", encoding="utf-8") as file:
+            return cls.parse(file.read(), path)
+
+    @classmethod
+    def parse(cls, text: str, path: str | Path) -> "ClassTable":
+        """Read the text of such a file; `path` names it in errors.
+
+        Raises:
+            ValueError: the text has other columns or a value is not a whole number.
+        """
+        reader = csv.DictReader(io.StringIO(text))
+        if reader.fieldnames not in ([*COLUMNS], [*COLUMNS, LABEL_ID]):
+            raise ValueError(
+                f"{path}: found the columns {reader.fieldnames}, expected {[*COLUMNS]}, "
+                f"and perhaps {LABEL_ID}"
+            )
+        entries = []
+        for row in reader:
+            try:
+                red, green, blue = (int(row[column]) for column in COLUMNS[1:])
+                label_id = int(row[LABEL_ID]) if LABEL_ID in row else None
+            except (TypeError, ValueError):
                 raise ValueError(
-                    f"{path}: found the columns {reader.fieldnames}, expected {[*COLUMNS]}, "
-                    f"and perhaps {LABEL_ID}"
-                )
-            entries = []
-            for row in reader:
-                try:
-                    red, green, blue = (int(row[column]) for column in COLUMNS[1:])
-                    label_id = int(row[LABEL_ID]) if LABEL_ID in row else None
-                except (TypeError, ValueError):
-                    raise ValueError(
-                        f"{path}, line {reader.line_num}: found {row}, "
-                        "expected a name and whole numbers"
-                    ) from None
-                entries.append(SegmentationClass(row["name"], (red, green, blue), label_id))
+                    f"{path}, line {reader.line_num}: found {row}, "
+                    "expected a name and whole numbers"
+                ) from None
+            entries.append(SegmentationClass(row["name"], (red, green, blue), label_id))
         try:
             return cls(tuple(entries))
         except ValueError as error:

@@ -18,7 +18,7 @@ from PIL import Image, ImageEnhance
 from models.classes import IGNORE
 from models.distillation import Teacher
 from models.inputs import normalise
-from models.labels import LABEL_SUFFIX, label_folder, read_label
+from models.labels import LABEL_FOLDER_ENDING, LABEL_SUFFIX, read_label
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 PADDING_COLOR = (124, 116, 104)
@@ -60,7 +60,8 @@ def list_split(data_dir: str | Path, split: str, classes: int) -> LabelledPhotos
     if not images:
         raise ValueError(f"{folder}: holds no photo; expected PNG or JPEG files")
     labels = tuple(
-        label_folder(data_dir, split) / f"{image.stem}{LABEL_SUFFIX}" for image in images
+        Path(data_dir, f"{split}{LABEL_FOLDER_ENDING}", f"{image.stem}{LABEL_SUFFIX}")
+        for image in images
     )
     for image, label in zip(images, labels, strict=True):
         if not label.is_file():

@@ -11,50 +11,37 @@ from PIL import Image
 from models.classes import IGNORE
 
 LABEL_SUFFIX = ".png"
-
-
-def label_folder(data_dir: str | Path, split: str) -> Path:
-    """The folder of a split's labels in the CamVid layout: `<data_dir>/<split>annot`."""
-    return Path(data_dir) / f"{split}annot"
-
-
-def list_labels(folder: str | Path) -> tuple[str, ...]:
-    """File names of the labels in a folder, sorted; files are not opened.
-
-    Raises ValueError where there is no such folder or it holds no label.
-    """
-    if not Path(folder).is_dir():
-        raise ValueError(f"{folder}: no such folder; expected labels NAME{LABEL_SUFFIX} there")
-    found = tuple(
-        sorted(
-            path.name
-            for path in Path(folder).iterdir()
-            if path.suffix == LABEL_SUFFIX and not path.name.startswith(".") and path.is_file()
-        )
-    )
-    if not found:
-        raise ValueError(f"{folder}: holds no label; expected {LABEL_SUFFIX} files")
-    return found
+LABEL_FOLDER_ENDING = "annot"
+"""The labels of a split stand in `<data>/<split>annot`, as in CamVid."""
 
 
 def read_label(path: str | Path, classes: int) -> np.ndarray:
-    """Read a label as uint8 (H, W) of class ids and `IGNORE`.
+    """Read a label, see `decode_label`.
+
+    Raises:
+        ValueError: no index image, or a value outside the class table; it names the file.
+        OSError: the file cannot be read.
+    """
+    try:
+        return decode_label(Path(path).read_bytes(), classes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def decode_label(data: bytes, classes: int) -> np.ndarray:
+    """Decode a label to uint8 (H, W) of class ids and `IGNORE`.
 
     The value after the last class id is no class, as CamVid has it, and becomes `IGNORE`.
 
     Raises:
-        ValueError: no index image, or a value outside the class table.
-        OSError: the file cannot be read.
+        ValueError: no index image, or a value outside the class table; it does not name the file.
     """
-    try:
-        label = decode_index_image(Path(path).read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    label = decode_index_image(data)
     label[label == classes] = IGNORE
     outside = np.unique(label[(label > classes) & (label != IGNORE)])
     if outside.size:
         raise ValueError(
-            f"{path}: holds {_shortened(outside.tolist())}; expected class ids 0..{classes - 1}, "
+            f"holds {_shortened(outside.tolist())}; expected class ids 0..{classes - 1}, "
             f"or {classes} or {IGNORE} for no class. Fix the label or the class table"
         )
     return label

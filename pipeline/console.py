@@ -1,6 +1,5 @@
 """What a person sees: progress while a run goes on, and a table when it ends."""
 
-import json
 import logging
 import os
 import sys
@@ -8,7 +7,7 @@ import time
 import warnings
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -24,9 +23,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from transforms import storage
 from transforms.flow import progress
 from transforms.output import columns
+from transforms.output.run_records import RunRecord
+from transforms.output.summary import read_summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,10 @@ QUIET, NORMAL, VERBOSE = range(3)
 LINE_INTERVAL = 10.0
 """Seconds between the progress lines where no terminal shows a bar."""
 
-logger = logging.getLogger("citymask")
+PACKAGES = ("pipeline", "transforms", "models")
+"""Whose log records are citymask's own; every module has a logger of its name."""
+
+logger = logging.getLogger(__name__)
 
 
 def level_of(quiet: bool, verbose: bool) -> int:
@@ -58,7 +61,8 @@ def set_up_logging(level: int) -> None:
     logging.basicConfig(
         level=logging.INFO if level == VERBOSE else logging.ERROR, handlers=[handler], force=True
     )
-    logger.setLevel((logging.ERROR, logging.INFO, logging.DEBUG)[level])
+    for package in PACKAGES:
+        logging.getLogger(package).setLevel((logging.ERROR, logging.INFO, logging.DEBUG)[level])
     progress.logger.propagate = False
     if level != VERBOSE:
         # Beam logs what it then raises, up to "fatal"; the command line says it in one line.
@@ -199,28 +203,27 @@ def print_models(packages: "Sequence[ModelPackage]") -> None:
     )
 
 
-def print_classes(record: dict[str, Any]) -> None:
-    """Print the classes of the archive by share, to standard output.
+def print_classes(output: str) -> None:
+    """Print the classes of an archive by share, to standard output.
 
     Args:
-        record: the run record; the summary is read from its output folder.
+        output: the output folder, whose summary is read.
     """
-    summary = storage.read(f"{record['options']['output']}/{columns.SUMMARY_JSON}")
     console = Console()
     table = Table(title=None, header_style="bold")
     table.add_column("class")
     table.add_column("share", justify="right")
     table.add_column("images", justify="right")
-    for entry in sorted(json.loads(summary)["classes"], key=lambda entry: -entry["pixels"]):
-        table.add_row(Text(entry["name"]), f"{entry['fraction']:.1%}", str(entry["images"]))
+    for entry in sorted(read_summary(output).classes, key=lambda entry: -entry.pixels):
+        table.add_row(Text(entry.name), f"{entry.fraction:.1%}", str(entry.images))
     console.print(table)
 
 
-def print_closing(record: dict[str, Any]) -> None:
+def print_closing(record: RunRecord) -> None:
     """Print what became of the images of a run, to standard output."""
-    console, output = Console(), record["options"]["output"]
-    images, rate = record["images"], record["images_per_second"]
-    passed_over = sum(record["passed_over"].values())
+    console, output = Console(), record.output
+    images, rate = record.images, record.images_per_second
+    passed_over = sum(record.passed_over.values())
     parts = [
         f"{images['done']} images done ({rate:.1f} images/s)" if images["done"] else "nothing new",
         f"{images['failed']} failed",
@@ -229,7 +232,7 @@ def print_closing(record: dict[str, Any]) -> None:
     for name, text in _MENTIONED.items():
         if images.get(name):
             parts.append(f"{images[name]} {text}")
-    panoramas = record["panoramas"]
+    panoramas = record.panoramas
     if panoramas["done"]:
         parts.append(f"{panoramas['done']} of them panoramas")
     if panoramas["contradictions"]:

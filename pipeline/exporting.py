@@ -3,14 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import apache_beam as beam
 import pyarrow as pa
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.runner import PipelineState
 
 from models.indicators import Indicators
-from pipeline.errors import JobError
-from pipeline.runners.options import new_pipeline
+from pipeline.runners import Runner
 from pipeline.runs.request import locked
 from transforms import storage
 from transforms.exporting import FORMATS, ExportArchive, Exported, ExportError, Format, places
@@ -22,11 +18,17 @@ from transforms.output.archives import Archive, statistics_of
 
 @dataclass(frozen=True)
 class Export:
-    """An export that is whole: its format, where it is, and the photos that it holds."""
+    """An export that is whole.
+
+    Attributes:
+        form: its format.
+        folder: where it is.
+        exported: the photos that it holds; None where the runner does not count.
+    """
 
     form: Format
     folder: str
-    exported: Exported
+    exported: Exported | None
 
 
 def make_formats(
@@ -68,45 +70,37 @@ def check(archive: Archive, formats: dict[str, Format]) -> list[str]:
     return [note for form in formats.values() if (note := form.note())]
 
 
-def export(
-    archive: Archive, formats: dict[str, Format], beam_options: PipelineOptions
-) -> list[Export]:
+def export(archive: Archive, formats: dict[str, Format], runner: Runner) -> list[Export]:
     """Make exports, in the place of older ones of the same names.
 
-    Raises:
-        ConfigurationError: Beam does not know the runner, or the folder cannot be written.
-        ExportError: an export cannot be made. No export is there then that is not whole.
-        JobError: the job did not come to its end; the same holds.
+    Raises what `Runner.run` raises, and:
+        ConfigurationError: the folder cannot be written.
+        ExportError: an export cannot be made.
         LockedError: somebody else holds the output folder.
-        StorageError: something cannot be read or written; the same holds.
+        StorageError: something cannot be read or written.
+
+    Whatever is raised, no export is left that is not whole.
     """
     output = archive.output
-    pipeline = new_pipeline(beam_options)
     with locked(output, "export"):
         for name in formats:
             places.begin(output, name)
         try:
-            pipeline | "Export" >> ExportArchive(archive, formats)
-            result = pipeline.run()
-            state = result.wait_until_finish()
-            if state != PipelineState.DONE:
-                raise JobError(f"the job ended as {state}; its runner says why")
+            metrics = runner.run(lambda pipeline: pipeline | ExportArchive(archive, formats))
         except BaseException:
             for name in formats:
                 places.abandon(output, name)
             raise
         for name in formats:
             places.publish(output, name)
-    wanted = beam.metrics.MetricsFilter().with_namespace(COUNTERS)
-    counters = {
-        counter.key.metric.name: counter.result
-        for counter in result.metrics().query(wanted)["counters"]
-    }
+    counters = metrics.in_namespace(COUNTERS)
     return [
         Export(
             form,
             f"{output}/{places.final(name)}",
-            Exported(counters.get(f"{name} {PHOTOS}", 0), counters.get(f"{name} {LEFT_OUT}", 0)),
+            Exported(counters.get(f"{name} {PHOTOS}", 0), counters.get(f"{name} {LEFT_OUT}", 0))
+            if metrics.known
+            else None,
         )
         for name, form in formats.items()
     ]

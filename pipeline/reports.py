@@ -1,32 +1,33 @@
 """Reports: a page about an output folder, from what a user asks for to where the page is."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
-
-from apache_beam.options.pipeline_options import PipelineOptions
+from functools import partial
 
 from models.indicators import IndicatorError, Indicators
 from pipeline import __version__
-from pipeline.console import logger
 from pipeline.errors import ConfigurationError, first_line
-from pipeline.nights import comparing
-from pipeline.runners.options import new_pipeline, pipeline_options
-from pipeline.runs import record as run_record
+from pipeline.nights.comparing import Alarm
+from pipeline.runners import LocalRunner, Runner
+from pipeline.runs.record import utc_now
 from transforms import storage
 from transforms.output import archives, columns
 from transforms.output.archives import Archive, ArchiveError
+from transforms.output.run_records import RunRecord, read_records
 from transforms.reporting import DEFAULT_GALLERY, contract, document
 from transforms.reporting.document import Frame
 from transforms.reporting.graph import ReportJob, build_graph
 from transforms.reporting.measuring import Measures
 from transforms.reporting.tiles import check_tiles, host_of
 
+logger = logging.getLogger(__name__)
+
 MOST_NIGHTS = 1_000
+"""Runs that a page shows at most, the newest."""
 
 ALARMS = "alarms"
-COMPARISON = "comparison"
-"""Keys of a run record."""
+"""Key of `RunRecord.comparison`."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,12 @@ def prepare(request: ReportRequest) -> ReportJob:
     try:
         archive = archives.open_archive(request.output, request.model)
         indicators = Indicators.load(archive.classes, request.indicators)
-        records = comparing.read_records(archive.output)
+        records = read_records(archive.output)
     except (ArchiveError, IndicatorError, storage.StorageError) as error:
         raise ConfigurationError(str(error)) from error
-    newest = document.plain(records[-1]) if records else None
+    newest = records[-1] if records else None
     frame = Frame(
-        created_at=run_record.utc_now(),
+        created_at=utc_now(),
         version=__version__,
         nights=tuple(nights_of(records[-MOST_NIGHTS:], archive)),
         settings=_settings(newest) if newest else None,
@@ -76,16 +77,13 @@ def prepare(request: ReportRequest) -> ReportJob:
     return ReportJob(archive, Measures(archive.classes, indicators), request.gallery, frame)
 
 
-def write_report(job: ReportJob, beam_options: PipelineOptions) -> str:
+def write_report(job: ReportJob, runner: Runner) -> str:
     """Write a report; return the path of its page. Call it while nobody else writes there.
 
-    Raises:
-        ConfigurationError: Beam does not know the runner or misses an option for it.
+    Raises what `Runner.run` raises, and:
         StorageError: rows cannot be read, or the report not be written.
     """
-    pipeline = new_pipeline(beam_options)
-    build_graph(pipeline, job)
-    pipeline.run().wait_until_finish()
+    runner.run(partial(build_graph, job=job))
     return f"{job.archive.output}/{columns.REPORT}"
 
 
@@ -95,49 +93,50 @@ def try_report(request: ReportRequest) -> str:
     Whatever goes wrong here, the results of the run stand. Where nothing does, the line is empty.
     """
     try:
-        write_report(prepare(request), pipeline_options({}))
+        write_report(prepare(request), LocalRunner({}))
     except Exception as error:
         logger.debug("the report", exc_info=True)
         return f"Error: the report could not be written: {first_line(error)}"
     return ""
 
 
-def nights_of(records: Iterable[Mapping[str, Any]], archive: Archive) -> Iterator[contract.Night]:
-    """The runs, as the page is told of them; a record that is none of a run is passed over."""
+def nights_of(records: Iterable[RunRecord], archive: Archive) -> Iterator[contract.Night]:
+    """The runs, as the page is told of them; one whose record cannot be shown is passed over."""
     for record in records:
         try:
             yield _night(record, archive)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             logger.warning(
-                "run %s: its record cannot be shown (%s)", record[columns.RUN_ID], first_line(error)
+                "run %s: its record cannot be shown (%s)", record.run_id, first_line(error)
             )
 
 
-def _night(record: Mapping[str, Any], archive: Archive) -> contract.Night:
-    pixels = record.get(comparing.PIXELS) or {}
-    total = sum(pixels.values()) if record.get(columns.MODEL) == archive.model else 0
-    alarms = (record.get(COMPARISON) or {}).get(ALARMS, [])
+def _night(record: RunRecord, archive: Archive) -> contract.Night:
+    total = sum(record.pixels.values()) if record.model == archive.model else 0
+    alarms = (record.comparison or {}).get(ALARMS, [])
     return contract.Night(
-        run_id=record[columns.RUN_ID],
-        started_at=record[comparing.STARTED_AT],
-        seconds=record["seconds"],
-        images=record[comparing.IMAGES],
-        images_per_second=record[comparing.IMAGES_PER_SECOND],
+        run_id=record.run_id,
+        started_at=record.started_at,
+        seconds=record.seconds,
+        images=record.images,
+        images_per_second=record.images_per_second,
         shares=[
-            round(pixels.get(name, 0) / total, contract.DIGITS) for name in archive.classes.names
+            round(record.pixels.get(name, 0) / total, contract.DIGITS)
+            for name in archive.classes.names
         ]
         if total
         else None,
-        alarms=[str(comparing.Alarm(**alarm)) for alarm in alarms],
-        interrupted=record.get("interrupted"),
+        alarms=[str(Alarm(**alarm)) for alarm in alarms],
+        interrupted=record.interrupted,
     )
 
 
-def _settings(record: Mapping[str, Any]) -> contract.Settings:
+def _settings(record: RunRecord) -> contract.Settings:
+    """What a run was asked for, without NaN, which the page's JSON has not."""
     return contract.Settings(
-        run_id=record[columns.RUN_ID],
-        options=record.get("options") or {},
-        versions=record.get("versions") or {},
+        run_id=record.run_id,
+        options=document.plain(record.options),
+        versions=document.plain(record.versions),
     )
 
 

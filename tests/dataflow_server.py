@@ -6,21 +6,19 @@ is up to the test: a function that is called, in a thread of its own, once the j
 """
 
 import json
-import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from google.cloud.dataflow import JobState
+from werkzeug import Request, Response
+from werkzeug.exceptions import NotFound
+from werkzeug.routing import Map, Rule
 
-JOBS = re.compile(
-    r"/v1b3/projects/(?P<project>[^/]+)/locations/(?P<region>[^/]+)/jobs"
-    r"(/(?P<id>[^/]+)(/(?P<part>messages|metrics))?)?"
-)
+from tests.http_server import HttpServer
+
 TERMINAL = ("JOB_STATE_DONE", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
 
 
@@ -76,34 +74,55 @@ class ServedJob:
 Work = Callable[[ServedJob], None]
 
 
-class DataflowServer:
-    """The service. As a context it listens on a free port of the loopback.
+def runs(job: ServedJob) -> None:
+    """Work of a job that runs until somebody ends it."""
+    job.state = "JOB_STATE_RUNNING"
+
+
+def done(*counters: tuple[str, str, int]) -> Work:
+    """Work of a job that ends well, with counters: namespace, name and value."""
+
+    def work(job: ServedJob) -> None:
+        for counter in counters:
+            job.count(*counter)
+        job.state = "JOB_STATE_DONE"
+
+    return work
+
+
+def failed(*errors: str) -> Work:
+    """Work of a job that fails with error messages."""
+
+    def work(job: ServedJob) -> None:
+        job.errors += errors
+        job.state = "JOB_STATE_FAILED"
+
+    return work
+
+
+class DataflowServer(HttpServer):
+    """The service; its `url` is for `--dataflow_endpoint`.
+
+        with DataflowServer(failed("ValueError: no")) as service:
+            ...  # Run a command with --runner DataflowRunner --dataflow_endpoint=service.url.
+        service.job.description  # What was submitted.
 
     Args:
-        work: what a job does after it was created.
+        work: what a job does after it was created: `runs`, `done`, `failed` or a function that sets
+            the job's state, metrics and errors.
 
     Attributes:
         jobs: the jobs by their ids, oldest first.
         refusals: by their methods (`GET`, ...), requests that are not served: status, name and
             text of the answer.
-        url: for `--dataflow_endpoint`.
     """
+
+    host = "localhost"  # With any other host Beam's client speaks gRPC.
 
     def __init__(self, work: Work):
         self._work = work
         self.jobs: dict[str, ServedJob] = {}
         self.refusals: dict[str, tuple[HTTPStatus, str, str]] = {}
-
-    def __enter__(self) -> "DataflowServer":
-        handler = type("Handler", (_Handler,), {"service": self})
-        self._server = ThreadingHTTPServer(("localhost", 0), handler)
-        self.url = f"http://localhost:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     @property
     def job(self) -> ServedJob:
@@ -122,69 +141,67 @@ class DataflowServer:
         threading.Thread(target=self._work, args=(job,), daemon=True).start()
         return job
 
+    def answer(self, request: Request) -> Response:
+        if request.method in self.refusals:
+            return _refuse(*self.refusals[request.method])
+        try:
+            route, values = ROUTES.bind_to_environ(request.environ).match()
+        except NotFound:
+            text = f"no such route: {request.path}"
+            return _refuse(HTTPStatus.NOT_FOUND, "NOT_FOUND", text)
+        return route(self, request, **values)
 
-class _Handler(BaseHTTPRequestHandler):
-    service: DataflowServer
 
-    def do_GET(self) -> None:
-        if not (route := self._route()):
-            return
-        if route["id"] is None:
-            name = parse_qs(urlsplit(self.path).query)["name"][0]
-            self._answer({"jobs": [_public(job) for job in self.service.active(name)]})
-            return
-        job = self.service.jobs[route["id"]]
-        if route["part"] == "metrics":
-            self._answer({"metrics": job.metrics})
-        elif route["part"] == "messages":
-            self._answer({"jobMessages": [_message(text) for text in job.errors]})
-        else:
-            self._answer(_public(job))
+def _list(service: DataflowServer, request: Request, project: str, region: str) -> Response:
+    jobs = service.active(request.args["name"])
+    return _json({"jobs": [_public(job) for job in jobs]})
 
-    def do_POST(self) -> None:
-        if not (route := self._route()):
-            return
-        description = self._body()
-        for other in self.service.active(description["name"]):
-            text = f"There is already an active job named {other.name}. Id: {other.id}"
-            self._refuse(HTTPStatus.CONFLICT, "ALREADY_EXISTS", text)
-            return
-        self._answer(_public(self.service.create(route["project"], route["region"], description)))
 
-    def do_PUT(self) -> None:
-        if not (route := self._route()):
-            return
-        job = self.service.jobs[route["id"]]
-        job.state = JobState(self._body()["requestedState"]).name
-        self._answer(_public(job))
+def _create(service: DataflowServer, request: Request, project: str, region: str) -> Response:
+    description = request.get_json()
+    for other in service.active(description["name"]):
+        text = f"There is already an active job named {other.name}. Id: {other.id}"
+        return _refuse(HTTPStatus.CONFLICT, "ALREADY_EXISTS", text)
+    return _json(_public(service.create(project, region, description)))
 
-    def log_message(self, *_: object) -> None:
-        """Requests are not logged."""
 
-    def _route(self) -> dict[str, str] | None:
-        """What the path names; None after a refusal."""
-        found = JOBS.fullmatch(urlsplit(self.path).path)
-        if self.command in self.service.refusals:
-            self._refuse(*self.service.refusals[self.command])
-        elif not found:
-            self._refuse(HTTPStatus.NOT_FOUND, "NOT_FOUND", f"no such route: {self.path}")
-        else:
-            return found.groupdict()
-        return None
+def _look(service: DataflowServer, request: Request, job: str, **_: str) -> Response:
+    return _json(_public(service.jobs[job]))
 
-    def _body(self) -> dict[str, Any]:
-        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
 
-    def _refuse(self, status: HTTPStatus, name: str, message: str) -> None:
-        self._answer({"error": {"code": status, "status": name, "message": message}}, status)
+def _metrics(service: DataflowServer, request: Request, job: str, **_: str) -> Response:
+    return _json({"metrics": service.jobs[job].metrics})
 
-    def _answer(self, content: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> None:
-        data = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+
+def _messages(service: DataflowServer, request: Request, job: str, **_: str) -> Response:
+    return _json({"jobMessages": [_message(text) for text in service.jobs[job].errors]})
+
+
+def _update(service: DataflowServer, request: Request, job: str, **_: str) -> Response:
+    updated = service.jobs[job]
+    updated.state = JobState(request.get_json()["requestedState"]).name
+    return _json(_public(updated))
+
+
+JOBS = "/v1b3/projects/<project>/locations/<region>/jobs"
+ROUTES = Map(
+    [
+        Rule(JOBS, methods=["GET"], endpoint=_list),
+        Rule(JOBS, methods=["POST"], endpoint=_create),
+        Rule(f"{JOBS}/<job>", methods=["GET"], endpoint=_look),
+        Rule(f"{JOBS}/<job>", methods=["PUT"], endpoint=_update),
+        Rule(f"{JOBS}/<job>/metrics", methods=["GET"], endpoint=_metrics),
+        Rule(f"{JOBS}/<job>/messages", methods=["GET"], endpoint=_messages),
+    ]
+)
+
+
+def _json(document: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return Response(json.dumps(document), status, content_type="application/json")
+
+
+def _refuse(status: HTTPStatus, name: str, message: str) -> Response:
+    return _json({"error": {"code": status, "status": name, "message": message}}, status)
 
 
 def _public(job: ServedJob) -> dict[str, Any]:

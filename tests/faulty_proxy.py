@@ -1,15 +1,16 @@
 """A proxy on the loopback that disturbs what goes through it, the same way in every run."""
 
-import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
 
 import urllib3
+from werkzeug import Request, Response
+
+from tests.http_server import HangUpError, HttpServer, target
 
 PASS = "pass"
 LATE = "late answer"
@@ -59,8 +60,8 @@ def always(action: str, part: str = "") -> Callable[[str, str], str]:
 
 
 @dataclass
-class FaultyProxy:
-    """The proxy; as a context it listens on a free port.
+class FaultyProxy(HttpServer):
+    """The proxy.
 
     Attributes:
         upstream: URL of the server behind it.
@@ -76,75 +77,42 @@ class FaultyProxy:
     late: float = 0.3
     done: Counter[str] = field(default_factory=Counter)
 
-    def __enter__(self) -> "FaultyProxy":
+    def __post_init__(self) -> None:
         self.pool = urllib3.PoolManager(maxsize=64, retries=False)
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        self._http.daemon_threads = True
-        self._http.proxy = self
-        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self._http.server_port}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1
-
-    def do_GET(self) -> None:
-        self._forward()
-
-    do_POST = do_PUT = do_DELETE = do_PATCH = do_GET  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def _forward(self) -> None:
-        proxy: FaultyProxy = self.server.proxy
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        action = proxy.choose(self.command, self.path)
-        proxy.done[action] += 1
-        time.sleep(proxy.late if action == LATE else proxy.delay)
+    def answer(self, request: Request) -> Response:
+        path = target(request)
+        action = self.choose(request.method, path)
+        self.done[action] += 1
+        time.sleep(self.late if action == LATE else self.delay)
         if action in (BUSY, SLOW_DOWN):
-            return self._send(int(action), {}, b'{"error": {"message": "busy"}}')
+            return Response(b'{"error": {"message": "busy"}}', int(action))
         if action == DROP:
-            return self._hang_up()
-        answer = proxy.pool.request(
-            self.command,
-            proxy.upstream + self.path,
-            body=body,
-            headers={k: v for k, v in self.headers.items() if k.lower() not in HOP_BY_HOP},
+            raise HangUpError
+        answer = self.pool.request(
+            request.method,
+            self.upstream + path,
+            body=request.get_data(),
+            headers=_passed_on(request.headers),
             decode_content=False,
         )
-        if action == DROP_ANSWER:
-            return self._hang_up()
-        headers = {k: v for k, v in answer.headers.items() if k.lower() not in HOP_BY_HOP}
         data = answer.data
+        if action == DROP_ANSWER:
+            raise HangUpError
         if action == CORRUPT:
             data = bytes([data[0] ^ 1]) + data[1:]
-        return self._send(answer.status, headers, data, truncated=action == TRUNCATE)
+        response = Response(data, answer.status, _passed_on(answer.headers))
+        if action == TRUNCATE and data:
+            response.content_length = len(data)
+            response.response = _half(data)
+        return response
 
-    def _send(self, status: int, headers: dict, data: bytes, truncated: bool = False) -> None:
-        self.send_response(status)
-        for key, value in headers.items():
-            self.send_header(key, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if truncated and data:
-            self.wfile.write(data[: len(data) // 2])
-            self._hang_up()
-        else:
-            self.wfile.write(data)
 
-    def _hang_up(self) -> None:
-        self.wfile.flush()
-        self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
+def _passed_on(headers: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in headers.items() if key.lower() not in HOP_BY_HOP}
+
+
+def _half(data: bytes) -> Iterator[bytes]:
+    """The first half of the data, after which the connection is closed."""
+    yield data[: len(data) // 2]
+    raise HangUpError

@@ -14,11 +14,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
 
 import google_crc32c
 from gcp_storage_emulator.gcs_glob import gcs_glob_match
+from werkzeug import Request, Response
+
+from tests.http_server import HttpServer, target
 
 ROUTE = re.compile(
     r"(?P<kind>/upload|/download)?/storage/v1/b/(?P<bucket>[^/]+)(/o(/(?P<name>.*))?)?"
@@ -60,12 +62,12 @@ class Upload:
     name: str
     content_type: str
     query: dict[str, str]
-    resource: bytes = b""
+    resource: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
-class GcsServer:
-    """The server; as a context it listens on a free port.
+class GcsServer(HttpServer):
+    """The server; its `url` is what `STORAGE_EMULATOR_HOST` has to be.
 
     Attributes:
         page_size: most results in a page of a list.
@@ -89,21 +91,11 @@ class GcsServer:
         self.uploads: dict[str, Upload] = {}
         self._generations = itertools.count(time.time_ns() // 1000)
 
-    def __enter__(self) -> "GcsServer":
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        self._http.daemon_threads = True
-        self._http.gcs = self
-        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-
-    @property
-    def url(self) -> str:
-        """What `STORAGE_EMULATOR_HOST` has to be."""
-        return f"http://127.0.0.1:{self._http.server_port}"
+    def answer(self, request: Request) -> Response:
+        try:
+            return _answer(self, request)
+        except RefusedError as error:
+            return _json({"error": {"code": error.status, "message": str(error)}}, error.status)
 
     def put(self, bucket: str, name: str, data: bytes, content_type: str = "") -> StoredObject:
         """Store an object, as somebody else may do it meanwhile."""
@@ -132,116 +124,117 @@ class RefusedError(Exception):
         self.status = status
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1
+def _answer(gcs: GcsServer, request: Request) -> Response:
+    """Answer a request of one of the routes.
 
-    def do_GET(self) -> None:
-        self._answer()
-
-    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        url = urlsplit(self.path)
-        query = {key: values[0] for key, values in parse_qs(url.query).items()}
-        route = ROUTE.fullmatch(url.path)
-        gcs: GcsServer = self.server.gcs
-        try:
-            if route is None:
-                raise RefusedError(404, f"no such route: {url.path}")
-            bucket, name = unquote(route["bucket"]), unquote(route["name"] or "")
-            upload = None
-            if route["kind"] == "/upload":
-                upload, body = self._incoming(gcs, query, body)
-                name = upload.name
-            with gcs.lock:
-                kind = _kind(self.command, route, query)
-                gcs.requests[kind] += 1
-                gcs.asked[kind, name or query.get("prefix", "")] += 1
-            gcs.before("UPLOAD" if upload else self.command, name)
-            with gcs.lock:
-                if bucket in gcs.forbidden:
-                    raise RefusedError(403, f"no access to the bucket {bucket}")
-                if bucket not in gcs.buckets:
-                    raise RefusedError(404, "The specified bucket does not exist.")
-                if upload:
-                    status, headers, data = self._store(gcs, bucket, upload, query, body)
-                else:
-                    status, headers, data = self._serve(gcs, bucket, name, query)
-        except RefusedError as error:
-            document = {"error": {"code": error.status, "message": str(error)}}
-            status, headers, data = error.status, {}, json.dumps(document, indent=1).encode()
-        self.send_response(status)
-        for key, value in ({"Content-Type": "application/json"} | headers).items():
-            self.send_header(key, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def _serve(self, gcs: GcsServer, bucket: str, name: str, query: dict[str, str]):
-        objects = gcs.buckets[bucket]
+    Raises:
+        RefusedError: it cannot be done.
+    """
+    path = target(request).partition("?")[0]
+    route = ROUTE.fullmatch(path)
+    if route is None:
+        raise RefusedError(404, f"no such route: {path}")
+    query = request.args.to_dict()
+    bucket, name = unquote(route["bucket"]), unquote(route["name"] or "")
+    data = request.get_data()
+    upload = None
+    if route["kind"] == "/upload":
+        upload, data = _incoming(gcs, request, query, data)
+        name = upload.name
+    with gcs.lock:
+        kind = _kind(request.method, route, query)
+        gcs.requests[kind] += 1
+        gcs.asked[kind, name or query.get("prefix", "")] += 1
+    gcs.before("UPLOAD" if upload else request.method, name)
+    with gcs.lock:
+        if bucket in gcs.forbidden:
+            raise RefusedError(403, f"no access to the bucket {bucket}")
+        if bucket not in gcs.buckets:
+            raise RefusedError(404, "The specified bucket does not exist.")
+        if upload:
+            return _store(gcs, bucket, upload, request, query, data)
         if not name:
-            return 200, {}, _list(gcs, bucket, query)
-        if name not in objects:
-            raise RefusedError(404, f"No such object: {bucket}/{name}")
-        stored = objects[name]
-        _check(query, stored.generation)
-        if self.command == "DELETE":
-            del objects[name]
-            return 204, {}, b""
-        if query.get("alt") == "media":
-            return self._download(stored)
-        return 200, {}, json.dumps(stored.resource(bucket, name)).encode()
+            return _json(_list(gcs, bucket, query))
+        return _serve(gcs.buckets[bucket], bucket, name, request, query)
 
-    def _download(self, stored: StoredObject):
-        headers = {
-            "Content-Type": stored.content_type,
-            "X-Goog-Generation": str(stored.generation),
-            "X-Goog-Hash": f"crc32c={stored.checksum}",
-            "X-Goog-Stored-Content-Length": str(len(stored.data)),
-        }
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if not asked:
-            return 200, headers, stored.data
-        start, end = int(asked[1]), int(asked[2] or len(stored.data) - 1)
-        if start >= len(stored.data):
-            raise RefusedError(416, "The requested range cannot be satisfied.")
-        data = stored.data[start : end + 1]
-        end = start + len(data) - 1
-        return 206, headers | {"Content-Range": f"bytes {start}-{end}/{len(stored.data)}"}, data
 
-    def _incoming(self, gcs: GcsServer, query: dict[str, str], body: bytes) -> tuple[Upload, bytes]:
-        """What is uploaded, and its bytes in this request."""
-        if "upload_id" in query:
-            return gcs.uploads[query["upload_id"]], body
-        if query["uploadType"] == "resumable":
-            content_type = self.headers["X-Upload-Content-Type"]
-            return Upload(json.loads(body)["name"], content_type, query), b""
-        boundary = re.search(r'boundary="?([^";]+)', self.headers["Content-Type"])[1].encode()
-        _, about, content, _ = body.split(b"--" + boundary)
-        head, _, data = content.partition(b"\r\n\r\n")
-        content_type = re.search(rb"content-type: *([^\r\n]+)", head, re.IGNORECASE)[1].decode()
-        name = json.loads(about.partition(b"\r\n\r\n")[2])["name"]
-        return Upload(name, content_type, query), data.removesuffix(b"\r\n")
+def _json(document: object, status: int = 200) -> Response:
+    return Response(json.dumps(document), status, content_type="application/json")
 
-    def _store(
-        self, gcs: GcsServer, bucket: str, upload: Upload, query: dict[str, str], data: bytes
-    ):
-        if not upload.resource:
-            _check(upload.query, gcs.generation(bucket, upload.name))
-        if query["uploadType"] == "resumable" and "upload_id" not in query:
-            gcs.uploads[upload_id := str(len(gcs.uploads))] = upload
-            location = f"http://{self.headers['Host']}{self.path}&upload_id={upload_id}"
-            return 200, {"Location": location}, b"{}"
-        if not upload.resource:
-            stored = gcs.put(bucket, upload.name, data, upload.content_type)
-            upload.resource = json.dumps(stored.resource(bucket, upload.name)).encode()
-        return 200, {}, upload.resource
+
+def _serve(
+    objects: dict[str, StoredObject],
+    bucket: str,
+    name: str,
+    request: Request,
+    query: dict[str, str],
+) -> Response:
+    if name not in objects:
+        raise RefusedError(404, f"No such object: {bucket}/{name}")
+    stored = objects[name]
+    _check(query, stored.generation)
+    if request.method == "DELETE":
+        del objects[name]
+        return Response(status=204)
+    if query.get("alt") == "media":
+        return _download(stored, request.headers.get("Range", ""))
+    return _json(stored.resource(bucket, name))
+
+
+def _download(stored: StoredObject, asked: str) -> Response:
+    """An object, or the range of it that was asked for."""
+    headers = {
+        "Content-Type": stored.content_type,
+        "X-Goog-Generation": str(stored.generation),
+        "X-Goog-Hash": f"crc32c={stored.checksum}",
+        "X-Goog-Stored-Content-Length": str(len(stored.data)),
+    }
+    limits = re.fullmatch(r"bytes=(\d+)-(\d*)", asked)
+    if not limits:
+        return Response(stored.data, 200, headers)
+    start, end = int(limits[1]), int(limits[2] or len(stored.data) - 1)
+    if start >= len(stored.data):
+        raise RefusedError(416, "The requested range cannot be satisfied.")
+    data = stored.data[start : end + 1]
+    headers["Content-Range"] = f"bytes {start}-{start + len(data) - 1}/{len(stored.data)}"
+    return Response(data, 206, headers)
+
+
+def _incoming(
+    gcs: GcsServer, request: Request, query: dict[str, str], body: bytes
+) -> tuple[Upload, bytes]:
+    """What is uploaded, and its bytes in this request."""
+    if "upload_id" in query:
+        return gcs.uploads[query["upload_id"]], body
+    if query["uploadType"] == "resumable":
+        content_type = request.headers["X-Upload-Content-Type"]
+        return Upload(json.loads(body)["name"], content_type, query), b""
+    boundary = request.mimetype_params["boundary"].encode()
+    _, about, content, _ = body.split(b"--" + boundary)
+    head, _, data = content.partition(b"\r\n\r\n")
+    content_type = re.search(rb"content-type: *([^\r\n]+)", head, re.IGNORECASE)[1].decode()
+    name = json.loads(about.partition(b"\r\n\r\n")[2])["name"]
+    return Upload(name, content_type, query), data.removesuffix(b"\r\n")
+
+
+def _store(
+    gcs: GcsServer,
+    bucket: str,
+    upload: Upload,
+    request: Request,
+    query: dict[str, str],
+    data: bytes,
+) -> Response:
+    if not upload.resource:
+        _check(upload.query, gcs.generation(bucket, upload.name))
+    if query["uploadType"] == "resumable" and "upload_id" not in query:
+        gcs.uploads[upload_id := str(len(gcs.uploads))] = upload
+        location = f"http://{request.host}{target(request)}&upload_id={upload_id}"
+        return Response(b"{}", 200, {"Location": location})
+    if not upload.resource:
+        stored = gcs.put(bucket, upload.name, data, upload.content_type)
+        upload.resource = stored.resource(bucket, upload.name)
+    return _json(upload.resource)
 
 
 def _check(query: dict[str, str], generation: int) -> None:
@@ -250,7 +243,7 @@ def _check(query: dict[str, str], generation: int) -> None:
         raise RefusedError(412, "At least one of the pre-conditions you specified did not hold.")
 
 
-def _list(gcs: GcsServer, bucket: str, query: dict[str, str]) -> bytes:
+def _list(gcs: GcsServer, bucket: str, query: dict[str, str]) -> dict[str, object]:
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter")
     pattern = query.get("matchGlob", "**")
     entries: dict[str, dict | None] = {}
@@ -273,7 +266,7 @@ def _list(gcs: GcsServer, bucket: str, query: dict[str, str]) -> bytes:
     }
     if len(names) > size:
         document["nextPageToken"] = page[-1]
-    return json.dumps(document).encode()
+    return document
 
 
 def _kind(method: str, route: re.Match, query: dict[str, str]) -> str:

@@ -1,17 +1,14 @@
-"""What commands share: exit codes, the one-line refusal, types of options, Beam's options."""
+"""What commands share: errors as one line with their exit code, sizes, class tables."""
 
-import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, datetime
-from pathlib import Path
 from typing import Any
 
 import click
 
 from models.classes import ClassTable
-from models.engines import EngineError, EngineName, Precision
+from models.engines import EngineError
 from models.inputs import SHAPE_MULTIPLE
 from models.packages import PackageError
 from pipeline.errors import (
@@ -22,16 +19,11 @@ from pipeline.errors import (
     JobError,
     message,
 )
-from pipeline.runners.options import split_arguments
+from transforms import storage
 from transforms.output.locking import LockedError
 
 CLASS_FILE = "classes.csv"
 """The class table beside labelled photos."""
-
-Days = tuple[date | None, date | None]
-"""First and last day; None for no beginning or end."""
-
-_DAY = click.DateTime(["%Y-%m-%d"])
 
 
 class Refused(click.ClickException):
@@ -65,22 +57,6 @@ def foreseen_errors() -> Iterator[None]:
         raise Broken(str(error)) from error
 
 
-class Share(click.ParamType):
-    """A share from 0 to 1, also written as a percentage."""
-
-    name = "share"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        text = str(value)
-        try:
-            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            share = -1.0
-        if not 0 <= share <= 1:
-            self.fail(f"{text!r} is not a share from 0 to 1 or a percentage such as 5%", param, ctx)
-        return share
-
-
 class Size(click.ParamType):
     """Width and height in pixels, multiples of what networks ask for."""
 
@@ -97,58 +73,15 @@ class Size(click.ParamType):
         return size
 
 
-class BeamCommand(click.Command):
-    """A command whose line may also hold any option of Beam."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not {"-h", "--help"} & set(args):
-            args, ctx.obj = split_arguments(args)
-        return super().parse_args(ctx, args)
-
-
 def class_table(data: str, classes: str | None = None) -> ClassTable:
     """The classes of labelled photos: those asked for, else what stands beside them, else CamVid's.
 
-    Raises ValueError or OSError where the table is missing or wrong.
+    Raises:
+        ValueError: the table is missing or wrong.
+        OSError: the file of the classes asked for cannot be read.
+        StorageError: the file beside the photos cannot be read.
     """
-    beside = Path(data, CLASS_FILE)
-    return ClassTable.load(classes or (beside if beside.exists() else "camvid"))
-
-
-def engine_options(command: Callable) -> Callable:
-    """Give a command `--engine` and `--precision`, which it takes as members of their enums."""
-    for option, choices, text in (
-        ("--engine", EngineName, "What runs the network; auto: the fastest that this machine has."),
-        ("--precision", Precision, "Arithmetic of the network; f32: bit-stable on one machine."),
-    ):
-        values = click.Choice([choice.value for choice in choices])
-        command = click.option(
-            option, type=values, default=choices.AUTO.value, show_default=True, help=text,
-            callback=lambda _, __, value, choices=choices: choices(value),
-        )(command)  # fmt: skip
-    return command
-
-
-def day_options(command: Callable) -> Callable:
-    """Give a command `--date`, `--from` and `--to`, which it takes as `days`."""
-
-    @click.option("--date", "day", type=_DAY, metavar="D", help="Only images of this day.")
-    @click.option("--from", "first", type=_DAY, metavar="D", help="Only of this day or later.")
-    @click.option("--to", "last", type=_DAY, metavar="D", help="Only of this day or earlier.")
-    @functools.wraps(command)
-    def with_days(
-        *arguments: Any,
-        day: datetime | None,
-        first: datetime | None,
-        last: datetime | None,
-        **options: Any,
-    ) -> Any:
-        if day and (first or last):
-            raise click.UsageError("--date excludes --from and --to")
-        if first and last and first > last:
-            raise click.UsageError(f"--from {first:%F} is later than --to {last:%F}")
-        first, last = first or day, last or day
-        days = (first and first.date(), last and last.date()) if first or last else None
-        return command(*arguments, days=days, **options)
-
-    return with_days
+    beside = f"{data}/{CLASS_FILE}"
+    if classes or storage.find(beside).size < 0:
+        return ClassTable.load(classes or "camvid")
+    return ClassTable.parse(storage.read(beside).decode(), beside)

@@ -15,18 +15,16 @@ from models.engines import (
     Precision,
     import_tensorflow,
 )
+from models.evaluation import Metrics
+from models.labels import LABEL_FOLDER_ENDING
 from models.packages import ModelPackage, load_package
-from pipeline import console
-from pipeline.commands.common import (
-    CLASS_FILE,
-    BeamCommand,
-    Refused,
-    class_table,
-    engine_options,
-)
+from pipeline import console, runners
+from pipeline.commands.common import CLASS_FILE, Refused, class_table, foreseen_errors
+from pipeline.commands.options import BeamCommand, settings_options
 from pipeline.errors import first_line
 from pipeline.evaluation import evaluate_masks
-from pipeline.runners.options import pipeline_options
+from pipeline.runs.settings import Settings
+from transforms import storage
 
 
 @click.command(cls=BeamCommand)
@@ -40,7 +38,7 @@ from pipeline.runners.options import pipeline_options
 )  # fmt: skip
 @click.option("--data", required=True, metavar="DIR", help="Folder in the CamVid layout.")
 @click.option("--split", default="val", show_default=True, metavar="S")
-@engine_options
+@settings_options(Settings, only=("engine", "precision"))
 @click.option("--json", "json_file", type=click.Path(), metavar="FILE", help="Write metrics there.")
 @click.option(
     "--confusion", type=click.Path(), metavar="FILE.csv",
@@ -74,8 +72,7 @@ def evaluate(
     console.set_up_logging(console.NORMAL)
     try:
         if masks:
-            options = pipeline_options(beam_arguments)
-            metrics = evaluate_masks(masks, data, split, class_table(data), options)
+            metrics = _evaluate_masks(masks, data, split, beam_arguments)
         else:
             import_tensorflow()
             from models.evaluation import evaluate as measure
@@ -92,6 +89,16 @@ def evaluate(
     except (ValueError, OSError, EngineError) as error:
         raise Refused(first_line(error)) from error
     console.print_metrics(metrics)
+
+
+def _evaluate_masks(
+    masks: tuple[str, ...], data: str, split: str, beam_arguments: dict[str, Any]
+) -> Metrics:
+    labels = storage.absolute(f"{data}/{split}{LABEL_FOLDER_ENDING}")
+    with foreseen_errors():
+        runner = runners.choose(beam_arguments, " ".join([*masks, labels]))
+        runner.check([*masks, labels])
+        return evaluate_masks(masks, labels, class_table(data), runner)
 
 
 def _check_classes(package: ModelPackage, data: str) -> None:

@@ -5,12 +5,12 @@ from typing import Any
 import click
 
 from models.indicators import IndicatorError, Indicators
-from pipeline import console
-from pipeline.commands.common import BeamCommand, Refused, foreseen_errors
+from pipeline import console, runners
+from pipeline.commands.common import Refused, foreseen_errors
+from pipeline.commands.options import BeamCommand
 from pipeline.errors import message
-from pipeline.exporting import check, make_formats
+from pipeline.exporting import Export, check, make_formats
 from pipeline.exporting import export as make_exports
-from pipeline.runners.options import pipeline_options
 from transforms import storage
 from transforms.exporting import FORMATS, ExportError
 from transforms.output import names
@@ -52,15 +52,24 @@ def export(
     with foreseen_errors():
         try:
             archive = open_archive(output, model)
+            runner = runners.choose(beam_arguments, archive.output)
+            runner.check([archive.output])
             indicators = Indicators.load(archive.classes, file)
             formats = make_formats(archive, indicators, chosen, resolution)
             for note in check(archive, formats):
                 click.echo(f"Note: {names.printable(note)}")
-            exports = make_exports(archive, formats, pipeline_options(beam_arguments))
+            exports = make_exports(archive, formats, runner)
         except (ArchiveError, ExportError, IndicatorError, storage.StorageError) as error:
             raise Refused(names.printable(message(error))) from error
     for made in exports:
-        line = f"{made.folder}: {made.exported.photos} photos"
-        if made.exported.left_out:
-            line += f"; {made.exported.left_out} {made.form.left_out}"
-        click.echo(line)
+        click.echo(f"{made.folder}{_counted(made)}")
+
+
+def _counted(made: Export) -> str:
+    """The photos of an export in words; nothing where the runner does not count."""
+    if made.exported is None:
+        return ""
+    text = f": {made.exported.photos} photos"
+    if made.exported.left_out:
+        text += f"; {made.exported.left_out} {made.form.left_out}"
+    return text

@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
-from pipeline import console
-from pipeline.commands.common import BeamCommand, Broken, foreseen_errors
+from pipeline import console, runners
+from pipeline.commands.common import Broken, foreseen_errors
+from pipeline.commands.options import BeamCommand
 from pipeline.errors import message
 from pipeline.reports import ReportRequest, prepare, write_report
-from pipeline.runners.options import pipeline_options
 from pipeline.runs.request import locked
 from transforms import storage
 from transforms.reporting import DEFAULT_GALLERY
@@ -42,9 +42,11 @@ def report(beam_arguments: dict[str, Any], output: str, **settings: Any) -> None
     request = ReportRequest(storage.absolute(output), **settings)
     with foreseen_errors():
         job = prepare(request)
+        runner = runners.choose(beam_arguments, request.output)
+        runner.check([request.output])
         with locked(request.output, "report"):
             try:
-                page = write_report(job, pipeline_options(beam_arguments))
+                page = write_report(job, runner)
             except storage.StorageError as error:
                 raise Broken(message(error)) from error
     click.echo(page)

@@ -4,24 +4,26 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
 import click
-from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline import console
-from pipeline.commands.common import BeamCommand, foreseen_errors
+from pipeline import console, runners
+from pipeline.commands.common import foreseen_errors
+from pipeline.commands.options import BeamCommand
 from pipeline.errors import EXIT_THRESHOLD, ConfigurationError
-from pipeline.runners.options import new_pipeline, pipeline_options
+from pipeline.runners import Metrics
 from pipeline.runs.request import locked
 from transforms import VerifyOutput, storage
 from transforms.checking import verifying
 from transforms.output import columns, names
 from transforms.output.findings import Finding, read_findings
+from transforms.output.rows import count_by_model
 
 SHOWN = 3
 """Findings of a kind that are printed."""
@@ -40,18 +42,16 @@ def verify(beam_arguments: dict[str, Any], output: str) -> None:
     console.set_up_logging(console.NORMAL)
     with foreseen_errors():
         output = storage.absolute(output)
+        runner = runners.choose(beam_arguments, output)
         try:
             _check_output(output)
         except storage.StorageError as error:
             raise ConfigurationError(str(error)) from error
+        runner.check([output])
         with locked(output, "verify"):
-            counters = _execute(output, pipeline_options(beam_arguments))
+            metrics = runner.run(partial(build_graph, output=output))
             findings = read_findings(output)
-    rows = {
-        name.removeprefix(verifying.ROWS_OF): number
-        for name, number in counters.items()
-        if name.startswith(verifying.ROWS_OF)
-    }
+            rows = rows_of_models(output, metrics)
     note = verifying.summary_note(output, rows)
     if findings:
         _print_findings(findings)
@@ -61,8 +61,32 @@ def verify(beam_arguments: dict[str, Any], output: str) -> None:
         path = os.path.join(output, columns.FINDINGS)
         click.echo(f"{len(findings)} findings in {path}; the next run repairs them")
         sys.exit(EXIT_THRESHOLD)
-    masks = counters.get(verifying.MASKS, 0)
-    click.echo(f"{masks} masks and {sum(rows.values())} rows are whole")
+    # Every row has a mask of its own, or there would be findings.
+    total = sum(rows.values())
+    click.echo(f"{total} masks and {total} rows are whole")
+
+
+def build_graph(pipeline: beam.Pipeline, output: str) -> None:
+    """Add the steps that verify an output folder and write what they find."""
+    (
+        pipeline
+        | "Verify" >> VerifyOutput(output)
+        | "Collect" >> beam.combiners.ToList()
+        | "Write" >> beam.Map(verifying.settle, output)
+    )
+
+
+def rows_of_models(output: str, metrics: Metrics) -> dict[str, int]:
+    """Rows by model: as the graph counted them or, where its runner has no metrics, counted here.
+
+    Raises:
+        StorageError: a statistics file cannot be read.
+    """
+    if metrics.known:
+        counters = metrics.in_namespace(verifying.COUNTERS)
+        prefix = verifying.ROWS_OF
+        return {n.removeprefix(prefix): c for n, c in counters.items() if n.startswith(prefix)}
+    return count_by_model(output)
 
 
 def _check_output(output: str) -> None:
@@ -76,22 +100,6 @@ def _check_output(output: str) -> None:
             f"{output}: holds neither {columns.STATISTICS}/ nor {columns.MASKS}/; "
             "give the --output of a run"
         )
-
-
-def _execute(output: str, beam_options: PipelineOptions) -> dict[str, int]:
-    """Verify to the end; return the counters by name."""
-    pipeline = new_pipeline(beam_options)
-    (
-        pipeline
-        | "Verify" >> VerifyOutput(output)
-        | "Collect" >> beam.combiners.ToList()
-        | "Write" >> beam.Map(verifying.settle, output)
-    )
-    result = pipeline.run()
-    result.wait_until_finish()
-    wanted = beam.metrics.MetricsFilter().with_namespace(verifying.COUNTERS)
-    counters = result.metrics().query(wanted)["counters"]
-    return {counter.key.metric.name: counter.result for counter in counters}
 
 
 def _print_findings(findings: Sequence[Finding]) -> None:

@@ -1,8 +1,5 @@
 """Nights: what a run's record says beside those of the nights before, and what failed most."""
 
-import json
-import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, median
@@ -11,19 +8,14 @@ from typing import Any
 import pyarrow.compute as pc
 
 from pipeline.nights.config import Thresholds
-from transforms import storage
 from transforms.output import columns, rows
+from transforms.output.run_records import RunRecord
+from transforms.output.summary import Summary
 
-logger = logging.getLogger("citymask")
-
-STARTED_AT = "started_at"
-IMAGES = "images"
-IMAGES_PER_SECOND = "images_per_second"
-PIXELS = "pixels"
 DONE = "done"
 FAILED = "failed"
 IMAGE_COUNTS = ("new", DONE, FAILED, "skipped", "quarantined", "removed", "left")
-"""Keys of a run record, and those of its `images` that nights are compared by."""
+"""Counts of images in a run record that nights are compared by."""
 
 MOST_FAILURES = 5
 
@@ -115,47 +107,15 @@ class FailureKind:
     message: str
 
 
-def read_records(output: str) -> list[dict[str, Any]]:
-    """The run records of an output folder, oldest first; one that cannot be read is passed over."""
-    found = (record for _, record in record_files(output))
-    return sorted(found, key=lambda record: (record[STARTED_AT], record[columns.RUN_ID]))
-
-
-def record_files(output: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Path and content of each run record that can be read."""
-    for path in (file.path for file in storage.list_folder(f"{output}/{columns.RUNS}", ".json")):
-        try:
-            record = json.loads(storage.read(path))
-            if not all(isinstance(record[key], str) for key in (STARTED_AT, columns.RUN_ID)):
-                raise ValueError("run_id and started_at are no text")
-        except (storage.StorageError, ValueError, TypeError, KeyError) as error:
-            logger.warning("%s: not a run record (%s); passed over", path, error)
-            continue
-        yield path, record
-
-
-def last_speed(output: str, model: str) -> float | None:
-    """Images per second of the last run into a folder that did any with this model."""
-    for record in reversed(read_records(output)):
-        if record.get(columns.MODEL) == model and (speed := _speed(record)):
-            return speed
-    return None
-
-
-def read_archive_pixels(output: str) -> dict[str, int]:
-    """Pixels per class of the whole archive, from `summary.json`.
-
-    Raises:
-        StorageError: there is no such file, or it cannot be read.
-    """
-    summary = json.loads(storage.read(os.path.join(output, columns.SUMMARY_JSON)))
-    return {entry["name"]: entry[PIXELS] for entry in summary["classes"]}
+def archive_pixels(summary: Summary) -> dict[str, int]:
+    """Pixels per class of the whole archive."""
+    return {entry.name: entry.pixels for entry in summary.classes}
 
 
 def compare(
-    record: Mapping[str, Any],
+    record: RunRecord,
     archive_pixels: Mapping[str, int],
-    earlier: Sequence[Mapping[str, Any]],
+    earlier: Sequence[RunRecord],
     thresholds: Thresholds,
 ) -> Comparison:
     """Compare a night with the last ones that had work to do.
@@ -169,16 +129,9 @@ def compare(
         earlier: run records, oldest first; that of the night may be among them.
         thresholds: how many nights to look back, and what is an alarm.
     """
-    last = [
-        night
-        for night in earlier
-        if night[columns.RUN_ID] != record[columns.RUN_ID] and _worked(night)
-    ]
-    of_model = [
-        night
-        for night in last
-        if night.get(columns.MODEL) == record.get(columns.MODEL) and _pixels(night)
-    ][-thresholds.drift_nights :]
+    last = [night for night in earlier if night.run_id != record.run_id and _worked(night)]
+    of_model = [night for night in last if night.model == record.model and _pixels(night)]
+    of_model = of_model[-thresholds.drift_nights :]
     last = last[-thresholds.drift_nights :]
     before: dict[str, int] = {}
     for night in of_model:
@@ -187,12 +140,12 @@ def compare(
     classes = _class_shares(_pixels(record), before, archive_pixels)
     enough = min(_count(record, DONE), sum(_count(night, DONE) for night in of_model))
     return Comparison(
-        run_id=record[columns.RUN_ID],
+        run_id=record.run_id,
         nights=len(last),
         images={
             name: Figure(
                 _count(record, name),
-                _mean([_count(night, name) for night in last if name in night[IMAGES]]),
+                _mean([_count(night, name) for night in last if name in night.images]),
             )
             for name in IMAGE_COUNTS
         },
@@ -224,21 +177,20 @@ def worst_failures(output: str, run_id: str) -> list[FailureKind]:
     return [FailureKind(*kind, failures[kind], *examples[kind]) for kind in ordered[:MOST_FAILURES]]
 
 
-def _worked(record: Mapping[str, Any]) -> bool:
+def _worked(record: RunRecord) -> bool:
     return _count(record, DONE) + _count(record, FAILED) > 0
 
 
-def _count(record: Mapping[str, Any], name: str) -> int:
-    return record.get(IMAGES, {}).get(name, 0)
+def _count(record: RunRecord, name: str) -> int:
+    return record.images.get(name, 0)
 
 
-def _pixels(record: Mapping[str, Any]) -> Mapping[str, int]:
-    pixels = record.get(PIXELS) or {}
-    return pixels if sum(pixels.values()) else {}
+def _pixels(record: RunRecord) -> Mapping[str, int]:
+    return record.pixels if sum(record.pixels.values()) else {}
 
 
-def _speed(record: Mapping[str, Any]) -> float | None:
-    return record.get(IMAGES_PER_SECOND) if _count(record, DONE) else None
+def _speed(record: RunRecord) -> float | None:
+    return record.images_per_second if _count(record, DONE) else None
 
 
 def _mean(values: Sequence[float]) -> float | None:

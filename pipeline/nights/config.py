@@ -1,14 +1,14 @@
-"""The configuration of every night: a YAML file that is checked as a whole.
+"""The nightly file: a YAML file that is checked as a whole.
 
-Whatever is wrong in it is said at once, a line for each error, with file, line and key.
+All errors in it are reported together, a line for each, with file, line and key. The settings of a
+run are those of `pipeline.runs.settings`; what only nights have is declared here.
 """
 
 import difflib
-import glob
 import os
 import re
 from collections.abc import Sequence
-from enum import Enum
+from functools import cache
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -18,29 +18,30 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
+    create_model,
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from models.engines import EngineName, Precision
-from models.packages import shipped_names
-from pipeline.commands.common import Share
 from pipeline.errors import ConfigurationError
 from pipeline.nights.yaml_lines import Document, Problem, key_of
 from pipeline.runners.options import split_arguments
+from pipeline.runs.kinds import kinds_of
+from pipeline.runs.settings import (
+    BESIDE,
+    THRESHOLDS,
+    Count,
+    Section,
+    Settings,
+    Share,
+    Text,
+    seen_from_file,
+)
 from transforms import storage
-from transforms.flow.records import Projection
-from transforms.photos.decoding import DEFAULT_MAX_PIXELS
-from transforms.planning.policy import DEFAULT_MAX_ATTEMPTS
-from transforms.planning.units import DEFAULT_UNIT_SIZE
 from transforms.reporting import DEFAULT_GALLERY
 from transforms.reporting.tiles import check_tiles
-
-CONFIG = "config"
-"""Key of the validation context: the file from whose folder relative paths start."""
 
 BEAM_OPTION = "beam_option"
 """Type of the errors that Beam's parser finds."""
@@ -49,32 +50,11 @@ ITEM = "text"
 """What the items of all lists are."""
 
 
-def _as_share(value: Any) -> float:
-    try:
-        return Share().convert(value, None, None)
-    except click.BadParameter as error:
-        raise ValueError(str(error)) from error
-
-
-def _from_folder(path: str, info: ValidationInfo) -> str:
-    """A path as seen from the folder of the configuration; other schemes stay as they are."""
-    config = (info.context or {}).get(CONFIG, "")
-    seen = storage.beside(path, config)
-    if glob.has_magic(path) and not storage.is_remote(seen) and not os.path.exists(seen):
-        seen = storage.beside(path, glob.escape(config))
-    return seen
-
-
-def _model(name_or_path: str, info: ValidationInfo) -> str:
-    shipped = name_or_path in shipped_names()
-    return name_or_path if shipped else _from_folder(name_or_path, info)
-
-
 def _command(command: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
     """A program that is named with a slash is a path; others are looked up in PATH."""
     program, *arguments = command
     if os.sep in program:
-        program = _from_folder(program, info)
+        program = seen_from_file(program, info)
     return (program, *arguments)
 
 
@@ -131,66 +111,35 @@ def _suggestion(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _member_of(choices: type[Enum]) -> Any:
-    """A field for a member of an enum, given by its value."""
-    return Field(strict=False, description=f"one of {', '.join(c.value for c in choices)}")
-
-
-Text = Annotated[str, Field(min_length=1, description=ITEM)]
-LocalPath = Annotated[Text, AfterValidator(_from_folder)]
-Command = Annotated[tuple[Text, ...], Field(strict=False, min_length=1), AfterValidator(_command)]
+Item = Annotated[Text, Field(description=ITEM)]
+PathItem = Annotated[Item, AfterValidator(seen_from_file)]
+Command = Annotated[tuple[Item, ...], Field(strict=False, min_length=1), AfterValidator(_command)]
 Url = Annotated[Text, AfterValidator(_url)]
 Tiles = Annotated[Text, AfterValidator(check_tiles)]
-Minutes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 YesNo = Annotated[bool, Field(description="true or false")]
-Count = Annotated[int, Field(gt=0, description="a whole number greater than 0")]
-OptionalCount = Annotated[Count | None, Field(description="a whole number greater than 0")]
+WholeNumber = Annotated[Count, Field(description="a whole number greater than 0")]
 OptionalDays = Annotated[
     Annotated[int, Field(gt=0, le=36500)] | None,
     Field(description="a whole number of days, 1 to 36500"),
 ]
 OptionalShare = Annotated[
-    Annotated[float, BeforeValidator(_as_share)] | None,
-    Field(description="a share from 0 to 1 or a percentage such as 5%"),
+    Share | None, Field(description="a share from 0 to 1 or a percentage such as 5%")
 ]
 
 
-class Section(BaseModel):
-    """A mapping of the file: no key but its own, and no value of another type than stated.
-
-    The description of a field says what is expected there; errors repeat it.
-    """
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Limits(Section):
-    """How much one night may do; what is left is for the next.
-
-    Attributes:
-        max_images: most images; None: no limit.
-        max_minutes: minutes after which no work unit is begun; None: no limit.
-    """
-
-    max_images: OptionalCount = None
-    max_minutes: Annotated[Minutes | None, Field(description="a number greater than 0")] = None
-
-
 class Thresholds(Section):
-    """What makes a night an alarm.
+    """What makes a night an alarm, beside the settings of a run that are limits of this kind.
 
     Attributes:
-        max_failures: share of the images that may fail; None: all but not every one.
         drift: how much a class's share may differ from that of the last nights, as a difference of
             shares (0.05: five percentage points); None: no alarm.
         drift_nights: how many nights the last nights are.
         drift_images: with fewer images, tonight or before, there is no alarm of drift.
     """
 
-    max_failures: OptionalShare = None
     drift: OptionalShare = None
-    drift_nights: Count = 7
-    drift_images: Count = 100
+    drift_nights: WholeNumber = 7
+    drift_images: WholeNumber = 100
 
 
 class Retention(Section):
@@ -221,18 +170,6 @@ class Notify(Section):
     on: Annotated[Literal["always", "alarm"], Field(description="always or alarm")] = "always"
 
 
-class Dates(Section):
-    """What the days of `--date`, `--from` and `--to` mean.
-
-    Attributes:
-        by: when a photo's file last changed, or when the photo was taken.
-    """
-
-    by: Annotated[Literal["arrival", "capture"], Field(description="arrival or capture")] = (
-        "arrival"
-    )
-
-
 class Report(Section):
     """The page about all results.
 
@@ -247,47 +184,28 @@ class Report(Section):
     write: YesNo = False
     gallery: Annotated[int, Field(ge=0, description="a whole number")] = DEFAULT_GALLERY
     tiles: Annotated[Tiles | None, Field(description="an http(s) URL with {z}, {x} and {y}")] = None
-    attribution: Annotated[Text | None, Field(description=ITEM)] = None
-    indicators: Annotated[LocalPath | None, Field(description="a YAML file")] = None
+    attribution: Annotated[Item | None, Field(description=ITEM)] = None
+    indicators: Annotated[PathItem | None, Field(description="a YAML file")] = None
 
 
 class NightlyConfig(Section):
-    """The whole file. Paths are absolute; `beam` holds what `pipeline_options` takes."""
+    """What only nights have; `nightly_config` adds the settings of a run, flat or in sections.
+
+    Paths are absolute; `beam` holds what `pipeline_options` takes.
+    """
 
     inputs: Annotated[
-        tuple[LocalPath, ...],
+        tuple[PathItem, ...],
         Field(
             strict=False,
             min_length=1,
             description="a list of folders, glob patterns, images, shards or manifests",
         ),
     ]
-    output: Annotated[LocalPath, Field(description="a folder")]
-    model: Annotated[
-        Text, AfterValidator(_model), Field(description="a shipped model or a model package")
-    ] = "default"
-    overlay: YesNo = False
-    confidence: YesNo = False
-    windows: Annotated[float | None, Field(gt=0, le=1, description="a number above 0, up to 1")] = (
-        None
-    )
-    label_ids: YesNo = False
-    merge: Annotated[LocalPath | None, Field(description="a CSV file")] = None
-    engine: Annotated[EngineName, _member_of(EngineName)] = EngineName.AUTO
-    precision: Annotated[Precision, _member_of(Precision)] = Precision.AUTO
-    batch_size: OptionalCount = None
-    workers: Count = 1
-    unit_size: Count = DEFAULT_UNIT_SIZE
-    max_pixels: Count = DEFAULT_MAX_PIXELS
-    projection: Annotated[Projection, _member_of(Projection)] = Projection.AUTO
-    max_attempts: Count = DEFAULT_MAX_ATTEMPTS
-    skip_duplicates: YesNo = False
-    skip_blurred: YesNo = False
-    limits: Annotated[Limits, BeforeValidator(_section)] = Limits()
+    output: Annotated[PathItem, Field(description="a folder")]
     thresholds: Annotated[Thresholds, BeforeValidator(_section)] = Thresholds()
     retention: Annotated[Retention, BeforeValidator(_section)] = Retention()
     notify: Annotated[Notify, BeforeValidator(_section)] = Notify()
-    dates: Annotated[Dates, BeforeValidator(_section)] = Dates()
     report: Annotated[
         Report,
         BeforeValidator(_report),
@@ -297,14 +215,45 @@ class NightlyConfig(Section):
         Field(default={}, description="a mapping of Beam's options")
     )
 
+    def settings(self, declared: type[Settings] = Settings) -> dict[str, Any]:
+        """The settings of a run that the file has, by their names."""
+        return {
+            name: getattr(getattr(self, option.section) if option.section else self, name)
+            for name, _, option, _ in kinds_of(declared)
+            if option.section is not None
+        }
 
-def load_config(path: str | os.PathLike[str]) -> NightlyConfig:
-    """Read and check a configuration.
+
+@cache
+def nightly_config(settings: type[Settings] = Settings) -> type[NightlyConfig]:
+    """The model of the nightly file with the settings that a run has.
+
+    The description of a field says what is expected there; errors repeat it.
+    """
+    sections: dict[str, dict[str, Any]] = {}
+    for name, declared, option, kind in kinds_of(settings):
+        if option.section is not None:
+            field = Field(declared.default, description=kind.expected)
+            sections.setdefault(option.section, {})[name] = (declared.rebuild_annotation(), field)
+    fields = sections.pop("")
+    for name, of_section in sections.items():
+        base = Thresholds if name == THRESHOLDS else Section
+        section = create_model(name.capitalize(), __base__=base, **of_section)
+        fields[name] = (Annotated[section, BeforeValidator(_section)], section())
+    return create_model("NightlyConfig", __base__=NightlyConfig, **fields)
+
+
+def load_config(path: str | os.PathLike[str], settings: type[Settings] = Settings) -> NightlyConfig:
+    """Read and check a nightly file.
+
+    Args:
+        path: where it is.
+        settings: the model of a run's settings.
 
     Raises:
         ConfigurationError: it cannot be read, or something in it is wrong; a line for each error.
     """
-    path = os.fspath(path)
+    path, model = os.fspath(path), nightly_config(settings)
     try:
         data = storage.read(path)
     except storage.StorageError as error:
@@ -312,12 +261,13 @@ def load_config(path: str | os.PathLike[str]) -> NightlyConfig:
     document = Document.parse(data)
     problems = list(document.problems)
     if isinstance(document.content, dict):
-        context = {CONFIG: storage.absolute(path)}
+        context = {BESIDE: storage.absolute(path)}
         try:
-            config = NightlyConfig.model_validate(document.content, context=context)
+            config = model.model_validate(document.content, context=context)
         except ValidationError as error:
             said = {(problem.line, problem.key) for problem in problems}
-            found = (_problem(details, document) for details in error.errors(include_url=False))
+            details = error.errors(include_url=False)
+            found = (_problem(entry, document, model) for entry in details)
             problems += [problem for problem in found if (problem.line, problem.key) not in said]
     elif not problems:
         _, line, what = document.at(())
@@ -327,25 +277,24 @@ def load_config(path: str | os.PathLike[str]) -> NightlyConfig:
     return config
 
 
-def _problem(details: ErrorDetails, document: Document) -> Problem:
+def _problem(details: ErrorDetails, document: Document, model: type[BaseModel]) -> Problem:
     """An error of the schema, at its place in the file."""
     path = details["loc"]
     length, line, found = document.at(path)
     reached, kind = path[:length], details["type"]
     if kind == "missing":
-        return Problem(line, key_of(path), f"missing; expected {_expected(path)}")
+        return Problem(line, key_of(path), f"missing; expected {_expected(path, model)}")
     if kind == "extra_forbidden":
-        known = sorted(_model_at(reached[:-1]).model_fields)
+        known = sorted(_model_at(reached[:-1], model).model_fields)
         near = _suggestion(str(reached[-1]), known) or f"; known are {', '.join(known)}"
         return Problem(line, key_of(reached), f"unknown key{near}")
     if kind == BEAM_OPTION:
         return Problem(line, key_of(reached), details["msg"])
-    return Problem(line, key_of(reached), f"expected {_expected(reached)}, found {found}")
+    return Problem(line, key_of(reached), f"expected {_expected(reached, model)}, found {found}")
 
 
-def _model_at(path: Sequence[str | int]) -> type[BaseModel]:
+def _model_at(path: Sequence[str | int], model: type[BaseModel]) -> type[BaseModel]:
     """The section that a path leads to."""
-    model: type[BaseModel] = NightlyConfig
     for part in path:
         annotation = model.model_fields[str(part)].annotation
         assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
@@ -353,12 +302,12 @@ def _model_at(path: Sequence[str | int]) -> type[BaseModel]:
     return model
 
 
-def _expected(path: Sequence[str | int]) -> str:
+def _expected(path: Sequence[str | int], model: type[BaseModel]) -> str:
     """What may stand at a path, in words."""
     *above, last = path
     if isinstance(last, int):
         return ITEM
-    field = _model_at(above).model_fields[last]
+    field = _model_at(above, model).model_fields[last]
     if field.description:
         return field.description
-    return f"a mapping with {', '.join(_model_at(path).model_fields)}"
+    return f"a mapping with {', '.join(_model_at(path, model).model_fields)}"

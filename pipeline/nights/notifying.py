@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import requests
@@ -13,18 +13,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from pipeline.nights.config import Notify
-from transforms.output import columns
-
-COMMAND_SECONDS = 300.0
-"""A command that takes longer is killed: it must not hold up the next night."""
-
-WEBHOOK_SECONDS = 10.0
-"""For connecting, and again for each answer."""
+from transforms.output.run_records import RunRecord
 
 WEBHOOK_TRIES = 4
-WEBHOOK_BACKOFF = 1.0
-"""Seconds; the pause before a further try is doubled each time."""
-
 RETRIED_STATUSES = (429, 500, 502, 503, 504)
 
 RUN_ID_VARIABLE = "CITYMASK_RUN_ID"
@@ -34,11 +25,28 @@ EXIT_CODE = "exit_code"
 """Key of the exit code in what is sent."""
 
 
+@dataclass(frozen=True)
+class Patience:
+    """Time limits of notifications, in seconds.
+
+    Attributes:
+        command: a command that takes longer is killed: it must not hold up the next night.
+        webhook: for connecting to a web hook, and again for each answer.
+        backoff: the pause before a web hook is tried again; it doubles each time.
+    """
+
+    command: float = 300.0
+    webhook: float = 10.0
+    backoff: float = 1.0
+
+
 class NotifyError(Exception):
     """Somebody could not be told; the message says who and why, in one line."""
 
 
-def notify(settings: Notify, record: dict[str, Any], exit_code: int) -> None:
+def notify(
+    settings: Notify, record: RunRecord, exit_code: int, patience: Patience = Patience()
+) -> None:
     """Tell whom the configuration names about a night.
 
     What is sent is the run record as JSON, with `exit_code` in addition. With `on: alarm` nothing
@@ -48,28 +56,31 @@ def notify(settings: Notify, record: dict[str, Any], exit_code: int) -> None:
         settings: the section `notify` of the configuration.
         record: the run record.
         exit_code: what the night ends with.
+        patience: time limits.
 
     Raises:
         NotifyError: somebody could not be told. The others have been.
     """
     if settings.on == "alarm" and exit_code == 0:
         return
-    document = json.dumps({**record, EXIT_CODE: exit_code}).encode()
+    document = json.dumps({**record.to_document(), EXIT_CODE: exit_code}).encode()
     failed = []
     if settings.command:
         variables = {
-            RUN_ID_VARIABLE: record[columns.RUN_ID],
-            OUTPUT_VARIABLE: record["options"]["output"],
+            RUN_ID_VARIABLE: record.run_id,
+            OUTPUT_VARIABLE: record.output,
             EXIT_CODE_VARIABLE: str(exit_code),
         }
-        failed += _failure(run_command, settings.command, document, variables)
+        failed += _failure(run_command, settings.command, document, variables, patience)
     if settings.webhook:
-        failed += _failure(post, settings.webhook, document)
+        failed += _failure(post, settings.webhook, document, patience)
     if failed:
         raise NotifyError("; ".join(failed))
 
 
-def run_command(command: tuple[str, ...], document: bytes, variables: dict[str, str]) -> None:
+def run_command(
+    command: tuple[str, ...], document: bytes, variables: dict[str, str], patience: Patience
+) -> None:
     """Run a command, without a shell, with a document as its standard input.
 
     Its standard output goes where this process's goes.
@@ -84,10 +95,10 @@ def run_command(command: tuple[str, ...], document: bytes, variables: dict[str, 
             input=document,
             stderr=subprocess.PIPE,
             env={**os.environ, **variables},
-            timeout=COMMAND_SECONDS,
+            timeout=patience.command,
         )
     except subprocess.TimeoutExpired as error:
-        raise NotifyError(f"{name}: killed after {COMMAND_SECONDS:g} s without an end") from error
+        raise NotifyError(f"{name}: killed after {patience.command:g} s without an end") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise NotifyError(f"{name}: cannot be started: {reason}") from error
@@ -97,7 +108,7 @@ def run_command(command: tuple[str, ...], document: bytes, variables: dict[str, 
         raise NotifyError(f"{name}: ended with {_ending(ended.returncode)}: {said[-1]}")
 
 
-def post(url: str, document: bytes) -> None:
+def post(url: str, document: bytes, patience: Patience) -> None:
     """Post a JSON document; what may pass by itself is tried again, so it may arrive twice.
 
     Raises:
@@ -108,7 +119,7 @@ def post(url: str, document: bytes) -> None:
         WEBHOOK_TRIES - 1,
         status_forcelist=RETRIED_STATUSES,
         allowed_methods=None,
-        backoff_factor=WEBHOOK_BACKOFF,
+        backoff_factor=patience.backoff,
         raise_on_status=False,
         respect_retry_after_header=False,
     )
@@ -122,7 +133,7 @@ def post(url: str, document: bytes) -> None:
                 url,
                 data=document,
                 headers={"Content-Type": "application/json"},
-                timeout=WEBHOOK_SECONDS,
+                timeout=patience.webhook,
                 allow_redirects=False,
             )
         except (requests.RequestException, ValueError) as error:

@@ -9,15 +9,14 @@ for each version that still fails, however old it is.
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import chain
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.nights.comparing import STARTED_AT, record_files
 from pipeline.nights.config import Retention
 from transforms import storage
 from transforms.output import columns, rows
+from transforms.output.run_records import record_files
 
 RUN_ID_TIME = "%Y%m%dT%H%M%SZ"
 """How a run id begins."""
@@ -60,7 +59,7 @@ def remove_old_records(output: str, before: datetime | None) -> int:
     """
     if before is None:
         return 0
-    began = [(_record_time(record), path) for path, record in record_files(output)]
+    began = [(record.began, path) for path, record in record_files(output)]
     known = sorted((time, path) for time, path in began if time)
     old = [path for time, path in known[:-1] if time < before]
     for path in old:
@@ -151,11 +150,3 @@ def _run_time(run_id: str) -> datetime | None:
     except ValueError:
         return None
     return began.replace(tzinfo=timezone.utc)
-
-
-def _record_time(record: dict[str, Any]) -> datetime | None:
-    try:
-        began = datetime.fromisoformat(record[STARTED_AT])
-    except ValueError:
-        return None
-    return began if began.tzinfo else began.replace(tzinfo=timezone.utc)

@@ -1,11 +1,11 @@
 """Jobs on the Dataflow service: one at a time for an output folder, watched until they end."""
 
+import logging
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,87 +20,103 @@ from google.api_core.exceptions import ClientError, Conflict, GoogleAPICallError
 from google.cloud import dataflow as api
 from requests import RequestException
 
-from pipeline.console import logger
 from pipeline.errors import ConfigurationError, JobError
-from pipeline.graph import Job
-from pipeline.runners import local
-from pipeline.runners.dataflow_options import SETUP_FILE, console_url, is_unattended, stages_source
+from pipeline.runners import dataflow_options
+from pipeline.runners.dataflow_options import SETUP_FILE, console_url, stages_source
 from pipeline.runners.options import pipeline_options
-from pipeline.runs.record import count_images
+from pipeline.runners.runner import Build, Metrics, Runner, Watch, start
 from transforms import storage
-from transforms.flow import progress
 from transforms.output.locking import LockedError
 
+logger = logging.getLogger(__name__)
+
 POLL_SECONDS = 5.0
-SHOWN = ("found", "skipped", "done", "failed")
-"""Counts of images that the progress monitor shows."""
+"""Between two looks at a job."""
 
 _UNREACHABLE = (GoogleAPICallError, RequestException)
 
 
-def check(options: Mapping[str, Any]) -> None:
-    """Look for the folders that a job needs, and for an active job of the same name.
+class DataflowRunner(Runner):
+    """The Dataflow service.
 
-    The service itself refuses a second one; asked before, it spares the first one what a run does
-    to its output folder before it begins. And Beam goes on trying for minutes to write to a bucket
-    that is not there.
-
-    Raises:
-        LockedError: there is an active job.
-        ConfigurationError: a folder's bucket cannot be used, or the service not be asked.
+    Args:
+        options: as `dataflow_options.complete` returned them.
+        gpu: GPUs of a worker, `TYPE[:COUNT]`, or None.
     """
-    for name in ("temp_location", "staging_location"):
-        _check_bucket(f"--{name}", options.get(name) or "")
-    if is_unattended(options):
-        return
-    with _refusals(options):
-        for job in _active(pipeline_options(dict(options)), options["job_name"]):
-            raise LockedError(f"{_named(options, job.id)} is active as {options['job_name']}")
+
+    has_other_machines = True
+
+    def __init__(self, options: Mapping[str, Any], gpu: str | None = None):
+        super().__init__(options)
+        self.hints = dataflow_options.hints(options, gpu)
+        self.notes = dataflow_options.notes(options, gpu)
+        self.is_unattended = dataflow_options.is_unattended(options)
+
+    def check(self, paths: Sequence[str]) -> None:
+        """See `Runner.check`. An active job of the same name holds the lock.
+
+        The service itself refuses a second job of a name; asked before, it spares the first one
+        what a run does to its output folder before it begins. And Beam goes on trying for minutes
+        to write to a bucket that is not there.
+        """
+        dataflow_options.check(self.options, paths)
+        for name in ("temp_location", "staging_location"):
+            _check_bucket(f"--{name}", self.options.get(name) or "")
+        if self.is_unattended:
+            return
+        with _refusals(self.options):
+            for job in _active(pipeline_options(self.options), self.options["job_name"]):
+                raise LockedError(f"{self._named(job.id)} is active as {self.options['job_name']}")
+
+    def run(self, build: Build, watch: Watch | None = None) -> Metrics:
+        """See `Runner.run`."""
+        if self.is_unattended:
+            raise ConfigurationError("--template_location or --dry_run: no job to wait for")
+        result = self._submit(build)
+        job = self._named(result.job_id())
+        try:
+            state = _watch(result, job, watch)
+            if state != PipelineState.DONE:
+                reason = _last_error(pipeline_options(self.options), result.job_id())
+                raise JobError(f"{job} ended as {state}: {reason}")
+            return Metrics.of(result)
+        except KeyboardInterrupt:
+            _cancel(result, job)
+            raise
+        except _UNREACHABLE as error:
+            raise JobError(f"{job} goes on, but its state is unknown: {error}") from error
+
+    def submit(self, build: Build) -> list[str]:
+        """Submit a job, or only describe it, and do not wait for it; lines that say where it is.
+
+        Raises:
+            LockedError: a job of this name is active.
+            ConfigurationError: the service does not take the job.
+            JobError: the service cannot be reached.
+        """
+        result = self._submit(build)
+        if self.is_unattended:
+            return ["No job was submitted", *filter(None, [self.options.get("template_location")])]
+        return [result.job_id(), console_url(self.options, result.job_id())]
+
+    def _submit(self, build: Build) -> PipelineResult:
+        with _staged(self.options) as staged, _refusals(self.options):
+            return start(build, pipeline_options(staged))
+
+    def _named(self, job_id: str) -> str:
+        return f"Dataflow job {job_id} ({console_url(self.options, job_id)})"
 
 
-def submit(job: Job, options: Mapping[str, Any]) -> PipelineResult:
-    """Submit a job; it goes on without this process.
-
-    Raises:
-        LockedError: a job of this name is active.
-        ConfigurationError: the service does not take the job.
-    """
-    with _staged(options) as staged, _refusals(options):
-        return local.start(job, pipeline_options(staged))
-
-
-def wait(result: PipelineResult, options: Mapping[str, Any]) -> None:
-    """Wait until a job ends, and report its progress meanwhile; an interrupt cancels it.
-
-    Raises:
-        JobError: it failed, was cancelled, or cannot be watched any longer.
-        KeyboardInterrupt: it was interrupted from here.
-    """
-    job = _named(options, result.job_id())
-    try:
-        state = _watch(result, job)
-        if state != PipelineState.DONE:
-            reason = _last_error(pipeline_options(dict(options)), result.job_id())
-            raise JobError(f"{job} ended as {state}: {reason}")
-    except KeyboardInterrupt:
-        _cancel(result, job)
-        raise
-    except _UNREACHABLE as error:
-        raise JobError(f"{job} goes on, but what it does is not known: {error}") from error
-
-
-def _watch(result: PipelineResult, job: str) -> str:
-    """The state in which a job ends."""
-    shown, reported = None, Counter[str]()
+def _watch(result: PipelineResult, job: str, watch: Watch | None) -> str:
+    """The state in which a job ends; its metrics are passed on meanwhile."""
+    shown = None
     while True:
         state = result.state
         if state != shown:
             logger.info("%s: %s", job, state)
             shown = state
-        if state in (PipelineState.RUNNING, PipelineState.DONE):
-            images = count_images(result)
-            progress.report(**{name: images[name] - reported[name] for name in SHOWN})
-            reported.update({name: images[name] - reported[name] for name in SHOWN})
+        if watch and state in (PipelineState.RUNNING, PipelineState.DONE):
+            watch(Metrics.of(result))
         if PipelineState.is_terminal(state):
             return state
         time.sleep(POLL_SECONDS)
@@ -158,12 +174,12 @@ def _refusals(options: Mapping[str, Any]) -> Iterator[None]:
         raise JobError(f"no job was submitted, Dataflow cannot be reached: {error}") from error
 
 
-def _named(options: Mapping[str, Any], job_id: str) -> str:
-    return f"Dataflow job {job_id} ({console_url(options, job_id)})"
-
-
 def _active(options: PipelineOptions, name: str) -> Iterator[api.Job]:
-    """Active jobs of a name. Beam's own search does not end where there is none."""
+    """Active jobs of a name.
+
+    Beam's public search by name (`job_id_for_name`) does not end where there is none, and its
+    private client is the one that has the user's endpoint and credentials.
+    """
     client = DataflowApplicationClient(options)
     return iter(
         client._jobs_client.list_jobs(

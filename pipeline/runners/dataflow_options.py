@@ -5,10 +5,10 @@ What the service takes is described at https://cloud.google.com/dataflow/docs/re
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
@@ -18,13 +18,10 @@ from pipeline.errors import ConfigurationError
 from pipeline.runners.options import pipeline_options
 from transforms import storage
 
-if TYPE_CHECKING:
-    from pipeline.runs.request import RunRequest
-
 RUNNER = "DataflowRunner"
 REQUIRED = ("project", "region", "temp_location")
 
-SETUP_FILE = Path(__file__).parents[1] / "setup.py"
+SETUP_FILE = Path(__file__).parents[2] / "setup.py"
 """Beside it is what a source distribution for the workers is made of."""
 
 MACHINE_TYPE = "n1-standard-8"
@@ -117,39 +114,48 @@ def is_chosen(given: Mapping[str, Any]) -> bool:
     return name.removesuffix("runner") == RUNNER.lower().removesuffix("runner")
 
 
-def complete(given: Mapping[str, Any], request: "RunRequest") -> dict[str, Any]:
-    """The Beam options of a run: those given, and for Dataflow defaults for the others.
+def complete(given: Mapping[str, Any], work: str, gpu: str | None = None) -> dict[str, Any]:
+    """Beam's options of a job: those given, and for Dataflow defaults for the others.
+
+    Args:
+        given: Beam's options as the user gave them.
+        work: what the job works on; its name stands for it.
+        gpu: GPUs of a worker, `TYPE[:COUNT]`, or None.
 
     Raises:
-        ConfigurationError: what Dataflow needs is missing, or does not go together.
+        ConfigurationError: what Dataflow needs is missing, or options exclude each other.
     """
-    gpu = Gpu.parse(request.gpu) if request.gpu else None
+    gpus = Gpu.parse(gpu) if gpu else None
     if not is_chosen(given):
-        if gpu:
+        if gpus:
             raise ConfigurationError(
                 "--gpu: only Dataflow rents GPUs by their type (--runner DataflowRunner); "
                 "a GPU of this machine is used without asking"
             )
         return dict(given)
-    _check(given, request)
+    missing = [f"--{name}" for name in REQUIRED if not given.get(name)]
+    if missing:
+        raise ConfigurationError(f"{RUNNER}: {' and '.join(missing)} missing; give it on this line")
+    if gpus and given.get("flexrs_goal") == "COST_OPTIMIZED":
+        raise ConfigurationError("--gpu: FlexRS (--flexrs_goal=COST_OPTIMIZED) has no GPUs")
     defaults = {
-        "job_name": job_name(request.output),
+        "job_name": job_name(work),
         "disk_size_gb": DISK_SIZE_GB,
         "number_of_worker_harness_threads": THREADS,
     }
     if not _uses_prime(given):
         defaults["machine_type"] = MACHINE_TYPE
     options = {**defaults, **given}
-    # A process keeps every core busy; Dataflow would start one for each.
+    # One process keeps every core busy; Dataflow would start one per core.
     experiments = _all(options, "experiments")
     if not {ONE_PROCESS, ONE_PROCESS_PER_CORE} & set(experiments):
         options["experiments"] = [*experiments, ONE_PROCESS]
-    if gpu:
-        _add_gpu(options, gpu)
+    if gpus:
+        _add_gpu(options, gpus)
     return options
 
 
-def hints(options: Mapping[str, Any], request: "RunRequest") -> dict[str, str]:
+def hints(options: Mapping[str, Any], gpu: str | None) -> dict[str, str]:
     """Resource hints for the step that runs the network.
 
     With them Dataflow rents machines with GPUs for this step and others without for all others
@@ -157,26 +163,56 @@ def hints(options: Mapping[str, Any], request: "RunRequest") -> dict[str, str]:
 
     Args:
         options: as `complete` returned them.
-        request: the same that it was called with.
+        gpu: the same that it was called with.
     """
-    if not request.gpu or _has_accelerator(options):
+    if not gpu or _has_accelerator(options):
         return {}
-    gpu = Gpu.parse(request.gpu)
-    fits = _uses_prime(options) or _family(options["machine_type"]) == _family(gpu.machine_type)
+    gpus = Gpu.parse(gpu)
+    fits = _uses_prime(options) or _family(options["machine_type"]) == _family(gpus.machine_type)
     return {
-        ACCELERATOR: gpu.accelerator("" if fits else gpu.machine_type),
-        "min_ram": f"{RAM_PER_GPU_GB * gpu.count}GB",
+        ACCELERATOR: gpus.accelerator("" if fits else gpus.machine_type),
+        "min_ram": f"{RAM_PER_GPU_GB * gpus.count}GB",
     }
 
 
-def notes(options: Mapping[str, Any], request: "RunRequest") -> list[str]:
+def notes(options: Mapping[str, Any], gpu: str | None) -> list[str]:
     """What a user should read before the job begins."""
-    if request.gpu and stages_source(options):
+    if gpu and stages_source(options):
         return [
             "--gpu: Beam's own image has no CUDA libraries, without which the GPU is not used; "
             "--sdk_container_image takes one that has them"
         ]
     return []
+
+
+def check(options: Mapping[str, Any], paths: Sequence[str]) -> None:
+    """Check what workers see, and the folders of a job.
+
+    Args:
+        options: as `complete` returned them.
+        paths: what the workers read and write.
+
+    Raises:
+        ConfigurationError: workers cannot see a path or have no citymask, or a folder is wrong.
+    """
+    for path in paths:
+        if not storage.is_remote(path):
+            raise ConfigurationError(
+                f"{path}: Dataflow's workers cannot see folders of this machine; give gs://..."
+            )
+    if stages_source(options) and not SETUP_FILE.is_file():
+        raise ConfigurationError(
+            f"{RUNNER}: the workers need citymask, and it is installed here without its source; "
+            "give --setup_file CHECKOUT/setup.py, or a --sdk_container_image that has it"
+        )
+    # Beam answers a wrong folder by making a bucket of its own.
+    views = pipeline_options(dict(options))
+    validator = PipelineOptionsValidator(views, create_runner(RUNNER))
+    if validator.is_service_runner():
+        cloud = views.view_as(GoogleCloudOptions)
+        for name in ("temp_location", "staging_location"):
+            if getattr(cloud, name) and (errors := validator.validate_gcs_path(cloud, name)):
+                raise ConfigurationError(errors[0])
 
 
 def is_unattended(options: Mapping[str, Any]) -> bool:
@@ -189,9 +225,12 @@ def stages_source(options: Mapping[str, Any]) -> bool:
     return not (options.get("sdk_container_image") or options.get("setup_file"))
 
 
-def job_name(output: str) -> str:
-    """The name of the job that writes to a folder. Dataflow runs one job of a name at a time."""
-    return f"citymask-{hashlib.sha256(storage.absolute(output).encode()).hexdigest()[:12]}"
+def job_name(work: str) -> str:
+    """The name of the job that works on something, such as an output folder.
+
+    Dataflow runs one job of a name at a time.
+    """
+    return f"citymask-{hashlib.sha256(storage.absolute(work).encode()).hexdigest()[:12]}"
 
 
 def console_url(options: Mapping[str, Any], job_id: str) -> str:
@@ -200,32 +239,6 @@ def console_url(options: Mapping[str, Any], job_id: str) -> str:
         f"https://console.cloud.google.com/dataflow/jobs/{options['region']}/{job_id}"
         f"?project={options['project']}"
     )
-
-
-def _check(given: Mapping[str, Any], request: "RunRequest") -> None:
-    missing = [f"--{name}" for name in REQUIRED if not given.get(name)]
-    if missing:
-        raise ConfigurationError(f"{RUNNER}: {' and '.join(missing)} missing; give it on this line")
-    for path in (*request.inputs, request.output):
-        if not storage.is_remote(path):
-            raise ConfigurationError(
-                f"{path}: Dataflow's workers cannot see folders of this machine; give gs://..."
-            )
-    if stages_source(given) and not SETUP_FILE.is_file():
-        raise ConfigurationError(
-            f"{RUNNER}: the workers need citymask, and it is installed here without its source; "
-            "give --setup_file CHECKOUT/setup.py, or a --sdk_container_image that has it"
-        )
-    if request.gpu and given.get("flexrs_goal") == "COST_OPTIMIZED":
-        raise ConfigurationError("--gpu: FlexRS (--flexrs_goal=COST_OPTIMIZED) has no GPUs")
-    # Beam answers a wrong folder by making a bucket of its own.
-    options = pipeline_options(dict(given))
-    validator = PipelineOptionsValidator(options, create_runner(RUNNER))
-    if validator.is_service_runner():
-        cloud = options.view_as(GoogleCloudOptions)
-        for name in ("temp_location", "staging_location"):
-            if getattr(cloud, name) and (errors := validator.validate_gcs_path(cloud, name)):
-                raise ConfigurationError(errors[0])
 
 
 def _add_gpu(options: dict[str, Any], gpu: Gpu) -> None:

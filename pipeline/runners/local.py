@@ -1,46 +1,39 @@
-"""The local runner: a graph runs in this process, or in several of this machine."""
+"""The local runner: a graph runs in this process, or in several processes of this machine."""
 
-import gc
-from collections.abc import Callable
+import shlex
+import sys
 
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.runner import PipelineResult
+from apache_beam.options.pipeline_options import DirectOptions
+from apache_beam.runners.runner import PipelineRunner, PipelineState
 
-from pipeline.graph import Job, build_graph
-from pipeline.runners.options import new_pipeline
+from pipeline.errors import JobError
+from pipeline.runners.options import IN_PROCESSES, LOCAL_RUNNER, pipeline_options
+from pipeline.runners.runner import Build, Metrics, Runner, Watch, start
 
-
-def execute(
-    job: Job,
-    beam_options: PipelineOptions,
-    build: Callable[[beam.Pipeline, Job], object] = build_graph,
-) -> PipelineResult:
-    """Run the graph of a job to its end.
-
-    Raises:
-        ConfigurationError: Beam does not know the runner or misses an option for it.
-    """
-    result = start(job, beam_options, build)
-    result.wait_until_finish()
-    return result
+WORKER = f"exec {shlex.quote(sys.executable)} -m pipeline.runners.worker"
+"""The shell command of one of several worker processes."""
 
 
-def start(
-    job: Job,
-    beam_options: PipelineOptions,
-    build: Callable[[beam.Pipeline, Job], object] = build_graph,
-) -> PipelineResult:
-    """Give the graph of a job to its runner; the one inside this process runs it to its end.
+class LocalRunner(Runner):
+    """Beam's runner inside this process, or another of Beam's runners that needs no service."""
 
-    Raises:
-        ConfigurationError: Beam does not know the runner or misses an option for it.
-    """
-    pipeline = new_pipeline(beam_options)
-    build(pipeline, job)
-    # What is loaded by now stays; the collector need not go through it again and again.
-    gc.freeze()
-    try:
-        return pipeline.run()
-    finally:
-        gc.unfreeze()
+    def run(self, build: Build, watch: Watch | None = None) -> Metrics:
+        """See `Runner.run`. Progress comes by log records (`transforms.flow.progress`)."""
+        options = pipeline_options(self.options)
+        result = start(build, options, self._workers(options.view_as(DirectOptions)))
+        state = result.wait_until_finish()
+        if state != PipelineState.DONE:
+            raise JobError(f"the job ended as {state}; its runner says why")
+        return Metrics.of(result)
+
+    def _workers(self, direct: DirectOptions) -> PipelineRunner | None:
+        """The runner of several worker processes, where these are asked for."""
+        named = self.options.get("runner", LOCAL_RUNNER)
+        if named != LOCAL_RUNNER or direct.direct_running_mode != IN_PROCESSES:
+            return None
+        from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+        from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+        # Beam would start workers that a Ctrl-C ends at once.
+        direct.direct_running_mode = "in_memory"
+        return FnApiRunner(SubprocessSDKEnvironment.from_command_string(WORKER))

@@ -1,18 +1,11 @@
-"""Beam's options on citymask's command line, and pipelines that have them.
-
-Beam's parser takes what it knows.
-"""
+"""Beam's options on citymask's command line: Beam's own parser takes what it knows."""
 
 import argparse
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
-import apache_beam as beam
 import click
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
-from apache_beam.transforms.environments import SubprocessSDKEnvironment
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.errors import ConfigurationError
 
@@ -26,8 +19,7 @@ LOCAL_WORKERS = {"direct_num_workers", "direct_running_mode"}
 """Beam's options on how the local runner shares the work."""
 
 IN_PROCESSES = "multi_processing"
-WORKER = f"exec {shlex.quote(sys.executable)} -m pipeline.runners.worker"
-"""The shell's command for one of several processes of the local runner."""
+"""Beam's name for several worker processes on this machine."""
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
@@ -38,6 +30,8 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]
     """
     parser = _Parser(add_help=False, allow_abbrev=False)
     for options in PipelineOptions.__subclasses__():
+        # Private, but the only way to Beam's own parser; `PipelineOptions(flags)` parses alone and
+        # takes unknown flags in silence.
         options._add_argparse_args(parser)
     known, rest = parser.parse_known_args(list(arguments))
     given = {k: v for k, v in vars(known).items() if v != parser.get_default(k)}
@@ -47,13 +41,18 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]
 def pipeline_options(given: dict[str, Any]) -> PipelineOptions:
     """Options for a pipeline; the local runner is the one inside this process."""
     options = dict(given)
-    if options.get("runner", LOCAL_RUNNER) == LOCAL_RUNNER:
+    if is_local(options):
         options["runner"] = IN_PROCESS_RUNNER
     return _Options(flags=[], **options)
 
 
+def is_local(given: Mapping[str, Any]) -> bool:
+    """Whether the Beam options name the local runner, or none."""
+    return given.get("runner", LOCAL_RUNNER) == LOCAL_RUNNER
+
+
 def with_workers(given: Mapping[str, Any], workers: int) -> dict[str, Any]:
-    """The Beam options given, and those that have so many processes of this machine share the work.
+    """The Beam options given, with those for `workers` processes on this machine.
 
     Raises:
         ConfigurationError: another runner is chosen, or Beam's own options for this are given.
@@ -63,32 +62,11 @@ def with_workers(given: Mapping[str, Any], workers: int) -> dict[str, Any]:
     taken = sorted(given.keys() & LOCAL_WORKERS)
     if taken:
         raise ConfigurationError(f"--workers and --{taken[0]} exclude each other: give one of them")
-    if given.get("runner", LOCAL_RUNNER) != LOCAL_RUNNER:
+    if not is_local(given):
         raise ConfigurationError(
             f"--workers: only on this machine; {given['runner']} has options of its own for this"
         )
     return {**given, "direct_num_workers": workers, "direct_running_mode": IN_PROCESSES}
-
-
-def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
-    """A pipeline without steps.
-
-    Raises:
-        ConfigurationError: Beam does not know the runner or misses an option for it.
-    """
-    runner = None
-    direct = options.view_as(DirectOptions)
-    in_processes = direct.direct_running_mode == IN_PROCESSES
-    if in_processes and options.view_as(StandardOptions).runner == IN_PROCESS_RUNNER:
-        from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
-
-        # Beam would start its own workers, which a Ctrl-C ends at once.
-        direct.direct_running_mode = "in_memory"
-        runner = FnApiRunner(SubprocessSDKEnvironment.from_command_string(WORKER))
-    try:
-        return beam.Pipeline(runner, options)
-    except ValueError as error:
-        raise ConfigurationError(f"Beam: {' '.join(str(error).split())}") from error
 
 
 class _Options(PipelineOptions):

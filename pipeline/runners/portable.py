@@ -4,21 +4,27 @@ How the parts talk is described at https://beam.apache.org/documentation/runtime
 https://beam.apache.org/documentation/runtime/sdk-harness-config/
 """
 
+import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.runners.portability.portable_runner import PortableRunner
-from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
+from apache_beam.runners.runner import (
+    PipelineResult,
+    PipelineRunner,
+    PipelineState,
+    create_runner,
+)
 
-from pipeline.console import logger
 from pipeline.errors import ConfigurationError, JobError
-from pipeline.graph import Job
-from pipeline.runners import local
-from pipeline.runners.options import new_pipeline, pipeline_options
+from pipeline.runners.options import pipeline_options
+from pipeline.runners.runner import Build, Metrics, Runner, Watch, start
+
+logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 30
 """How long a job service may take to answer, unless the user gives `--job_server_timeout`."""
@@ -36,71 +42,70 @@ EMBEDDED = "embed"
 TRACEBACK = "Traceback (most recent call last):\n"
 
 
-def is_chosen(given: Mapping[str, Any]) -> bool:
-    """Whether the Beam options name a portable runner.
+def is_portable(options: Mapping[str, Any]) -> bool:
+    """Whether Beam's options name a portable runner.
 
     Raises:
         ConfigurationError: Beam does not know the runner.
     """
-    return isinstance(_runner(given), PortableRunner)
+    return isinstance(_runner(options), PortableRunner)
 
 
-def check(options: Mapping[str, Any]) -> None:
-    """Ask the job service whether it is there. Flink's and Spark's runners can start their own.
+class PortableJobRunner(Runner):
+    """A job service; Flink's and Spark's runners can start their own."""
 
-    Raises:
-        ConfigurationError: no job service answers.
-    """
-    endpoint = options.get("job_endpoint")
-    if not endpoint and type(_runner(options)) is PortableRunner:
-        raise ConfigurationError(f"{_name(options)}: --job_endpoint HOST:PORT missing")
-    if not endpoint or endpoint == EMBEDDED:
-        return
-    patience = _patience(options)
-    with grpc.insecure_channel(endpoint) as channel:
+    has_other_machines = True
+
+    def __init__(self, options: Mapping[str, Any]):
+        super().__init__(options)
+        self._runner = _runner(options)
+        self._name = type(self._runner).__name__
+        self._patience = options.get("job_server_timeout", PATIENCE_SECONDS)
+
+    def check(self, paths: Sequence[str]) -> None:
+        """See `Runner.check`: whether a job service answers."""
+        endpoint = self.options.get("job_endpoint")
+        if not endpoint and type(self._runner) is PortableRunner:
+            raise ConfigurationError(f"{self._name}: --job_endpoint HOST:PORT missing")
+        if not endpoint or endpoint == EMBEDDED:
+            return
+        with grpc.insecure_channel(endpoint) as channel:
+            try:
+                beam_job_api_pb2_grpc.JobServiceStub(channel).DescribePipelineOptions(
+                    beam_job_api_pb2.DescribePipelineOptionsRequest(),
+                    timeout=self._patience,
+                    wait_for_ready=True,
+                )
+            except grpc.RpcError as error:
+                raise ConfigurationError(
+                    f"--job_endpoint: no job service of Beam answers at {endpoint} "
+                    f"within {self._patience} s ({_details(error)})"
+                ) from error
+
+    def run(self, build: Build, watch: Watch | None = None) -> Metrics:
+        """See `Runner.run`. Job services give metrics at the end only, so nothing is watched."""
+        options = pipeline_options({**self.options, "job_server_timeout": NO_TIMEOUT})
         try:
-            beam_job_api_pb2_grpc.JobServiceStub(channel).DescribePipelineOptions(
-                beam_job_api_pb2.DescribePipelineOptionsRequest(),
-                timeout=patience,
-                wait_for_ready=True,
-            )
+            result = start(build, options)
         except grpc.RpcError as error:
-            raise ConfigurationError(
-                f"--job_endpoint: no job service of Beam answers at {endpoint} "
-                f"within {patience} s ({_details(error)})"
+            raise JobError(f"{self._name}: the job was not taken: {_details(error)}") from error
+        try:
+            state = _watch(result, self._patience)
+            if state != PipelineState.DONE:
+                result.wait_until_finish(LAST_WORDS_MILLISECONDS)  # It raises the job's last error.
+                raise JobError(f"{self._name}: the job ended as {state}")
+        except KeyboardInterrupt:
+            result.cancel()
+            logger.info("the job is being cancelled")
+            raise
+        except grpc.RpcError as error:
+            raise JobError(
+                f"{self._name}: the job service is gone, and the state of the job is unknown: "
+                f"{_details(error)}"
             ) from error
-
-
-def execute(job: Job, options: Mapping[str, Any]) -> PipelineResult:
-    """Give a job to the job service and wait until it ends; an interrupt cancels it.
-
-    Raises:
-        ConfigurationError: Beam misses an option for the runner.
-        JobError: the job was not taken, did not come to its end, or cannot be watched any longer.
-        KeyboardInterrupt: it was interrupted from here.
-    """
-    runner = _name(options)
-    try:
-        result = local.start(job, pipeline_options({**options, "job_server_timeout": NO_TIMEOUT}))
-    except grpc.RpcError as error:
-        raise JobError(f"{runner}: the job was not taken: {_details(error)}") from error
-    try:
-        state = _watch(result, _patience(options))
-        if state != PipelineState.DONE:
-            result.wait_until_finish(LAST_WORDS_MILLISECONDS)  # It raises the job's last error.
-            raise JobError(f"{runner}: the job ended as {state}")
-    except KeyboardInterrupt:
-        result.cancel()
-        logger.info("the job is being cancelled")
-        raise
-    except grpc.RpcError as error:
-        raise JobError(
-            f"{runner}: the job service is gone, and what the job does is not known: "
-            f"{_details(error)}"
-        ) from error
-    except RuntimeError as error:
-        raise JobError(f"{runner}: {last_error(str(error))}") from error
-    return result
+        except RuntimeError as error:
+            raise JobError(f"{self._name}: {last_error(str(error))}") from error
+        return Metrics.of(result)
 
 
 def last_error(text: str) -> str:
@@ -134,16 +139,11 @@ def _watch(result: PipelineResult, patience: float) -> str:
         time.sleep(POLL_SECONDS)
 
 
-def _patience(options: Mapping[str, Any]) -> float:
-    return options.get("job_server_timeout", PATIENCE_SECONDS)
-
-
 def _runner(options: Mapping[str, Any]) -> PipelineRunner:
-    return new_pipeline(pipeline_options(dict(options))).runner
-
-
-def _name(options: Mapping[str, Any]) -> str:
-    return type(_runner(options)).__name__
+    try:
+        return create_runner(options["runner"])
+    except ValueError as error:
+        raise ConfigurationError(f"Beam: {' '.join(str(error).split())}") from error
 
 
 def _details(error: grpc.RpcError) -> str:

@@ -1,59 +1,67 @@
 """Performing: a run from its request to its record."""
 
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from signal import Signals
 from typing import Any
 
-from pipeline import console
-from pipeline.commands.common import (
-    foreseen_errors,
-)
+from pipeline import console, runners
 from pipeline.errors import EXIT_SIGNAL, EXIT_THRESHOLD, ConfigurationError
-from pipeline.graph import Job, build_plan
-from pipeline.runners import dataflow, dataflow_options, local, portable
-from pipeline.runners.options import pipeline_options, with_workers
-from pipeline.runs import record as run_record
-from pipeline.runs import request as runs
+from pipeline.graph import Job, build_graph, build_plan
+from pipeline.runners import Metrics, Runner
+from pipeline.runs.record import count_images, make_record, new_run_id, utc_now
+from pipeline.runs.request import RunRequest, check, make_job, prepared
 from pipeline.runs.signals import StopOnSignal
-from transforms.output import columns, model_files, stopping
+from transforms.flow import progress
+from transforms.output import model_files, stopping
+from transforms.output.run_records import RunRecord, read_records
+
+SHOWN = ("found", "skipped", "done", "failed")
+"""Counts of images that the progress monitor shows."""
 
 
 @contextmanager
 def performed(
-    request: runs.RunRequest, beam_arguments: dict[str, Any], level: int
-) -> Iterator[tuple[dict[str, Any], Signals | None]]:
+    request: RunRequest, beam_arguments: dict[str, Any], level: int
+) -> Iterator[tuple[RunRecord, Signals | None]]:
     """Do what was asked for.
 
     As a context it gives the run record, still to be written, and the signal that ended the work if
     one did. While it is open, the output folder stays locked.
+
+    Raises what `prepared` and `Runner.run` raise.
     """
-    started, start = run_record.utc_now(), time.monotonic()
-    run_id = run_record.new_run_id(started)
-    with foreseen_errors(), begun(request, beam_arguments, run_id) as (job, options):
-        if dataflow_options.is_unattended(options):
-            raise ConfigurationError("--template_location or --dry_run: there is no run to record")
+    started, start = utc_now(), time.monotonic()
+    with begun(request, beam_arguments, new_run_id(started)) as (job, runner):
         output = job.options.output
         with (
             StopOnSignal(output) as stop,
             stopping.after(output, request.max_minutes),
             console.ProgressMonitor(level),
         ):
-            if dataflow_options.is_chosen(options):
-                result = dataflow.submit(job, options)
-                dataflow.wait(result, options)
-            elif portable.is_chosen(options):
-                result = portable.execute(job, options)
-            else:
-                result = local.execute(job, pipeline_options(options))
+            metrics = runner.run(partial(build_graph, job=job), progress_from_metrics())
         seconds = time.monotonic() - start
-        record = run_record.make_record(job, options, result, started, seconds)
-        yield record, stop.received
+        yield make_record(request, job, runner.options, metrics, started, seconds), stop.received
 
 
-def report_on(record: dict[str, Any], signal: Signals | None, **settings: Any) -> str:
+def progress_from_metrics() -> Callable[[Metrics], None]:
+    """A function that reports as progress what metrics show more than the last time."""
+    reported: Counter[str] = Counter()
+
+    def report(metrics: Metrics) -> None:
+        images = count_images(metrics)
+        more = {name: images[name] - reported[name] for name in SHOWN}
+        progress.report(**more)
+        reported.update(more)
+
+    return report
+
+
+def report_on(record: RunRecord, signal: Signals | None, **settings: Any) -> str:
     """Write the report of a run that was not interrupted; one line if that fails, else empty.
 
     The results of the run stand in any case. Call it while the output folder is locked.
@@ -67,79 +75,89 @@ def report_on(record: dict[str, Any], signal: Signals | None, **settings: Any) -
         return ""
     from pipeline.reports import ReportRequest, try_report
 
-    request = ReportRequest(record["options"]["output"], record[columns.MODEL], **settings)
-    return try_report(request)
+    return try_report(ReportRequest(record.output, record.model, **settings))
 
 
-def submit(
-    request: runs.RunRequest, beam_arguments: dict[str, Any], max_failures: float | None
-) -> list[str]:
-    """Give a job to Dataflow and leave it to itself; lines that say where it is.
+def submit(request: RunRequest, beam_arguments: dict[str, Any]) -> list[str]:
+    """Give a job to Dataflow and do not wait for it; lines that say where it is.
 
     It holds no lock but its own name, and leaves a summary but no run record.
+
+    Raises what `prepared` and `DataflowRunner.submit` raise.
     """
-    run_id = run_record.new_run_id(run_record.utc_now())
-    with foreseen_errors():
-        if not dataflow_options.is_chosen(beam_arguments):
-            raise ConfigurationError("--no-wait: only with --runner DataflowRunner")
-        for name, value in {"minutes": request.max_minutes, "failures": max_failures}.items():
-            if value is not None:
-                raise ConfigurationError(
-                    f"--max-{name}: nobody watches over it where nobody waits for the job"
-                )
-        with begun(request, beam_arguments, run_id) as (job, options):
-            result = dataflow.submit(job, options)
-    if dataflow_options.is_unattended(options):
-        return ["No job was submitted", *filter(None, [options.get("template_location")])]
-    return [result.job_id(), dataflow_options.console_url(options, result.job_id())]
+    from pipeline.runners.dataflow import DataflowRunner
+
+    with begun(request, beam_arguments, new_run_id(utc_now()), waits=False) as (job, runner):
+        assert isinstance(runner, DataflowRunner), "`begun` refuses others"
+        return runner.submit(partial(build_graph, job=job))
 
 
 @contextmanager
 def begun(
-    request: runs.RunRequest, beam_arguments: dict[str, Any], run_id: str
-) -> Iterator[tuple[Job, dict[str, Any]]]:
-    """As a context, a job that is ready for its runner, and all Beam options for it.
+    request: RunRequest, beam_arguments: dict[str, Any], run_id: str, waits: bool = True
+) -> Iterator[tuple[Job, Runner]]:
+    """As a context, a job and its runner, which is ready for it.
 
     While it is open, the output folder stays locked.
+
+    Args:
+        request: what was asked for.
+        beam_arguments: Beam's options as the user gave them.
+        run_id: names the run.
+        waits: whether this process stays until the job has ended.
     """
-    options = dataflow_options.complete(with_workers(beam_arguments, request.workers), request)
-    on_dataflow = dataflow_options.is_chosen(options)
-    on_portable = not on_dataflow and portable.is_chosen(options)
-    if on_dataflow:
-        dataflow.check(options)
-    elif on_portable:
-        portable.check(options)
-    with runs.prepared(request, run_id) as (job, notes):
-        for note in (*dataflow_options.notes(options, request), *notes):
+    runner = runners.choose(beam_arguments, request.output, request.workers, request.gpu)
+    if not waits:
+        _check_unattended(request, runner)
+    runner.check((*request.inputs, request.output))
+    with prepared(request, run_id) as (job, notes):
+        for note in (*runner.notes, *notes):
             console.logger.info("%s", note)
-        if on_dataflow or on_portable:
+        if runner.has_other_machines:
             model_files.publish(job.package, job.options.output)
-        if on_dataflow:
-            job = replace(job, hints=dataflow_options.hints(options, request))
-        yield job, options
+        yield replace(job, hints=runner.hints), runner
 
 
-def show_plan(request: runs.RunRequest, level: int) -> None:
+def _check_unattended(request: RunRequest, runner: Runner) -> None:
+    """Raise ConfigurationError where a job cannot be left to itself as it was asked for."""
+    from pipeline.runners.dataflow import DataflowRunner
+
+    if not isinstance(runner, DataflowRunner):
+        raise ConfigurationError("--no-wait: only with --runner DataflowRunner")
+    for name in ("max_minutes", "max_failures"):
+        if getattr(request, name) is not None:
+            raise ConfigurationError(
+                f"--{name.replace('_', '-')}: nobody watches over it where nobody waits for the job"
+            )
+
+
+def show_plan(request: RunRequest, level: int) -> None:
     """Print what a run would do, without a lock and without writing anything.
 
     It is found out in this process, whatever runner the run itself is for.
-    """
-    from pipeline.nights import comparing
 
-    with foreseen_errors():
-        package, merged = runs.check(request)
-        job, notes = runs.make_job(request, package, merged, "dry run")
-        for note in notes:
-            console.logger.info("%s", note)
-        with console.ProgressMonitor(level):
-            result = local.execute(job, pipeline_options({}), build_plan)
-    images = run_record.count_images(result)
-    speed = comparing.last_speed(job.options.output, job.package.model_id)
-    console.print_plan(images, request.max_images, speed)
+    Raises what `check`, `make_job` and `Runner.run` raise.
+    """
+    package, merged = check(request)
+    job, notes = make_job(request, package, merged, "dry run")
+    for note in notes:
+        console.logger.info("%s", note)
+    with console.ProgressMonitor(level):
+        metrics = runners.LocalRunner({}).run(partial(build_plan, job=job))
+    speed = last_speed(job.options.output, job.package.model_id)
+    console.print_plan(count_images(metrics), request.max_images, speed)
+
+
+def last_speed(output: str, model: str) -> float | None:
+    """Images per second of the last run into a folder that did any with this model."""
+    for record in reversed(read_records(output)):
+        if record.model == model and record.images.get("done") and record.images_per_second:
+            return record.images_per_second
+    return None
 
 
 def verdict(
-    record: dict[str, Any], signal: Signals | None, max_failures: float | None
+    record: RunRecord, signal: Signals | None, max_failures: float | None
 ) -> tuple[int, str]:
     """The exit code that a run comes to, and why in one line; empty where all is well.
 
@@ -148,7 +166,7 @@ def verdict(
         signal: what ended the work early, if anything.
         max_failures: share of the images that may fail; None: all but not every one.
     """
-    images = record["images"]
+    images = record.images
     if signal:
         left = f"{images['left']} images are left for the next run"
         return EXIT_SIGNAL + signal, f"Interrupted ({signal.name}): {left}"

@@ -1,6 +1,5 @@
-"""The run record: what a run did, with what, and how long it took."""
+"""The record of a run, made from its request, its job and the Beam metrics."""
 
-import json
 import platform
 import uuid
 from collections import Counter
@@ -10,16 +9,15 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any
 
-import grpc
-from apache_beam.runners.runner import PipelineResult
-
 from pipeline import __version__
-from pipeline.console import logger
 from pipeline.graph import Job
-from transforms import storage
+from pipeline.runners import Metrics
+from pipeline.runs.request import RunRequest
 from transforms.flow import request_counters
 from transforms.inputs import dates, listing
 from transforms.output import columns, rows, stopping
+from transforms.output.run_records import RunRecord
+from transforms.output.summary import read_summary
 from transforms.planning import counters as planned
 from transforms.planning import gating
 from transforms.segmenting import measurements
@@ -50,7 +48,10 @@ IMAGES = {
 """The counts of images in a run record, and the Beam counters they come from."""
 
 LIBRARIES = ("apache-beam", "tensorflow", "openvino", "pillow", "numpy")
-"""What a run record names the versions of."""
+"""Libraries whose versions a run record states."""
+
+PASSED_OVER = "passed_over: "
+"""Prefix of the counters of files that are no images; the reason follows."""
 
 
 def new_run_id(now: datetime) -> str:
@@ -59,94 +60,48 @@ def new_run_id(now: datetime) -> str:
 
 
 def make_record(
+    request: RunRequest,
     job: Job,
-    beam_arguments: dict[str, Any],
-    result: PipelineResult,
+    beam_options: Mapping[str, Any],
+    metrics: Metrics,
     started: datetime,
     seconds: float,
-) -> dict[str, Any]:
+) -> RunRecord:
     """The run record: versions, model, options, counts, and where the time went."""
-    counters, distributions = _metrics(result)
-    images = count_images(result) if counters else count_results(job)
-    prefix = "passed_over: "
-    return {
-        "run_id": job.options.run_id,
-        "started_at": started.isoformat(timespec="milliseconds"),
-        "seconds": round(seconds, 3),
-        "interrupted": stopping.reason(job.options.output)
+    images = count_images(metrics) if metrics.known else count_results(job)
+    segmenting = metrics.in_namespace(measurements.COUNTERS)
+    return RunRecord(
+        run_id=job.options.run_id,
+        started_at=started.isoformat(timespec="milliseconds"),
+        seconds=round(seconds, 3),
+        interrupted=stopping.reason(job.options.output)
         or (stopping.MAX_IMAGES if images["left"] else None),
-        "model": job.package.model_id,
-        "fingerprint": job.package.fingerprint,
-        "versions": {
+        model=job.package.model_id,
+        fingerprint=job.package.fingerprint,
+        versions={
             "citymask": __version__,
             "python": platform.python_version(),
             **{name: version(name) for name in LIBRARIES},
         },
-        "options": {
-            "inputs": list(job.inputs),
-            "output": job.options.output,
-            "overlay": job.options.overlay,
-            "confidence": job.options.confidence,
-            "max_pixels": job.options.max_pixels,
-            "projection": job.options.projection.value,
-            "engine": job.options.engine.name.value,
-            "precision": job.options.engine.precision.value,
-            "batch_size": job.options.engine.batch_size,
-            "unit_size": job.unit_size,
-            "windows": job.package.windows,
-            "label_ids": job.package.label_ids,
-            "merged": asdict(job.options.merged) if job.options.merged else None,
-            "policy": asdict(job.policy),
-            "dates": str(job.dates) if job.dates else None,
-            "max_images": job.max_images,
-            "beam": beam_arguments,
+        options=_options(request, job, beam_options),
+        images=images,
+        panoramas={
+            "done": segmenting.get(measurements.PANORAMAS, 0),
+            measurements.CONTRADICTIONS: segmenting.get(measurements.CONTRADICTIONS, 0),
         },
-        "images": images,
-        "panoramas": {
-            "done": counters.get((measurements.COUNTERS, measurements.PANORAMAS), 0),
-            measurements.CONTRADICTIONS: counters.get(
-                (measurements.COUNTERS, measurements.CONTRADICTIONS), 0
-            ),
+        pixels=metrics.in_namespace(measurements.PIXELS),
+        passed_over={
+            name.removeprefix(PASSED_OVER): count
+            for name, count in sorted(metrics.in_namespace(listing.COUNTERS).items())
+            if name.startswith(PASSED_OVER)
         },
-        "pixels": {
-            name: count for (space, name), count in counters.items() if space == measurements.PIXELS
-        },
-        "passed_over": {
-            name.removeprefix(prefix): count
-            for (_, name), count in sorted(counters.items())
-            if name.startswith(prefix)
-        },
-        "images_per_second": round(images["done"] / seconds, 2),
-        "bytes_in": counters.get((measurements.COUNTERS, measurements.BYTES_IN), 0),
-        "bytes_out": counters.get((measurements.COUNTERS, measurements.BYTES_OUT), 0),
-        "stages": {
-            name.removesuffix(measurements.MICROSECONDS): {
-                "seconds": round(d.sum / 1e6, 3),
-                "count": d.count,
-                "mean_ms": round(d.mean / 1e3, 3),
-                "max_ms": round(d.max / 1e3, 3),
-            }
-            for name, d in sorted(distributions.items())
-            if name.endswith(measurements.MICROSECONDS)
-        },
-        "requests": _requests(counters),
-        "batches": {
-            "count": distributions[measurements.BATCH_SIZE].count,
-            "mean_size": round(distributions[measurements.BATCH_SIZE].mean, 2),
-        }
-        if measurements.BATCH_SIZE in distributions
-        else {"count": 0, "mean_size": 0.0},
-    }
-
-
-def write_record(record: dict[str, Any]) -> None:
-    """Write a run record to the output folder that it names.
-
-    Bytes of paths that are no UTF-8 are escaped as JSON has it, and so come back as they were.
-    """
-    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    name = f"{columns.RUNS}/{record['run_id']}.json"
-    storage.write(record["options"]["output"], name, text.encode(errors="backslashreplace"))
+        images_per_second=round(images["done"] / seconds, 2),
+        bytes_in=segmenting.get(measurements.BYTES_IN, 0),
+        bytes_out=segmenting.get(measurements.BYTES_OUT, 0),
+        stages=_stages(metrics),
+        requests=_requests(metrics),
+        batches=_batches(metrics),
+    )
 
 
 def utc_now() -> datetime:
@@ -154,9 +109,9 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def count_images(result: PipelineResult) -> dict[str, int]:
+def count_images(metrics: Metrics) -> dict[str, int]:
     """What became of the images, under the names of the run record."""
-    counters, _ = _metrics(result)
+    counters = metrics.counters
     left = ((measurements.COUNTERS, measurements.LEFT), (planned.COUNTERS, planned.BEYOND))
     return {
         **{name: counters.get(key, 0) for name, key in IMAGES.items()},
@@ -167,37 +122,52 @@ def count_images(result: PipelineResult) -> dict[str, int]:
 def count_results(job: Job) -> dict[str, int]:
     """What became of the images as far as the output folder tells, for runners without metrics."""
     output, run_id = job.options.output, job.options.run_id
-    summary = json.loads(storage.read(f"{output}/{columns.SUMMARY_JSON}"))
+    summary = read_summary(output)
     files = rows.parquet_files(output, columns.STATISTICS)
     tables = (table for _, table in rows.read_tables(files, [columns.RUN_ID]))
     return {
-        **summary["images"],
+        **summary.images.model_dump(exclude_none=True),
         "done": sum(table[columns.RUN_ID].to_pylist().count(run_id) for table in tables),
-        "left": summary.get("interrupted", {}).get("left", 0),
+        "left": summary.interrupted.left if summary.interrupted else 0,
     }
 
 
-def _requests(counters: Mapping[tuple[str, str], int]) -> dict[str, int]:
+def _options(request: RunRequest, job: Job, beam_options: Mapping[str, Any]) -> dict[str, Any]:
+    """What the run was asked for: all settings, paths absolute."""
+    return {
+        **request.model_dump(mode="json", exclude={"inputs", "output", "days"}),
+        "inputs": list(job.inputs),
+        "output": job.options.output,
+        "merged": asdict(job.options.merged) if job.options.merged else None,
+        "dates": str(request.dates) if request.dates else None,
+        "beam": dict(beam_options),
+    }
+
+
+def _stages(metrics: Metrics) -> dict[str, Any]:
+    """Time per stage."""
+    return {
+        name.removesuffix(measurements.MICROSECONDS): {
+            "seconds": round(found.sum / 1e6, 3),
+            "count": found.count,
+            "mean_ms": round(found.mean / 1e3, 3),
+            "max_ms": round(found.max / 1e3, 3),
+        }
+        for name, found in sorted(metrics.distributions.items())
+        if name.endswith(measurements.MICROSECONDS)
+    }
+
+
+def _requests(metrics: Metrics) -> dict[str, int]:
     """Requests to remote storage, and their bytes: of all workers, and what is left to report."""
     total = Counter(metering.take())
-    total.update(
-        {name: n for (space, name), n in counters.items() if space == request_counters.COUNTERS}
-    )
+    total.update(metrics.in_namespace(request_counters.COUNTERS))
     return dict(sorted(total.items()))
 
 
-def _metrics(result: PipelineResult) -> tuple[dict[tuple[str, str], int], dict[str, Any]]:
-    """Counters by namespace and name, summed over the steps, and distributions by name.
-
-    Both are empty where the runner has none.
-    """
-    try:
-        query = result.metrics().query()
-    except (NotImplementedError, grpc.RpcError) as error:
-        logger.info("the runner gives no metrics: %s", type(error).__name__)
-        return {}, {}
-    counters: Counter[tuple[str, str]] = Counter()
-    for entry in query["counters"]:
-        # Beam gives None for the 0 of a portable runner.
-        counters[entry.key.metric.namespace, entry.key.metric.name] += entry.result or 0
-    return counters, {m.key.metric.name: m.result for m in query["distributions"]}
+def _batches(metrics: Metrics) -> dict[str, Any]:
+    """Batches that the network was given."""
+    found = metrics.distributions.get(measurements.BATCH_SIZE)
+    if found is None:
+        return {"count": 0, "mean_size": 0.0}
+    return {"count": found.count, "mean_size": round(found.mean, 2)}

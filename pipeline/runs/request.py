@@ -1,85 +1,44 @@
-"""A run: checks before any work, the lock, and the graph on its runner."""
+"""A request: what a user asked for, the checks before any work, and the job that it comes to."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from datetime import date
 
-from models.engines import EngineName, EngineOptions, GpuPolicy, Precision
+from models.engines import EngineName, EngineOptions, GpuPolicy
 from models.engines.devices import cores
 from models.merging import MergedClasses
 from models.packages import ModelPackage
 from pipeline.errors import ConfigurationError
 from pipeline.graph import Job
+from pipeline.runs.settings import Settings
 from transforms import DateRange, SegmentOptions, storage
-from transforms.flow.records import Projection
 from transforms.inputs import listing
 from transforms.inputs.manifests import ManifestError
 from transforms.output import archives, columns, findings, model_files, names, rows, stopping
 from transforms.output.locking import LOCK, OutputLock
-from transforms.photos.decoding import DEFAULT_MAX_PIXELS
-from transforms.planning.policy import DEFAULT_MAX_ATTEMPTS, Gate, Policy
-from transforms.planning.units import DEFAULT_UNIT_SIZE
+from transforms.planning.policy import Gate, Policy
 
 
-@dataclass(frozen=True)
-class RunRequest:
-    """What a user asked for.
+class RunRequest(Settings):
+    """What a user asked for: the settings, and what to segment into which folder.
 
     Attributes:
         inputs: directories, glob patterns, images, shards and manifests.
         output: the output folder.
-        model: name of a shipped model, or path of a model package, which may be remote.
-        overlay: whether to write a blended JPEG beside each mask.
-        confidence: whether to write a confidence image beside each mask, and means into its row.
-        max_pixels: larger photos are refused.
-        projection: how photos are taken; left open, as metadata and files say.
-        engine: which engine runs the network.
-        precision: arithmetic of the network.
-        batch_size: photos per call of the network; None: what suits the machine.
-        workers: processes that share this machine's cores.
-        unit_size: most images in a work unit.
-        windows: photos are segmented in overlapping windows at so many times their own resolution;
-            None: each is stretched to the network's input.
-        label_ids: whether masks hold the label ids of the classes' data set.
-        merge: CSV file that merges classes, or None.
-        force: whether to do images anew that are done.
-        max_attempts: a version of an image that has failed so often is left in quarantine.
-        retry_failed: whether to try what is in quarantine, too.
-        skip_duplicates: whether photos that look like another one nearby are set aside.
-        skip_blurred: whether photos that are not sharp are set aside.
-        dates: only images of these days are done; None: of all.
-        max_images: most images that are looked at; None: all.
-        max_minutes: no work unit is begun after so many minutes; None: no limit.
-        gpu: GPUs that each worker is to have, `TYPE[:COUNT]`; None: those that are there.
-        require_gpu: whether to fail where a worker sees no GPU.
+        days: first and last day of the images that are done, None for no beginning or end; None:
+            images of all days.
     """
 
     inputs: tuple[str, ...]
     output: str
-    model: str = "default"
-    overlay: bool = False
-    confidence: bool = False
-    max_pixels: int = DEFAULT_MAX_PIXELS
-    projection: Projection = Projection.AUTO
-    engine: EngineName = EngineName.AUTO
-    precision: Precision = Precision.AUTO
-    batch_size: int | None = None
-    workers: int = 1
-    unit_size: int = DEFAULT_UNIT_SIZE
-    windows: float | None = None
-    label_ids: bool = False
-    merge: str | None = None
-    force: bool = False
-    max_attempts: int = DEFAULT_MAX_ATTEMPTS
-    retry_failed: bool = False
-    skip_duplicates: bool = False
-    skip_blurred: bool = False
-    dates: DateRange | None = None
-    max_images: int | None = None
-    max_minutes: float | None = None
-    gpu: str | None = None
-    require_gpu: bool = False
+    days: tuple[date | None, date | None] | None = None
+
+    @property
+    def dates(self) -> DateRange | None:
+        """The days, and what they mean."""
+        return DateRange(*self.days, self.by) if self.days else None
 
 
 @contextmanager

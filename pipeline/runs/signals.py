@@ -7,7 +7,7 @@ from typing import Any
 
 from transforms.output import stopping
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

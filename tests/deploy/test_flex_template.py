@@ -8,7 +8,6 @@ import json
 import os
 import re
 import runpy
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,18 +19,19 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
-from gcp_storage_emulator.server import create_server
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 from jsonschema import ValidationError
 
 from pipeline.cli import cli
 from pipeline.commands.run import run
+from pipeline.graph import build_graph
+from pipeline.runners import LocalRunner
 from pipeline.runners.dataflow_options import job_name
-from pipeline.runners.local import execute
-from pipeline.runners.options import pipeline_options, split_arguments
+from pipeline.runners.options import split_arguments
 from pipeline.runs.request import RunRequest, prepared
 from tests.deploy import discovery
+from tests.storage_emulator import storage_emulator
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 LAUNCHER = DEPLOY / "dataflow" / "main.py"
@@ -150,9 +150,11 @@ def test_the_launcher_does_what_a_run_does(tmp_path, tiny_model, make_photo):
         "--runner=DirectRunner",
     )  # fmt: skip
     assert (done.returncode, "3 images done" in done.stdout) == (0, True), done.stderr
-    request = RunRequest((str(lund), str(oslo)), str(direct), str(tiny_model), overlay=True)
+    request = RunRequest(
+        inputs=(str(lund), str(oslo)), output=str(direct), model=str(tiny_model), overlay=True
+    )
     with prepared(request, "direct") as (job, _):
-        execute(job, pipeline_options({}))
+        LocalRunner({}).run(lambda pipeline: build_graph(pipeline, job))
     assert masks(launched) == masks(direct)
     assert len(masks(launched)) == 6, "a mask and an overlay of each"
     rows = [
@@ -209,15 +211,8 @@ ON_DATAFLOW = (
 @pytest.fixture(scope="module")
 def storage() -> Iterator[str]:
     """The address of a storage service with the bucket `city`."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    server = create_server("localhost", port, in_memory=True, default_bucket="city")
-    server.start()
-    try:
-        yield f"http://localhost:{port}"
-    finally:
-        server.stop()
+    with storage_emulator("city") as url:
+        yield url
 
 
 @pytest.mark.parametrize("gpu", [None, "nvidia-l4"])

@@ -5,29 +5,13 @@ import pytest
 from PIL import Image
 
 from models.classes import IGNORE
-from models.labels import decode_index_image, label_folder, list_labels, read_label
+from models.labels import decode_index_image, read_label
 
 
 def encoded(image, kind="PNG") -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind)
     return buffer.getvalue()
-
-
-def test_labels_are_the_png_files_of_a_splits_folder(tmp_path):
-    folder = label_folder(tmp_path, "val")
-    (folder / "folder.png").mkdir(parents=True)
-    for name in ("b.png", "a.png", ".hidden.png", "notes.txt"):
-        (folder / name).touch()
-    assert folder.name == "valannot"
-    assert list_labels(folder) == ("a.png", "b.png")
-
-
-def test_a_folder_without_labels_is_named(tmp_path):
-    with pytest.raises(ValueError, match="valannot: no such folder"):
-        list_labels(tmp_path / "valannot")
-    with pytest.raises(ValueError, match="holds no label"):
-        list_labels(tmp_path)
 
 
 def test_both_values_of_no_class_are_read_as_one(tmp_path):

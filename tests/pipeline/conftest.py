@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+from pipeline import console
 from pipeline.cli import cli
 from transforms.flow import progress
 
@@ -87,7 +88,7 @@ def logging_kept():
 @contextmanager
 def _logging_kept() -> Iterator[None]:
     """The command line sets up logging for its process; here that is the process of the tests."""
-    loggers = [logging.getLogger(name) for name in ("", "citymask", progress.logger.name)]
+    loggers = [logging.getLogger(name) for name in ("", *console.PACKAGES, progress.logger.name)]
     saved = [(entry.level, entry.propagate) for entry in loggers]
     handlers, logging.root.handlers[:] = list(logging.root.handlers), []
     try:

@@ -24,7 +24,6 @@ import pytest
 import tensorflow as tf
 import yaml
 from click.testing import Result
-from gcp_storage_emulator.server import create_server
 from PIL import Image
 
 from models.packages import load_package
@@ -34,6 +33,7 @@ from pipeline.runs.signals import StopOnSignal
 from tests.faults.archives import make_model
 from tests.faulty_proxy import DISTURBANCES, PASS, FaultyProxy, sometimes
 from tests.gcs_server import GcsServer, RefusedError
+from tests.storage_emulator import storage_emulator
 from transforms import storage
 from transforms.flow.records import Failure, ImageRef, PlannedImage, UnitResult
 from transforms.output import locking, rows, stopping
@@ -637,22 +637,14 @@ def test_a_server_without_preconditions_gives_the_same_results(
     first, cloud_storage_at, output_at, tmp_path
 ):
     """The emulator of PyPI ignores preconditions, so it shows the protocol and no safety."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    emulator = create_server("localhost", port, in_memory=True, default_bucket=BUCKET)
-    emulator.start()
-    try:
-        with cloud_storage_at(f"http://localhost:{port}"):
-            for name, data in first.town.server.files(BUCKET, "photos/").items():
-                storage.write(ROOT, name, data)
-            town = replace(first.town, server=GcsServer())
-            town.run()
-            assert "nothing new" in town.run().output
-            for file in storage.walk(storage.Part(f"{ROOT}/out")):
-                write(tmp_path / file.path.removeprefix(f"{ROOT}/out/"), storage.read(file.path))
-    finally:
-        emulator.stop()
+    with storage_emulator(BUCKET) as url, cloud_storage_at(url):
+        for name, data in first.town.server.files(BUCKET, "photos/").items():
+            storage.write(ROOT, name, data)
+        town = replace(first.town, server=GcsServer())
+        town.run()
+        assert "nothing new" in town.run().output
+        for file in storage.walk(storage.Part(f"{ROOT}/out")):
+            write(tmp_path / file.path.removeprefix(f"{ROOT}/out/"), storage.read(file.path))
     output = output_at(tmp_path)
     assert [run["images"]["done"] for run in output.runs] == [PHOTOS, 0]
     summary = output.summary

@@ -7,8 +7,7 @@ runner, and all masks are looked at.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
@@ -17,10 +16,11 @@ from urllib.parse import unquote
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.pvalue import AsSingleton
 
 from models.classes import ClassTable
 from models.evaluation import Counts, Metrics, count_pixels
-from models.labels import LABEL_SUFFIX, decode_index_image, list_labels, read_label
+from models.labels import LABEL_SUFFIX, decode_index_image, decode_label
 from transforms import storage
 from transforms.flow.records import ImageRef
 from transforms.inputs.listing import ListImages
@@ -121,13 +121,41 @@ class Evaluation:
         return cls(counts, problems, unmasked)
 
 
+@dataclass(frozen=True)
+class Labels:
+    """File names of labels, which may hold any bytes."""
+
+    names: frozenset[str]
+
+    @classmethod
+    def of_folder(cls, folder: str) -> Labels:
+        """The labels in a folder; raises what `list_labels` raises."""
+        return cls(frozenset(list_labels(folder)))
+
+
 def is_mask(ref: ImageRef) -> bool:
     """Whether a listed image is taken for a mask: all are but overlays and confidence images."""
     return not ref.image.endswith(names.ENDINGS_BESIDE)
 
 
-def label_of(image: str, folder: str) -> str | None:
-    """File name of the label of a mask in the folder of labels, or None if there is none.
+def list_labels(folder: str) -> list[str]:
+    """File names of the labels in a folder of any store, sorted; files are not opened.
+
+    Raises:
+        ValueError: there is no such folder, or it holds no label.
+        StorageError: it cannot be listed.
+    """
+    if not storage.is_folder(folder):
+        raise ValueError(f"{folder}: no such folder; expected labels NAME{LABEL_SUFFIX} there")
+    start = len(folder) + 1
+    found = [file.path[start:] for file in storage.list_folder(folder, LABEL_SUFFIX)]
+    if not found:
+        raise ValueError(f"{folder}: holds no label; expected {LABEL_SUFFIX} files")
+    return found
+
+
+def label_of(image: str, labels: Container[str]) -> str | None:
+    """File name of the label of a mask, or None if there is none.
 
     Image extensions are taken off the end of the mask's name, one by one, until there is a label of
     that name: `lund/01.jpg.png` belongs to `01.png`, unless there is `01.jpg.png`. A name that
@@ -135,7 +163,7 @@ def label_of(image: str, folder: str) -> str | None:
 
     Args:
         image: name of the mask, as in `ImageRef`; its folders do not count.
-        folder: the folder of labels.
+        labels: file names of all labels.
     """
     stem = image.rpartition("/")[2]
     stems = []
@@ -146,7 +174,7 @@ def label_of(image: str, folder: str) -> str | None:
         own = _unescape(escaped)
         for name in (own, _unescape(own)):
             label = name + LABEL_SUFFIX
-            if "/" not in name and os.path.isfile(os.path.join(folder, label)):
+            if "/" not in name and label in labels:
                 return label
     return None
 
@@ -164,17 +192,13 @@ def compare(ref: ImageRef, label_path: str, classes: int) -> Counts:
             class table, or their sizes differ; one line that begins with the file.
     """
     try:
-        label = read_label(label_path, classes)
-    except OSError as error:
-        path = names.printable(label_path)
-        raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from error
+        label = decode_label(storage.read(label_path), classes)
+    except (storage.StorageError, ValueError) as error:
+        raise ValueError(f"{names.printable(label_path)}: {error}") from error
     try:
-        data = read_image(ref)
-    except (storage.StorageError, ShardError) as error:
-        raise ValueError(f"{ref.uri}: {error}") from error
-    try:
-        return count_pixels(label, decode_index_image(data, label.shape), classes)
-    except ValueError as error:
+        mask = decode_index_image(read_image(ref), label.shape)
+        return count_pixels(label, mask, classes)
+    except (storage.StorageError, ShardError, ValueError) as error:
         raise ValueError(f"{ref.uri}: {error}") from error
 
 
@@ -199,7 +223,7 @@ def evaluate_label(
         line = f"{second}: its label has a mask already, {first}. Give one mask for each label"
         return Evaluation(nothing, Findings.of(line))
     try:
-        return Evaluation(compare(refs[0], os.path.join(folder, label), classes))
+        return Evaluation(compare(refs[0], f"{folder}/{label}", classes))
     except ValueError as error:
         return Evaluation(nothing, Findings.of(str(error)))
 
@@ -228,17 +252,19 @@ class EvaluateMasks(beam.PTransform):
     def expand(self, masks: beam.PCollection[str]) -> beam.PCollection[Evaluation]:
         labels = (
             masks.pipeline
-            | "LabelFolder" >> beam.Create([self.folder])
-            | "ListLabels" >> beam.FlatMap(_label_keys).with_output_types(tuple[str, bool])
+            | "LabelFolder" >> beam.Create([self.folder], reshuffle=False)
+            | "ListLabels" >> beam.Map(Labels.of_folder)
         )
+        keyed = labels | "KeyByName" >> beam.FlatMap(_keys).with_output_types(tuple[str, bool])
         refs = (
             masks
             | "ListMasks" >> ListImages()
             | "KeepMasks" >> beam.Filter(is_mask)
-            | "FindLabel" >> beam.Map(_keyed, self.folder).with_output_types(tuple[str, ImageRef])
+            | "FindLabel"
+            >> beam.Map(_keyed, AsSingleton(labels)).with_output_types(tuple[str, ImageRef])
         )
         return (
-            {LABELS: labels, MASKS: refs}
+            {LABELS: keyed, MASKS: refs}
             | "PairByLabel" >> beam.CoGroupByKey()
             | "Compare"
             >> beam.Map(_evaluate_pair, self.folder, self.classes).with_output_types(Evaluation)
@@ -257,15 +283,15 @@ def _unescape(name: str) -> str:
     return unquote(name, errors="surrogateescape")
 
 
-def _label_keys(folder: str) -> Iterator[tuple[str, bool]]:
+def _keys(labels: Labels) -> Iterator[tuple[str, bool]]:
     """The labels under their names, escaped: any file name is then text."""
-    for label in list_labels(folder):
+    for label in sorted(labels.names):
         yield names.image_name(label), True
 
 
-def _keyed(ref: ImageRef, folder: str) -> tuple[str, ImageRef]:
+def _keyed(ref: ImageRef, labels: Labels) -> tuple[str, ImageRef]:
     """A mask under its label's key, else under its own URI, which no label's key can be."""
-    label = label_of(ref.image, folder)
+    label = label_of(ref.image, labels.names)
     return f"/{ref.uri}" if label is None else names.image_name(label), ref
 
 

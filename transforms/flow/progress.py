@@ -7,7 +7,7 @@ remote worker, and a record that nobody wants costs one comparison.
 
 import logging
 
-logger = logging.getLogger("citymask.progress")
+logger = logging.getLogger(__name__)
 
 COUNTS = "counts"
 """Attribute of a progress record: a dictionary of how many images moved on, by what happened."""

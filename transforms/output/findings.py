@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from transforms import storage
 from transforms.output import columns
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 MASK_MISSING = "mask missing"
 MASK_DAMAGED = "mask damaged"

@@ -22,7 +22,7 @@ from typing import Protocol
 from transforms import storage
 from transforms.storage import gcs
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 LOCK = f"{storage.WORK_FOLDER}/lock"
 HEARTBEAT_SECONDS = 10.0

@@ -8,6 +8,7 @@ writes the same file twice.
 import csv
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO, StringIO
@@ -244,6 +245,15 @@ def models_in(output: str) -> dict[str, set[str]]:
             folders = pc.list_element(pc.split_pattern(masks, "/", max_splits=1), 0)
             found.setdefault(model, set()).update(pc.unique(folders).to_pylist())
     return found
+
+
+def count_by_model(output: str) -> dict[str, int]:
+    """The number of rows of each model in an output folder; raises StorageError."""
+    counts: Counter[str] = Counter()
+    for _, table in read_tables(parquet_files(output, columns.STATISTICS), [columns.MODEL]):
+        for entry in pc.value_counts(table[columns.MODEL].combine_chunks()).to_pylist():
+            counts[entry["values"]] += entry["counts"]
+    return dict(counts)
 
 
 def drop_rows(output: str, file: str, dropped: Iterable[tuple[str, str]]) -> None:

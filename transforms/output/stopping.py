@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from transforms import storage
 from transforms.output import locking
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 STOP = f"{storage.WORK_FOLDER}/stop"
 

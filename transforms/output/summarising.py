@@ -1,8 +1,5 @@
 """Summarising: pixels and images per class, for the archive and for each of its groups."""
 
-import csv
-import io
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -19,18 +16,18 @@ from models.merging import MergedClasses
 from transforms import storage
 from transforms.flow.records import SkippedImages, UnitResult
 from transforms.output import columns, rows, stopping
+from transforms.output.summary import (
+    CLASSES,
+    MERGED,
+    ClassShare,
+    Group,
+    Images,
+    Interrupted,
+    Summary,
+)
 
 COUNTERS = "citymask.summarising"
 """Namespace of the Beam counters of these steps: `rows_counted`, `rows_removed`."""
-
-CSV_COLUMNS = (
-    "group", "images_done", "images_failed", "images_skipped",
-    "class", "pixels", "fraction", "images", "level",
-)  # fmt: skip
-
-CLASSES = "classes"
-MERGED = "merged"
-"""Levels of a summary: the model's classes, and what a mapping makes of them."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +71,15 @@ class GroupCounts:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """Counts of the whole archive and of its groups by name.
+class ArchiveCounts:
+    """Counts of a whole archive and of its groups by name.
 
-    `has_gate` says whether images could be set aside.
+    Attributes:
+        classes: what the pixels are counts of.
+        archive: over all images.
+        groups: by name.
+        merged: what the classes are merged to as well, or None.
+        has_gate: whether images could be set aside.
     """
 
     classes: ClassTable
@@ -86,32 +88,21 @@ class Summary:
     merged: MergedClasses | None = None
     has_gate: bool = False
 
-    def to_json(self) -> dict[str, Any]:
-        """The document of `summary.json`."""
-        groups = {name: self._entry(counts) for name, counts in sorted(self.groups.items())}
-        return {**self._entry(self.archive), "groups": groups}
-
-    def to_csv(self) -> str:
-        """The same as a table: a row per class, for the archive (empty group) and each group."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
-        for counts in (self.archive, *(self.groups[name] for name in sorted(self.groups))):
-            images = (counts.group, counts.done, counts.failed, counts.skipped)
-            document = self._entry(counts)
-            for level in (CLASSES, MERGED):
-                for entry in document.get(level, ()):
-                    writer.writerow((*images, *entry.values(), level))
-        return text.getvalue()
+    def summary(self) -> Summary:
+        """The document with the share of each class, groups by name."""
+        groups = {
+            name: Group(**self._entry(counts)) for name, counts in sorted(self.groups.items())
+        }
+        return Summary(**self._entry(self.archive), groups=groups)
 
     def _entry(self, counts: GroupCounts) -> dict[str, Any]:
         zeros = (0,) * len(self.classes)
         pixels = counts.pixels or zeros
-        images = {"done": counts.done, "failed": counts.failed, "skipped": counts.skipped}
-        if self.has_gate:
-            images["gated"] = counts.gated
-        entry = {
-            "images": images,
+        gated = counts.gated if self.has_gate else None
+        entry: dict[str, Any] = {
+            "images": Images(
+                done=counts.done, failed=counts.failed, skipped=counts.skipped, gated=gated
+            ),
             CLASSES: _shares(self.classes.names, pixels, counts.images or zeros),
         }
         if self.merged:
@@ -187,7 +178,7 @@ def counts_of_table(
 
 @dataclass
 class SummarisePixels(beam.PTransform):
-    """Adds up counts: PCollection[GroupCounts] -> PCollection[Summary] of one element.
+    """Adds up counts: PCollection[GroupCounts] -> PCollection[ArchiveCounts] of one element.
 
     Attributes:
         classes: the classes that the counts are of.
@@ -199,7 +190,7 @@ class SummarisePixels(beam.PTransform):
     merged: MergedClasses | None = None
     has_gate: bool = False
 
-    def expand(self, counts: beam.PCollection[GroupCounts]) -> beam.PCollection[Summary]:
+    def expand(self, counts: beam.PCollection[GroupCounts]) -> beam.PCollection[ArchiveCounts]:
         groups = (
             counts
             | "KeyByGroup" >> beam.Map(_by_group).with_output_types(tuple[str, GroupCounts])
@@ -209,10 +200,10 @@ class SummarisePixels(beam.PTransform):
         return (
             counts.pipeline
             | "Classes" >> beam.Create([self.classes], reshuffle=False)
-            | "Summary"
-            >> beam.Map(_summary, self.merged, self.has_gate, AsList(groups)).with_output_types(
-                Summary
-            )
+            | "Sum"
+            >> beam.Map(
+                _archive_counts, self.merged, self.has_gate, AsList(groups)
+            ).with_output_types(ArchiveCounts)
         )
 
 
@@ -239,17 +230,16 @@ class CountCommitted(beam.PTransform):
         )
 
 
-def write_summary(summary: Summary, output: str) -> Summary:
+def write_summary(counts: ArchiveCounts, output: str) -> Summary:
     """Write `summary.json` and `summary.csv`; raises StorageError where that is impossible.
 
-    A run that was asked to stop says so, and how many images it left.
+    The summary of a run that was asked to stop says so, and how many images it left.
     """
-    document = summary.to_json()
-    reason = stopping.reason(output) or (stopping.MAX_IMAGES if summary.archive.left else None)
+    summary, left = counts.summary(), counts.archive.left
+    reason = stopping.reason(output) or (stopping.MAX_IMAGES if left else None)
     if reason is not None:
-        document["interrupted"] = {"reason": reason, "left": summary.archive.left}
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    storage.write(output, columns.SUMMARY_JSON, text.encode())
+        summary = summary.model_copy(update={"interrupted": Interrupted(reason=reason, left=left)})
+    storage.write(output, columns.SUMMARY_JSON, summary.to_json().encode())
     storage.write(output, columns.SUMMARY_CSV, summary.to_csv().encode())
     return summary
 
@@ -267,22 +257,21 @@ def _add_counts(counts: Iterable[GroupCounts]) -> GroupCounts:
     return sum(others, first)
 
 
-def _summary(
+def _archive_counts(
     classes: ClassTable,
     merged: MergedClasses | None,
     has_gate: bool,
     groups: Sequence[GroupCounts],
-) -> Summary:
+) -> ArchiveCounts:
     archive = sum(groups, GroupCounts(""))
-    return Summary(classes, archive, {counts.group: counts for counts in groups}, merged, has_gate)
+    by_name = {counts.group: counts for counts in groups}
+    return ArchiveCounts(classes, archive, by_name, merged, has_gate)
 
 
-def _shares(
-    names: Sequence[str], pixels: Sequence[int], images: Sequence[int]
-) -> list[dict[str, Any]]:
+def _shares(names: Sequence[str], pixels: Sequence[int], images: Sequence[int]) -> list[ClassShare]:
     total = sum(pixels)
     return [
-        {"name": name, "pixels": n, "fraction": n / total if total else 0.0, "images": shown}
+        ClassShare(name=name, pixels=n, fraction=n / total if total else 0.0, images=shown)
         for name, n, shown in zip(names, pixels, images, strict=True)
     ]
 

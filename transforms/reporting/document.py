@@ -22,6 +22,8 @@ from transforms.reporting.surveying import Survey
 from transforms.reporting.totals import Totals
 
 MOST_GROUPS = 1_000
+"""Groups that the page shows."""
+
 LARGEST_FIRST = [(aggregating.IMAGES, "descending"), (aggregating.KEY, "ascending")]
 
 
@@ -71,9 +73,9 @@ class Frame:
     tiles: contract.Tiles | None
 
 
-def largest_groups(sums: pa.Table) -> pa.Table:
-    """The sums of the groups that the page shows."""
-    return sums.take(pc.select_k_unstable(sums, MOST_GROUPS, LARGEST_FIRST))
+def largest_groups(sums: pa.Table, most: int = MOST_GROUPS) -> pa.Table:
+    """The sums of the groups with the most images; of equal ones, of the first by name."""
+    return sums.take(pc.select_k_unstable(sums, most, LARGEST_FIRST))
 
 
 def wanted_pictures(chosen: Chosen) -> list[Wanted]:

@@ -44,7 +44,7 @@ from transforms.reporting.reading import read_photos
 from transforms.reporting.selection import Rules
 from transforms.reporting.surveying import Survey
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 PAGE = Path(__file__).with_name("page")
 """What of a report is the same for all."""

@@ -19,7 +19,7 @@ from transforms.output.archives import Archive
 from transforms.photos import decoding, mask_files
 from transforms.reporting import contract
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 QUALITY = 80
 

@@ -28,12 +28,15 @@ OF_PHOTO = {
 """Columns of what is known of a photo besides its pixels."""
 
 
-def read_photos(archive: Archive, files: Sequence[str]) -> Iterator[pa.Table]:
+def read_photos(
+    archive: Archive, files: Sequence[str], least_rows: int = ROWS
+) -> Iterator[pa.Table]:
     """The rows of the archive's model in statistics files.
 
     Args:
         archive: whose rows.
         files: paths of statistics files.
+        least_rows: rows of a table at the least, but for the last one.
 
     Returns:
         Tables with `OF_PHOTO`, pixels and solid angles; null where a file has no such column, or
@@ -49,7 +52,7 @@ def read_photos(archive: Archive, files: Sequence[str]) -> Iterator[pa.Table]:
     for table in archives.statistics_of(archive, files):
         if len(table):
             waiting.append(pa.table({name: _column(table, name, k) for name, k in kinds.items()}))
-        if sum(map(len, waiting)) >= ROWS:
+        if sum(map(len, waiting)) >= least_rows:
             yield pa.concat_tables(waiting)
             waiting = []
     if waiting:

@@ -53,7 +53,7 @@ from transforms.segmenting.measurements import (
 )
 from transforms.segmenting.options import SegmentOptions
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 SPARE_THREADS = 2
 """So many more threads work than there are cores: while one waits for the network or for Python's

@@ -1,7 +1,6 @@
 """Nights beside each other: what the records say, what has drifted, what failed most."""
 
 import json
-import logging
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,42 +8,29 @@ import pytest
 
 from pipeline.nights.comparing import (
     Figure,
+    archive_pixels,
     compare,
-    read_archive_pixels,
-    read_records,
     worst_failures,
 )
 from pipeline.nights.config import Thresholds
 from pipeline.nights.printing import print_comparison
-from transforms import storage
+from transforms.output.run_records import RunRecord
 from transforms.output.schemas import FAILURE_SCHEMA
+from transforms.output.summary import Summary
 
 DRIFT = Thresholds(drift=0.05, drift_nights=3, drift_images=10)
 
 
-def night(day: int, pixels: dict[str, int] | None = None, **images: int) -> dict:
+def night(day: int, pixels: dict[str, int] | None = None, **images: int) -> RunRecord:
     """The record of a night in November."""
-    return {
-        "run_id": f"202611{day:02}T010000Z-{day:06x}",
-        "started_at": f"2026-11-{day:02}T01:00:00+00:00",
-        "model": "default-1",
-        "images": {"done": 100, "failed": 0, "skipped": 5, "new": 100, **images},
-        "images_per_second": float(day),
-        "pixels": {"Road": 600, "Sky": 400} if pixels is None else pixels,
-    }
-
-
-@pytest.fixture
-def store(tmp_path):
-    """Writes run records into an output folder."""
-
-    def of(*records: dict):
-        (tmp_path / "runs").mkdir(exist_ok=True)
-        for record in records:
-            (tmp_path / "runs" / f"{record['run_id']}.json").write_text(json.dumps(record))
-        return str(tmp_path)
-
-    return of
+    return RunRecord(
+        run_id=f"202611{day:02}T010000Z-{day:06x}",
+        started_at=f"2026-11-{day:02}T01:00:00+00:00",
+        model="default-1",
+        images={"done": 100, "failed": 0, "skipped": 5, "new": 100, **images},
+        images_per_second=float(day),
+        pixels={"Road": 600, "Sky": 400} if pixels is None else pixels,
+    )
 
 
 @pytest.fixture
@@ -69,34 +55,13 @@ def names_of(alarms):
     return [alarm.name for alarm in alarms]
 
 
-def test_records_are_read_oldest_first(store):
-    nights = [night(day) for day in (9, 2, 30)]
-    assert read_records(store(*nights)) == [nights[1], nights[0], nights[2]]
-
-
-def test_an_output_folder_without_records_has_none(tmp_path):
-    assert read_records(str(tmp_path)) == []
-
-
-@pytest.mark.parametrize("content", [b"", b'{"run_id"', b"[1]", b"{}", b'{"run_id": 3}', b"\xff"])
-def test_a_record_that_cannot_be_read_is_passed_over_with_a_warning(store, caplog, content):
-    output = store(night(1))
-    with open(f"{output}/runs/damaged.json", "wb") as file:
-        file.write(content)
-    with caplog.at_level(logging.WARNING, "citymask"):
-        assert read_records(output) == [night(1)]
-    assert f"{output}/runs/damaged.json" in caplog.text
-
-
-def test_the_pixels_of_the_archive_are_those_of_the_summary(tmp_path):
+def test_the_pixels_of_the_archive_are_those_of_the_summary():
     entries = [{"name": "Sky", "pixels": 7, "fraction": 1.0, "images": 1}]
-    (tmp_path / "summary.json").write_text(json.dumps({"classes": entries}))
-    assert read_archive_pixels(str(tmp_path)) == {"Sky": 7}
-    with pytest.raises(storage.StorageError):
-        read_archive_pixels(str(tmp_path / "elsewhere"))
+    summary = Summary.model_validate({"images": {}, "classes": entries})
+    assert archive_pixels(summary) == {"Sky": 7}
 
 
-def test_images_are_compared_with_the_mean_of_the_last_nights(store):
+def test_images_are_compared_with_the_mean_of_the_last_nights():
     earlier = [night(1, new=900), night(2, new=10), night(3, new=20), night(4, new=60)]
     tonight = night(5, new=40, quarantined=2, left=7)
     comparison = compare(tonight, {}, earlier, DRIFT)
@@ -148,7 +113,7 @@ def test_shares_of_the_last_nights_weigh_every_pixel_alike():
 
 
 def test_shares_are_compared_with_nights_of_the_same_model_only():
-    other = {**night(3, {"Water": 10}), "model": "other-1"}
+    other = night(3, {"Water": 10}).model_copy(update={"model": "other-1"})
     comparison = compare(night(4), {}, [night(1), night(2), other], DRIFT)
     assert (comparison.nights, comparison.nights_of_model) == (3, 2)
     assert [share.name for share in comparison.classes] == ["Road", "Sky"]
@@ -193,9 +158,8 @@ def test_few_images_tonight_or_before_are_no_alarm(tonight, before, alarms):
 
 
 def test_records_of_the_first_versions_are_compared_too():
-    old = night(1)
-    del old["pixels"]
-    old["images"] = {"done": 4, "failed": 1}
+    first = {"run_id": "a", "started_at": "2026", "model": "default-1"}
+    old = RunRecord(**first, images={"done": 4, "failed": 1})
     comparison = compare(night(2), {}, [old], DRIFT)
     assert (comparison.nights, comparison.nights_of_model) == (1, 0)
     assert comparison.images["failed"] == Figure(0, 1)

@@ -3,20 +3,23 @@
 import json
 import socket
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from contextlib import ExitStack
+from http import HTTPStatus
 
 import pytest
+from werkzeug import Request, Response
 
 from pipeline.nights import notifying
 from pipeline.nights.config import Notify
-from pipeline.nights.notifying import NotifyError, notify
+from pipeline.nights.notifying import NotifyError, Patience
+from tests.http_server import HttpServer, target
+from transforms.output.run_records import RunRecord
 
-RECORD = {
-    "run_id": "20261123T010000Z-abcdef",
-    "options": {"output": "/srv/K\udcf6ln"},
-    "images": {},
-}
+RECORD = RunRecord(
+    run_id="20261123T010000Z-abcdef",
+    started_at="2026-11-23T01:00:00+00:00",
+    options={"output": "/srv/K\udcf6ln"},
+)
 
 KEEP = (
     "import json, os, sys; from pathlib import Path; "
@@ -25,51 +28,30 @@ KEEP = (
 )
 
 
-class Hook:
+class Hook(HttpServer):
     """A web hook that answers with the statuses it is given, the last one again and again."""
 
-    def __init__(self, statuses: list[int], headers: dict[str, str]):
+    def __init__(self, statuses: tuple[int, ...], headers: dict[str, str]):
+        self.statuses, self.headers = statuses, headers
         self.requests: list[tuple[str, str, str, bytes]] = []
-        hook = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                kind = self.headers["Content-Type"]
-                hook.requests.append((self.command, self.path, kind, body))
-                self.send_response(statuses[min(len(hook.requests), len(statuses)) - 1])
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
+    @property
+    def secret_url(self) -> str:
+        return f"{self.url}/services/SECRET?token=SECRET"
 
-            do_GET = do_POST  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.host = f"http://127.0.0.1:{self.server.server_port}"
-        self.url = f"{self.host}/services/SECRET?token=SECRET"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-        self.thread.start()
+    def answer(self, request: Request) -> Response:
+        kind = request.headers["Content-Type"]
+        self.requests.append((request.method, target(request), kind, request.get_data()))
+        status = HTTPStatus(self.statuses[min(len(self.requests), len(self.statuses)) - 1])
+        return Response(status=f"{status.value} {status.phrase}", headers=self.headers)
 
 
 @pytest.fixture
 def serve(monkeypatch):
-    """Starts web hooks; there is no pause between tries."""
-    monkeypatch.setattr(notifying, "WEBHOOK_BACKOFF", 0.0)
+    """A function that starts web hooks."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    hooks = []
-
-    def start(*statuses: int, **headers: str) -> Hook:
-        hooks.append(Hook(list(statuses), headers))
-        return hooks[-1]
-
-    yield start
-    for hook in hooks:
-        hook.server.shutdown()
-        hook.thread.join()
-        hook.server.server_close()
+    with ExitStack() as hooks:
+        yield lambda *statuses, **headers: hooks.enter_context(Hook(statuses, headers))
 
 
 @pytest.fixture
@@ -79,27 +61,32 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def notify(settings: Notify, record: RunRecord, exit_code: int, **patience: float) -> None:
+    """Notify without a pause between tries."""
+    notifying.notify(settings, record, exit_code, Patience(**{"backoff": 0.0, **patience}))
+
+
 def program(code: str, *arguments: object) -> Notify:
     """Settings with a Python program as their command."""
     return Notify(command=(sys.executable, "-c", code, *map(str, arguments)))
 
 
-def failure(settings: Notify) -> str:
+def failure(settings: Notify, **patience: float) -> str:
     with pytest.raises(NotifyError) as caught:
-        notify(settings, RECORD, 3)
+        notify(settings, RECORD, 3, **patience)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_a_command_gets_the_record_and_three_variables(tmp_path, monkeypatch):
     monkeypatch.delenv("CITYMASK_CACHE")  # Set for all tests.
-    record = {**RECORD, "options": {"output": "/srv/out"}}
+    record = RECORD.model_copy(update={"options": {"output": "/srv/out"}})
     settings = program(KEEP, tmp_path / "kept.json", "$HOME; `id` *")
     notify(settings, record, 3)
     sent, variables, arguments = json.loads((tmp_path / "kept.json").read_text())
-    assert sent == {**record, "exit_code": 3}
+    assert sent == {**record.to_document(), "exit_code": 3}
     assert variables == {
-        "CITYMASK_RUN_ID": record["run_id"],
+        "CITYMASK_RUN_ID": record.run_id,
         "CITYMASK_OUTPUT": "/srv/out",
         "CITYMASK_EXIT_CODE": "3",
     }
@@ -109,11 +96,11 @@ def test_a_command_gets_the_record_and_three_variables(tmp_path, monkeypatch):
 def test_a_record_with_names_that_are_no_text_is_sent_all_the_same(tmp_path):
     notify(program(KEEP, tmp_path / "kept.json"), RECORD, 0)
     sent, _, _ = json.loads((tmp_path / "kept.json").read_text())
-    assert sent["options"] == RECORD["options"]
+    assert sent["options"] == RECORD.options
 
 
 def test_a_command_need_not_read_the_record():
-    notify(program("pass"), {**RECORD, "padding": "x" * 10_000_000}, 0)
+    notify(program("pass"), RECORD.model_copy(update={"fingerprint": "x" * 10_000_000}), 0)
 
 
 def test_what_a_command_prints_is_seen(capfd):
@@ -144,47 +131,48 @@ def test_a_command_that_is_not_there_or_no_program_is_said(tmp_path):
     assert failure(Notify(command=(str(tmp_path),))).endswith("Permission denied")
 
 
-def test_a_command_that_does_not_end_is_killed(monkeypatch):
-    monkeypatch.setattr(notifying, "COMMAND_SECONDS", 0.2)
-    message = failure(program("import time; time.sleep(60)"))
+def test_a_command_that_does_not_end_is_killed():
+    message = failure(program("import time; time.sleep(60)"), command=0.2)
     assert message == f"notify.command: {sys.executable}: killed after 0.2 s without an end"
 
 
 def test_a_web_hook_gets_the_record_as_json(serve):
     hook = serve(204)
-    notify(Notify(webhook=hook.url), RECORD, 0)
+    notify(Notify(webhook=hook.secret_url), RECORD, 0)
     ((method, path, kind, body),) = hook.requests
     assert (method, path, kind) == (
         "POST", "/services/SECRET?token=SECRET", "application/json"
     )  # fmt: skip
-    assert json.loads(body) == {**RECORD, "exit_code": 0}
+    assert json.loads(body) == {**RECORD.to_document(), "exit_code": 0}
 
 
 @pytest.mark.parametrize("status", [503, 429, 500, 502, 504])
 def test_a_web_hook_that_is_busy_is_asked_again(serve, status):
     hook = serve(status, 200)
-    notify(Notify(webhook=hook.url), RECORD, 0)
+    notify(Notify(webhook=hook.secret_url), RECORD, 0)
     assert len(hook.requests) == 2
     assert hook.requests[0] == hook.requests[1]
 
 
 def test_a_web_hook_cannot_make_the_night_wait(serve):
     hook = serve(503, 200, **{"Retry-After": "86400"})
-    notify(Notify(webhook=hook.url), RECORD, 0)
+    notify(Notify(webhook=hook.secret_url), RECORD, 0)
     assert len(hook.requests) == 2
 
 
 def test_a_web_hook_that_stays_busy_is_given_up_without_saying_its_secret(serve):
     hook = serve(503)
-    message = failure(Notify(webhook=hook.url))
-    assert message == f"notify.webhook: {hook.host}: answered 503 Service Unavailable"
+    message = failure(Notify(webhook=hook.secret_url))
+    assert message == f"notify.webhook: {hook.url}: answered 503 Service Unavailable"
     assert len(hook.requests) == notifying.WEBHOOK_TRIES
 
 
 @pytest.mark.parametrize(("status", "said"), [(404, "404 Not Found"), (302, "302 Found")])
 def test_an_answer_that_is_not_2xx_is_said_at_once(serve, status, said):
     hook = serve(status, 200, Location="/elsewhere")
-    assert failure(Notify(webhook=hook.url)) == f"notify.webhook: {hook.host}: answered {said}"
+    assert (
+        failure(Notify(webhook=hook.secret_url)) == f"notify.webhook: {hook.url}: answered {said}"
+    )
     assert len(hook.requests) == 1
 
 
@@ -196,26 +184,23 @@ def test_a_web_hook_that_refuses_the_connection_is_said(serve, free_port):
 
 
 def test_a_web_hook_that_does_not_answer_is_given_up(monkeypatch):
-    monkeypatch.setattr(notifying, "WEBHOOK_SECONDS", 0.1)
-    monkeypatch.setattr(notifying, "WEBHOOK_BACKOFF", 0.0)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        assert (
-            failure(Notify(webhook=url)) == f"notify.webhook: {url}: cannot be reached: timed out"
-        )
+        message = failure(Notify(webhook=url), webhook=0.1)
+    assert message == f"notify.webhook: {url}: cannot be reached: timed out"
 
 
 def test_everybody_is_told_though_the_first_could_not_be(serve, tmp_path):
     hook = serve(200)
-    settings = Notify(command=(f"{tmp_path}/no",), webhook=hook.url)
+    settings = Notify(command=(f"{tmp_path}/no",), webhook=hook.secret_url)
     assert "notify.command" in failure(settings)
     assert len(hook.requests) == 1
 
 
 def test_all_who_could_not_be_told_are_in_one_line(serve, tmp_path):
     hook = serve(400)
-    message = failure(Notify(command=(f"{tmp_path}/no",), webhook=hook.url))
+    message = failure(Notify(command=(f"{tmp_path}/no",), webhook=hook.secret_url))
     assert "notify.command" in message and "; notify.webhook" in message
 
 
@@ -224,7 +209,7 @@ def test_all_who_could_not_be_told_are_in_one_line(serve, tmp_path):
 )
 def test_alarms_only_are_told_if_so_wanted(serve, on, exit_code, told):
     hook = serve(200)
-    notify(Notify(webhook=hook.url, on=on), RECORD, exit_code)
+    notify(Notify(webhook=hook.secret_url, on=on), RECORD, exit_code)
     assert len(hook.requests) == told
 
 

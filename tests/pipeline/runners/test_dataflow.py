@@ -9,13 +9,12 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -23,20 +22,21 @@ from typing import Any
 import pytest
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 from apache_beam.portability.api import beam_runner_api_pb2
-from gcp_storage_emulator.server import create_server
+from click.testing import Result
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage as gcs
 
 from pipeline.errors import ConfigurationError
 from pipeline.runners import dataflow_options
 from pipeline.runners.options import split_arguments
-from pipeline.runs.request import RunRequest
-from tests.dataflow_server import DataflowServer, ServedJob
+from tests.dataflow_server import DataflowServer, ServedJob, failed, runs
+from tests.storage_emulator import storage_emulator
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("citymask")
 WORKER = Path(__file__).parents[2] / "dataflow_worker.py"
 BUCKET = "city"
-REQUEST = RunRequest(("gs://city/in",), "gs://city/out")
+OUT = "gs://city/out"
+IMAGE = "example.pkg.dev/p-1/citymask:1"
 REQUIRED = {"runner": "DataflowRunner", "project": "p-1", "region": "europe-west4"}
 REQUIRED["temp_location"] = "gs://city/tmp"
 ACCELERATOR = "beam:resources:accelerator:v1"
@@ -50,10 +50,6 @@ def arguments(*more: str) -> dict[str, Any]:
     rest, others = split_arguments(more)
     assert not rest
     return given | others
-
-
-def wanting(gpu: str) -> RunRequest:
-    return replace(REQUEST, gpu=gpu)
 
 
 @pytest.mark.parametrize(
@@ -141,9 +137,9 @@ def test_an_option_of_the_user_wins_over_every_default():
         "--experiments=use_multiple_sdk_containers,other", "--extra_package=x.tar.gz",
         "--staging_location=gs://city/staging", "--max_num_workers=3",
     )  # fmt: skip
-    options = dataflow_options.complete(given, wanting("nvidia-tesla-t4"))
+    options = dataflow_options.complete(given, OUT, "nvidia-tesla-t4")
     assert options == given | own
-    assert set(dataflow_options.complete(arguments(), REQUEST)) - set(arguments()) == {
+    assert set(dataflow_options.complete(arguments(), OUT)) - set(arguments()) == {
         "job_name", "machine_type", "disk_size_gb", "number_of_worker_harness_threads",
         "experiments",
     }  # fmt: skip
@@ -152,7 +148,7 @@ def test_an_option_of_the_user_wins_over_every_default():
 @pytest.mark.parametrize("runner", ["DirectRunner", "FlinkRunner"])
 def test_other_runners_get_what_was_given_and_nothing_more(runner):
     given = {"runner": runner, "project": "p-1"}
-    assert dataflow_options.complete(given, REQUEST) == given
+    assert dataflow_options.complete(given, OUT) == given
 
 
 def test_the_name_of_a_job_stands_for_its_output_folder():
@@ -188,8 +184,8 @@ def test_the_name_of_a_job_stands_for_its_output_folder():
     ],
 )
 def test_gpus_are_hints_for_one_step(gpu, options, hint):
-    completed = dataflow_options.complete(arguments(*options), wanting(gpu))
-    hints = dataflow_options.hints(completed, wanting(gpu))
+    completed = dataflow_options.complete(arguments(*options), OUT, gpu)
+    hints = dataflow_options.hints(completed, gpu)
     count = int(gpu.partition(":")[2] or 1)
     assert hints == {"accelerator": hint, "min_ram": f"{16 * count}GB"}
     assert "worker_accelerator" not in str(completed)
@@ -206,8 +202,8 @@ def test_gpus_are_hints_for_one_step(gpu, options, hint):
     ],
 )
 def test_gpus_of_all_workers_are_a_service_option_and_no_hint(options, kept):
-    completed = dataflow_options.complete(arguments(*options), wanting("nvidia-l4"))
-    assert dataflow_options.hints(completed, wanting("nvidia-l4")) == {}
+    completed = dataflow_options.complete(arguments(*options), OUT, "nvidia-l4")
+    assert dataflow_options.hints(completed, "nvidia-l4") == {}
     places = (completed.get("dataflow_service_options") or []) + completed["experiments"]
     assert [p for p in places if p.startswith("worker_")] == [f"worker_accelerator={kept}"]
 
@@ -215,23 +211,21 @@ def test_gpus_of_all_workers_are_a_service_option_and_no_hint(options, kept):
 def test_an_accelerator_hint_of_the_user_is_left_alone():
     given = arguments("--resource_hints=accelerator=type:x;count:1")
     assert (
-        dataflow_options.hints(
-            dataflow_options.complete(given, wanting("nvidia-l4")), wanting("nvidia-l4")
-        )
+        dataflow_options.hints(dataflow_options.complete(given, OUT, "nvidia-l4"), "nvidia-l4")
         == {}
     )
 
 
 def test_without_gpu_there_is_no_hint():
-    completed = dataflow_options.complete(arguments(), REQUEST)
-    assert dataflow_options.hints(completed, REQUEST) == {}
+    completed = dataflow_options.complete(arguments(), OUT)
+    assert dataflow_options.hints(completed, None) == {}
     assert completed["experiments"] == ["no_use_multiple_sdk_containers"]
     assert completed["number_of_worker_harness_threads"] == 4
 
 
 def test_dataflow_prime_chooses_the_machines():
     given = arguments("--dataflow_service_options=enable_prime")
-    assert "machine_type" not in dataflow_options.complete(given, REQUEST)
+    assert "machine_type" not in dataflow_options.complete(given, OUT)
 
 
 def test_an_unknown_gpu_is_told_from_a_known_one():
@@ -241,9 +235,15 @@ def test_an_unknown_gpu_is_told_from_a_known_one():
 
 @dataclass(frozen=True)
 class Cloud:
-    """A storage service with one bucket, and command lines that use it."""
+    """A storage service with one bucket, and command lines that use it.
+
+    Attributes:
+        host: URL of the service.
+        citymask: runs a command line in this process.
+    """
 
     host: str
+    citymask: Callable[..., Result]
 
     @property
     def bucket(self) -> gcs.Bucket:
@@ -265,33 +265,27 @@ class Cloud:
     def write(self, name: str, data: bytes) -> None:
         self.bucket.blob(name).upload_from_string(data)
 
-    def command(self, output: str, endpoint: str, *more: object) -> list[str]:
-        given = {**REQUIRED, "dataflow_endpoint": endpoint}
+    def line(self, output: str, endpoint: str, *more: object, staged: bool = False) -> list[str]:
+        """The arguments of a run into a folder of the bucket.
+
+        Without `staged` the workers have an image, and no source is packed for them.
+        """
+        image = {} if staged else {"sdk_container_image": IMAGE}
+        given = {**REQUIRED, "dataflow_endpoint": endpoint, **image}
         options = [f"--{name}={value}" for name, value in given.items()]
-        line = [CONSOLE_SCRIPT, "run", f"gs://{BUCKET}/in", "-o", f"gs://{BUCKET}/{output}"]
+        line = ["run", f"gs://{BUCKET}/in", "-o", f"gs://{BUCKET}/{output}"]
         # What is installed here would be listed with `pip freeze`, which takes its time.
         quick = ["--no_auth", "--experiments=disable_logging_submission_environment"]
         return [str(word) for word in (*line, *options, *quick, *more)]
 
-    def run(self, *line: object) -> subprocess.CompletedProcess[str]:
-        command = self.command(*line)
-        return subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=PATIENCE
-        )
+    def run(self, *line: object, staged: bool = False) -> Result:
+        return self.citymask(*self.line(*line, staged=staged))
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory) -> Iterator[Cloud]:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    server = create_server("localhost", port, in_memory=True, default_bucket=BUCKET)
-    server.start()
-    cloud = Cloud(f"http://localhost:{port}")
-    try:
-        yield cloud
-    finally:
-        server.stop()
+def cloud(citymask, cloud_storage_at) -> Iterator[Cloud]:
+    with storage_emulator(BUCKET) as host, cloud_storage_at(host):
+        yield Cloud(host, citymask)
 
 
 @pytest.fixture
@@ -335,8 +329,9 @@ def describe(cloud, tmp_path_factory, tiny_model) -> Callable[..., Described]:
         done = cloud.run(
             "described", "http://localhost:1", "--model", tiny_model, f"--temp_location={staging}",
             f"--template_location={staging}/job.json", "--sdk_location=container", *options,
+            staged=True,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert done.exit_code == 0, done.stderr
         assert f"{staging}/job.json" in done.stdout
         # Without an image, --gpu is answered with a hint that it needs one.
         assert len(done.stderr.splitlines()) == ("--gpu" in options)
@@ -431,7 +426,7 @@ def test_the_source_is_not_touched_by_packing_it(with_gpu):
 
 
 def test_an_installation_without_source_says_what_to_give(cloud, installed, tmp_path):
-    line = cloud.command("out", "http://localhost:1")[1:]
+    line = cloud.line("out", "http://localhost:1", staged=True)
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", *line], cwd=tmp_path, capture_output=True, text=True,
         env={**cloud.environment, "PYTHONPATH": str(installed)},
@@ -452,8 +447,10 @@ def test_a_job_runs_from_submission_to_its_record(cloud, photos, tmp_path, tiny_
         run_staged(cloud, job, tmp_path / "worker")
 
     with DataflowServer(work) as service:
-        done = cloud.run("full", service.url, "--model", model, "--sdk_location=container")
-    assert (done.returncode, done.stderr.count("Error")) == (0, 0), done.stderr
+        done = cloud.run(
+            "full", service.url, "--model", model, "--sdk_location=container", staged=True
+        )
+    assert (done.exit_code, done.stderr.count("Error")) == (0, 0), done.stderr
     job = service.job
     assert f"Dataflow job {job.id} (https://console.cloud.google.com/dataflow/jobs/" in done.stderr
     assert "JOB_STATE" not in done.stderr and ": DONE" in done.stderr
@@ -484,10 +481,10 @@ def run_staged(cloud: Cloud, job: ServedJob, folder: Path) -> None:
         (folder / package["name"]).write_bytes(cloud.read(name))
     graph = environment["sdkPipelineOptions"]["options"]["pipelineUrl"]
     (folder / "graph").write_bytes(cloud.read(graph.removeprefix(f"gs://{BUCKET}/")))
-    install(folder / "citymask-0.1.0.tar.gz", folder / "installed")
+    shutil.unpack_archive(folder / "citymask-0.1.0.tar.gz", folder)
     worker = subprocess.run(
         [sys.executable, WORKER, folder / "graph", folder / "metrics"],
-        cwd=folder, env={**cloud.environment, "PYTHONPATH": str(folder / "installed")},
+        cwd=folder, env={**cloud.environment, "PYTHONPATH": str(folder / "citymask-0.1.0")},
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     if worker.returncode:
@@ -502,29 +499,24 @@ def run_staged(cloud: Cloud, job: ServedJob, folder: Path) -> None:
     job.state = "JOB_STATE_DONE"
 
 
-def runs_on(job: ServedJob) -> None:
-    """A job that runs until somebody ends it."""
-    job.state = "JOB_STATE_RUNNING"
-
-
 def test_no_wait_prints_where_the_job_is_and_its_name_is_the_lock(cloud, photos, tiny_model):
-    with DataflowServer(runs_on) as service:
+    with DataflowServer(runs) as service:
         line = ["left", service.url, "--model", tiny_model, "--no-wait"]
         first = cloud.run(*line)
         job = service.job
-        assert (first.returncode, first.stderr) == (0, "")
+        assert (first.exit_code, first.stderr) == (0, "")
         url = f"https://console.cloud.google.com/dataflow/jobs/europe-west4/{job.id}?project=p-1"
         assert first.stdout.splitlines() == [job.id, url]
         assert cloud.names("left/runs/") == []
         assert cloud.read("left/.citymask/lock").strip() == b""
 
         second = cloud.run(*line)
-        assert second.returncode == 4
+        assert second.exit_code == 4
         (error,) = second.stderr.splitlines()
         assert error == f"Error: Dataflow job {job.id} ({url}) is active as {job.name}"
 
         job.state = "JOB_STATE_DONE"
-        assert cloud.run(*line).returncode == 0
+        assert cloud.run(*line).exit_code == 0
         assert len(service.jobs) == 2
 
 
@@ -538,29 +530,23 @@ def test_a_job_that_comes_first_by_a_moment_is_another_run_that_holds_the_lock(
             listed, self.listed = getattr(self, "listed", False), True
             return super().active(name) if listed else iter(())
 
-    with Late(runs_on) as service:
+    with Late(runs) as service:
         service.create(
             "p-1", "europe-west4", {"name": dataflow_options.job_name(f"gs://{BUCKET}/race")}
         )
         done = cloud.run("race", service.url, "--model", tiny_model, "--no-wait")
-    assert done.returncode == 4
+    assert done.exit_code == 4
     assert "There is already an active job" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert len(service.jobs) == 1
 
 
 def test_a_failed_job_is_one_line_with_its_reason_and_its_page(cloud, photos, tiny_model):
-    def fails(job: ServedJob) -> None:
-        job.errors += [
-            "Traceback (most recent call last):\n ...\nValueError: no",
-            "Workflow failed.",
-        ]
-        job.state = "JOB_STATE_FAILED"
-
-    with DataflowServer(fails) as service:
+    errors = ["Traceback (most recent call last):\n ...\nValueError: no", "Workflow failed."]
+    with DataflowServer(failed(*errors)) as service:
         done = cloud.run("fails", service.url, "--model", tiny_model)
     url = f"https://console.cloud.google.com/dataflow/jobs/europe-west4/{service.job.id}"
-    assert done.returncode == 1
+    assert done.exit_code == 1
     *_, error = done.stderr.splitlines()
     job = f"Dataflow job {service.job.id} ({url}?project=p-1)"
     assert error == f"Error: {job} ended as FAILED: ValueError: no"
@@ -568,11 +554,11 @@ def test_a_failed_job_is_one_line_with_its_reason_and_its_page(cloud, photos, ti
 
 
 def test_a_bucket_that_is_not_there_is_wrong_usage_at_once(cloud, photos, tiny_model):
-    with DataflowServer(runs_on) as service:
+    with DataflowServer(runs) as service:
         done = cloud.run(
             "x", service.url, "--model", tiny_model, "--temp_location=gs://no-city/tmp"
         )
-    assert done.returncode == 2
+    assert done.exit_code == 2
     (error,) = done.stderr.splitlines()
     assert error.startswith("Error: --temp_location: gs://no-city: no such ")
     assert not service.jobs
@@ -580,16 +566,16 @@ def test_a_bucket_that_is_not_there_is_wrong_usage_at_once(cloud, photos, tiny_m
 
 def test_a_service_that_is_not_there_is_one_line(cloud, photos, tiny_model):
     done = cloud.run("x", "http://localhost:1", "--model", tiny_model, "--no-wait")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     (error,) = done.stderr.splitlines()
     assert error.startswith("Error: no job was submitted, Dataflow cannot be reached: ")
 
 
 def test_what_the_service_refuses_is_one_line_of_wrong_usage(cloud, photos, tiny_model):
-    with DataflowServer(runs_on) as service:
+    with DataflowServer(runs) as service:
         service.refusals["GET"] = (*FORBIDDEN, "You need dataflow.jobs.list")
         done = cloud.run("no", service.url, "--model", tiny_model, "--no-wait")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     (error,) = done.stderr.splitlines()
     assert error.startswith("Error: Dataflow refuses the job: 403")
     assert error.endswith("You need dataflow.jobs.list")
@@ -600,7 +586,7 @@ def test_what_the_service_refuses_is_one_line_of_wrong_usage(cloud, photos, tiny
 def launched(cloud: Cloud, *line: object) -> Iterator[subprocess.Popen[str]]:
     """As a context, a launcher whose job runs."""
     with subprocess.Popen(
-        cloud.command(*line), env=cloud.environment, stderr=subprocess.PIPE,
+        [CONSOLE_SCRIPT, *cloud.line(*line)], env=cloud.environment, stderr=subprocess.PIPE,
         stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:
@@ -624,7 +610,7 @@ def wait_until(reached: Callable[[], object]) -> None:
 
 def test_a_first_signal_asks_the_workers_to_stop(cloud, photos, tiny_model):
     with (
-        DataflowServer(runs_on) as service,
+        DataflowServer(runs) as service,
         launched(cloud, "stops", service.url, "--model", tiny_model) as launcher,
     ):
         launcher.send_signal(signal.SIGTERM)
@@ -642,7 +628,7 @@ def test_a_first_signal_asks_the_workers_to_stop(cloud, photos, tiny_model):
 
 def test_a_second_signal_cancels_the_job(cloud, photos, tiny_model):
     with (
-        DataflowServer(runs_on) as service,
+        DataflowServer(runs) as service,
         launched(cloud, "cancelled", service.url, "--model", tiny_model) as launcher,
     ):
         launcher.send_signal(signal.SIGINT)
@@ -659,7 +645,7 @@ def test_a_second_signal_cancels_the_job(cloud, photos, tiny_model):
 
 def test_a_job_that_cannot_be_cancelled_is_not_left_in_silence(cloud, photos, tiny_model):
     with (
-        DataflowServer(runs_on) as service,
+        DataflowServer(runs) as service,
         launched(cloud, "kept", service.url, "--model", tiny_model) as launcher,
     ):
         service.refusals["PUT"] = (*FORBIDDEN, "You need dataflow.jobs.cancel")

@@ -24,6 +24,7 @@ from transforms.checking.evaluating import (
     evaluate_label,
     is_mask,
     label_of,
+    list_labels,
     write_evaluation,
 )
 from transforms.flow.records import ImageRef
@@ -95,6 +96,21 @@ def assert_equal(counts: Counts, other: Counts) -> None:
     assert counts.images == other.images
 
 
+def test_labels_are_the_png_files_of_a_splits_folder(tmp_path):
+    folder = tmp_path / "valannot"
+    (folder / "folder.png").mkdir(parents=True)
+    for name in ("b.png", "a.png", ".hidden.png", "notes.txt"):
+        (folder / name).touch()
+    assert list_labels(str(folder)) == ["a.png", "b.png"]
+
+
+def test_a_folder_without_labels_is_named(tmp_path):
+    with pytest.raises(ValueError, match="valannot: no such folder"):
+        list_labels(str(tmp_path / "valannot"))
+    with pytest.raises(ValueError, match="holds no label"):
+        list_labels(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("mask", "label"),
     [
@@ -118,7 +134,7 @@ def test_a_mask_belongs_to_the_label_of_its_name(tmp_path, mask, label):
     (folder / "folder.png").mkdir(parents=True)
     for name in ("01.png", "two.png", "two.png.png", "50%.png"):
         (folder / name).touch()
-    assert label_of(mask, str(folder)) == label
+    assert label_of(mask, list_labels(str(folder))) == label
 
 
 @pytest.mark.parametrize("photo", ["01.jpg", "01.confidence.png", "x" * 250 + ".jpg"])

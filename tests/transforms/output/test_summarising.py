@@ -24,15 +24,15 @@ from transforms.flow.records import (
 )
 from transforms.output import rows
 from transforms.output.summarising import (
-    CSV_COLUMNS,
+    ArchiveCounts,
     GroupCounts,
-    Summary,
     counts_of_files,
     counts_of_result,
     counts_of_skipped,
     counts_of_undone,
     write_summary,
 )
+from transforms.output.summary import CSV_COLUMNS
 from transforms.planning.deciding import Superseded
 from transforms.storage import StorageError
 
@@ -61,8 +61,8 @@ def commit(output, unit_id, *items, model=MODEL, classes=CLASSES, run_id="run1")
     return str(output / "statistics" / f"{unit_id}.parquet")
 
 
-def summary() -> Summary:
-    return Summary(CLASSES, replace(LUND + MALMO, group=""), {"malmö": MALMO, "lund": LUND})
+def archive_counts() -> ArchiveCounts:
+    return ArchiveCounts(CLASSES, replace(LUND + MALMO, group=""), {"malmö": MALMO, "lund": LUND})
 
 
 class TestGroupCounts:
@@ -97,7 +97,7 @@ class TestGroupCounts:
 
 class TestSummary:
     def test_as_json_follows_the_contract(self):
-        assert summary().to_json() == {
+        assert archive_counts().summary().to_document() == {
             "images": {"done": 3, "failed": 1, "skipped": 1},
             "classes": [
                 {"name": "Sky", "pixels": 90, "fraction": 0.9, "images": 3},
@@ -122,20 +122,20 @@ class TestSummary:
         }
 
     def test_as_json_lists_groups_by_name(self):
-        assert list(summary().to_json()["groups"]) == ["lund", "malmö"]
+        assert list(archive_counts().summary().to_document()["groups"]) == ["lund", "malmö"]
 
     def test_of_nothing_has_zeros_for_each_class(self):
         zero = {"pixels": 0, "fraction": 0.0, "images": 0}
-        assert Summary(CLASSES).to_json() == {
+        assert ArchiveCounts(CLASSES).summary().to_document() == {
             "images": {"done": 0, "failed": 0, "skipped": 0},
             "classes": [{"name": "Sky", **zero}, {"name": "Traffic Sign", **zero}],
             "groups": {},
         }
 
     def test_as_csv_is_the_same_as_a_table(self):
-        table = list(csv.DictReader(io.StringIO(summary().to_csv())))
+        table = list(csv.DictReader(io.StringIO(archive_counts().summary().to_csv())))
         assert tuple(table[0]) == CSV_COLUMNS
-        document = summary().to_json()
+        document = archive_counts().summary().to_document()
         assert [row["group"] for row in table] == ["", "", "lund", "lund", "malmö", "malmö"]
         for row in table:
             entry = document["groups"][row["group"]] if row["group"] else document
@@ -148,15 +148,17 @@ class TestSummary:
             assert int(row["images"]) == cell["images"]
 
     def test_is_written_as_both(self, tmp_path):
-        write_summary(summary(), str(tmp_path))
+        write_summary(archive_counts(), str(tmp_path))
         document = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
-        assert document == summary().to_json()
-        assert (tmp_path / "summary.csv").read_text(encoding="utf-8") == summary().to_csv()
+        assert document == archive_counts().summary().to_document()
+        assert (tmp_path / "summary.csv").read_text(
+            encoding="utf-8"
+        ) == archive_counts().summary().to_csv()
 
     def test_that_cannot_be_written_raises(self, tmp_path):
         (tmp_path / "summary.json").mkdir()
         with pytest.raises(StorageError, match="summary.json: cannot be written"):
-            write_summary(summary(), str(tmp_path))
+            write_summary(archive_counts(), str(tmp_path))
 
 
 class TestSummarisePixels:
@@ -169,13 +171,13 @@ class TestSummarisePixels:
         ]
         with beam.Pipeline(runner=FnApiRunner()) as pipeline:
             result = pipeline | beam.Create(counts) | SummarisePixels(CLASSES)
-            documents = result | beam.Map(lambda summary: summary.to_json())
-            assert_that(documents, equal_to([summary().to_json()]))
+            documents = result | beam.Map(lambda found: found.summary().to_document())
+            assert_that(documents, equal_to([archive_counts().summary().to_document()]))
 
     def test_of_nothing_is_one_empty_summary(self):
         with beam.Pipeline(runner=FnApiRunner()) as pipeline:
             counts = pipeline | beam.Create([], reshuffle=False).with_output_types(GroupCounts)
-            assert_that(counts | SummarisePixels(CLASSES), equal_to([Summary(CLASSES)]))
+            assert_that(counts | SummarisePixels(CLASSES), equal_to([ArchiveCounts(CLASSES)]))
 
 
 class TestCountCommitted:

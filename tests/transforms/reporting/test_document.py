@@ -9,11 +9,10 @@ from transforms.measures import aggregating
 from transforms.reporting import document
 
 
-def test_the_largest_groups_are_shown_and_equal_ones_by_name(derived, measures, monkeypatch):
-    monkeypatch.setattr(document, "MOST_GROUPS", 3)
+def test_the_largest_groups_are_shown_and_equal_ones_by_name(derived, measures):
     keys = pa.array(["d", "b", "b", "a", "c"])
     sums = aggregating.sums_per_key(derived[:5], keys, measures.names)
-    assert document.largest_groups(sums)["key"].to_pylist() == ["b", "a", "c"]
+    assert document.largest_groups(sums, most=3)["key"].to_pylist() == ["b", "a", "c"]
 
 
 def test_sums_travel_without_what_they_were_cut_from(derived, measures):

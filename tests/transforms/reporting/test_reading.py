@@ -7,7 +7,6 @@ import pytest
 
 from models.classes import ClassTable
 from transforms.output.archives import Archive
-from transforms.reporting import reading
 from transforms.reporting.reading import OF_PHOTO, read_photos
 
 CLASSES = ClassTable.of([("Sky", (0, 0, 1)), ("Road", (1, 0, 0))])
@@ -35,11 +34,11 @@ def write(tmp_path):
     return write
 
 
-def test_small_files_come_together_and_large_ones_apart(archive, write, monkeypatch):
-    monkeypatch.setattr(reading, "ROWS", 10)
+def test_small_files_come_together_and_large_ones_apart(archive, write):
     files = [write("a", 4), write("b", 5), write("c", 3), write("d", 2)]
-    assert [len(table) for table in read_photos(archive, files)] == [12, 2]
-    images = [i for table in read_photos(archive, files) for i in table["image"].to_pylist()]
+    tables = list(read_photos(archive, files, least_rows=10))
+    assert [len(table) for table in tables] == [12, 2]
+    images = [i for table in tables for i in table["image"].to_pylist()]
     assert len(images) == len(set(images)) == 14
 
 

@@ -5,16 +5,16 @@ fails the test that opened the page. A picture of each page is kept in test-outp
 """
 
 import re
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from werkzeug import Request, Response
+from werkzeug.utils import send_from_directory
 
 from benchmarks import interactive
+from tests.http_server import HttpServer
 from tests.report_sample import write_sample
 from tests.transforms.reporting.page.browsing import DESKTOP, PATIENCE, PICTURES, Watched
 
@@ -38,11 +38,8 @@ def sample(tmp_path_factory) -> tuple[Path, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def served(sample) -> str:
     """The address of the sample report from an HTTP server."""
-    handler = partial(_QuietHandler, directory=str(sample[0]))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/index.html"
-        server.shutdown()
+    with FolderServer(sample[0]) as server:
+        yield f"{server.url}/index.html"
 
 
 @pytest.fixture
@@ -84,6 +81,11 @@ def page(visit, sample) -> Page:
     return visit(sample[0])
 
 
-class _QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        pass
+class FolderServer(HttpServer):
+    """A server of the files in a folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def answer(self, request: Request) -> Response:
+        return send_from_directory(self.folder, request.path[1:], request.environ)

@@ -1,0 +1,116 @@
+"""The summary: `summary.json`, pixels and images per class for the archive and its groups."""
+
+import csv
+import io
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from transforms import storage
+from transforms.output import columns
+
+FORMAT = 1
+"""Raised when a program of today could not read a summary of tomorrow. A summary without a format
+is of this one."""
+
+CSV_COLUMNS = (
+    "group", "images_done", "images_failed", "images_skipped",
+    "class", "pixels", "fraction", "images", "level",
+)  # fmt: skip
+
+CLASSES = "classes"
+MERGED = "merged"
+"""Levels of a summary: the model's classes, and what a mapping makes of them."""
+
+
+class Document(BaseModel):
+    """A mapping of the document; keys that only newer versions know are kept as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Images(Document):
+    """Images by what became of them; `gated` only where images could be set aside."""
+
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+    gated: int | None = None
+
+
+class ClassShare(Document):
+    """A class or merged class.
+
+    Attributes:
+        name: its name.
+        pixels: over all images.
+        fraction: of all pixels, 0 to 1.
+        images: images that show it.
+    """
+
+    name: str
+    pixels: int
+    fraction: float
+    images: int
+
+
+class Group(Document):
+    """Counts of some images; `merged` only where classes are merged."""
+
+    images: Images
+    classes: list[ClassShare]
+    merged: list[ClassShare] | None = None
+
+
+class Interrupted(Document):
+    """Why a run ended early, and how many images it left."""
+
+    reason: str
+    left: int
+
+
+class Summary(Group):
+    """The document: the counts of the whole archive, and of its groups by name."""
+
+    groups: dict[str, Group] = Field(default_factory=dict)
+    interrupted: Interrupted | None = None
+    format: int = FORMAT
+
+    def to_document(self) -> dict[str, Any]:
+        """The summary as JSON has it; what does not apply is left out."""
+        return self.model_dump(exclude_none=True, exclude={"format"} if self.format == 1 else None)
+
+    def to_json(self) -> str:
+        """The summary as text, indented."""
+        return json.dumps(self.to_document(), indent=2, ensure_ascii=False) + "\n"
+
+    def to_csv(self) -> str:
+        """The same as a table: a row per class, for the archive (empty group) and each group."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(CSV_COLUMNS)
+        for name, group in (("", self), *self.groups.items()):
+            images = (name, group.images.done, group.images.failed, group.images.skipped)
+            for level, entries in ((CLASSES, group.classes), (MERGED, group.merged or [])):
+                for entry in entries:
+                    shares = (entry.name, entry.pixels, entry.fraction, entry.images)
+                    writer.writerow((*images, *shares, level))
+        return text.getvalue()
+
+
+def read_summary(output: str) -> Summary:
+    """Read the summary of an output folder, of this version or another.
+
+    Raises:
+        StorageError: the file cannot be read, or is not a summary.
+    """
+    path = f"{output}/{columns.SUMMARY_JSON}"
+    try:
+        return Summary.model_validate(json.loads(storage.read(path)))
+    except ValidationError as error:
+        first, *_ = error.errors(include_url=False)
+        where = ".".join(map(str, first["loc"]))
+        raise storage.StorageError(f"{path}: not a summary ({where}: {first['msg']})") from error
+    except ValueError as error:
+        raise storage.StorageError(f"{path}: not a summary ({error})") from error
