@@ -12,7 +12,7 @@ from transforms import storage
 from transforms.exporting import FORMATS, ExportArchive, Exported, ExportError, Format, places
 from transforms.exporting.graph import COUNTERS, LEFT_OUT, PHOTOS
 from transforms.measures.positions import positioned
-from transforms.output import columns, rows
+from transforms.output import columns, parquet
 from transforms.output.archives import Archive, statistics_of
 
 
@@ -112,5 +112,5 @@ def _any_position(archive: Archive) -> bool:
 
 
 def _rows_of(archive: Archive, wanted: Sequence[str]) -> Iterator[pa.Table]:
-    for files in rows.file_blocks(archive.output, columns.STATISTICS):
+    for files in parquet.file_blocks(archive.output, columns.STATISTICS):
         yield from filter(len, statistics_of(archive, files, wanted))

@@ -13,7 +13,7 @@ from transforms.measures import aggregating
 from transforms.measures.csv_cells import as_text, lines
 from transforms.measures.deriving import derive
 from transforms.measures.hexagons import cell_keys
-from transforms.output import columns, names, rows
+from transforms.output import columns, names, parquet
 from transforms.output.archives import Archive, ArchiveError, open_archive, statistics_of
 
 IMAGE, GROUP, HEXAGON, ARCHIVE = "image", "group", "hexagon", "archive"
@@ -58,7 +58,7 @@ def indicators(output: str, by: str, resolution: int, file: str | None, model: s
 
 def _derived(archive: Archive, defined: Indicators) -> Iterator[pa.Table]:
     found = False
-    for files in rows.file_blocks(archive.output, columns.STATISTICS):
+    for files in parquet.file_blocks(archive.output, columns.STATISTICS):
         for table in filter(len, statistics_of(archive, files)):
             found = True
             yield derive(table, archive.classes, defined)

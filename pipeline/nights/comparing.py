@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from pipeline.nights.config import Thresholds
-from transforms.output import columns, rows
+from transforms.output import columns, parquet
 from transforms.output.run_records import RunRecord
 from transforms.output.summary import Summary
 
@@ -165,7 +165,7 @@ def worst_failures(output: str, run_id: str) -> list[FailureKind]:
     wanted = [columns.STAGE, columns.ERROR, columns.IMAGE, columns.MESSAGE, columns.RUN_ID]
     failures: dict[tuple[str, str], int] = {}
     examples: dict[tuple[str, str], tuple[str, str]] = {}
-    for _, table in rows.read_tables(rows.parquet_files(output, columns.FAILURES), wanted):
+    for _, table in parquet.read_tables(parquet.files_in(output, columns.FAILURES), wanted):
         of_run = table.filter(pc.equal(table[columns.RUN_ID], run_id))
         for stage, error, image, message in zip(
             *(of_run[name].to_pylist() for name in wanted[:-1]), strict=True

@@ -19,7 +19,7 @@ from PIL import Image
 
 from transforms import storage
 from transforms.flow.concurrency import REQUESTS, map_requests
-from transforms.output import archives, columns, names, rows, schemas
+from transforms.output import archives, columns, names, parquet, schemas
 from transforms.output.archives import ArchiveError
 from transforms.output.class_columns import class_columns
 from transforms.output.findings import MASK_DAMAGED, MASK_DIFFERS, MASK_MISSING, ROW_WRONG, Finding
@@ -27,8 +27,8 @@ from transforms.photos.mask_files import MaskError, check_chunks, load_mask, pal
 
 logger = logging.getLogger("citymask")
 
-ROWS_AT_ONCE = 512
-"""So many rows of a file are held, and masks looked at, at a time."""
+MASKS_AT_ONCE = 512
+"""Masks of a file that are checked at a time."""
 
 IDENTITY = (columns.IMAGE, columns.MASK, columns.MODEL, columns.RUN_ID)
 """Columns that say of what a row is; no row may lack one."""
@@ -92,25 +92,21 @@ def why_unreadable(file: str, required: dict[str, pa.DataType]) -> str:
         required: columns and what they can be cast to.
     """
     try:
-        parquet = rows.open_parquet(file)
-        missing = required.keys() - set(parquet.schema_arrow.names)
-        if missing:
-            return f"without the column {', '.join(sorted(missing))}"
-        for batch in parquet.iter_batches():
-            batch.validate(full=True)
-            for name, arrow_type in required.items():
-                column = batch.column(name).cast(arrow_type)
-                if name in IDENTITY and column.null_count:
-                    return f"{column.null_count} rows without {name}"
-    except Exception as error:  # pyarrow raises what it likes on damaged files.
-        return names.printable(str(error).partition("\n")[0]) or type(error).__name__
+        with parquet.opened(file) as opened:
+            missing = required.keys() - set(opened.schema_arrow.names)
+            if missing:
+                return f"without the column {', '.join(sorted(missing))}"
+            for batch in opened.iter_batches():
+                batch.validate(full=True)
+                for name, arrow_type in required.items():
+                    column = batch.column(name).cast(arrow_type)
+                    if name in IDENTITY and column.null_count:
+                        return f"{column.null_count} rows without {name}"
+    except parquet.DamagedError as error:
+        return names.printable(error.reason)
+    except storage.StorageError as error:
+        return names.printable(str(error))
     return ""
-
-
-def read_rows(file: str, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet file, with some of their columns, without holding all of them."""
-    for batch in rows.open_parquet(file).iter_batches(ROWS_AT_ONCE, columns=list(wanted)):
-        yield from batch.to_pylist()
 
 
 def why_wrong(row: dict[str, Any], pixels: Sequence[str]) -> str:
@@ -142,13 +138,15 @@ def check_file(
         doubled: positions of rows that are not looked at.
         expected: what the masks of each model have in common.
     """
-    classes = class_columns(rows.open_parquet(file).schema_arrow)
+    classes = class_columns(parquet.read_schema(file))
     pixels = [entry.column for entry in classes]
     stated = tuple(entry.value for entry in classes if entry.value is not None)
     path, version = os.path.relpath(file, output), storage.find(file).version
     with ThreadPoolExecutor(REQUESTS, "verify") as pool:
         waiting: list[MaskRow] = []
-        for position, row in enumerate(read_rows(file, [*REQUIRED[columns.STATISTICS], *pixels])):
+        for position, row in enumerate(
+            parquet.read_rows(file, [*REQUIRED[columns.STATISTICS], *pixels])
+        ):
             if position in doubled:
                 continue
             mask_row = MaskRow(
@@ -166,7 +164,7 @@ def check_file(
                 yield mask_row.finding(ROW_WRONG, path, version, problem)
                 continue
             waiting.append(mask_row)
-            if len(waiting) == ROWS_AT_ONCE:
+            if len(waiting) == MASKS_AT_ONCE:
                 yield from pool.map(partial(check_mask, output=output, expected=expected), waiting)
                 waiting.clear()
         yield from pool.map(partial(check_mask, output=output, expected=expected), waiting)
@@ -221,7 +219,7 @@ def why_different(image: Image.Image, row: MaskRow) -> str:
 def count_palettes(file: str, output: str) -> Iterator[tuple[tuple[str, bytes], int]]:
     """How many masks of the rows in a readable statistics file have which palette, by model."""
     counts: dict[tuple[str, bytes], int] = defaultdict(int)
-    of_file = read_rows(file, [columns.MODEL, columns.MASK])
+    of_file = parquet.read_rows(file, [columns.MODEL, columns.MASK])
     for model, palette in map_requests(partial(_palette_of, output=output), of_file):
         if palette:
             counts[model, palette] += 1

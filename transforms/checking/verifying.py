@@ -22,11 +22,10 @@ from transforms.checking.row_checks import (
     check_file,
     count_palettes,
     expected_masks,
-    read_rows,
     why_unreadable,
 )
 from transforms.flow.blocks import BlockByName
-from transforms.output import columns, names, rows
+from transforms.output import columns, names, parquet
 from transforms.output.findings import (
     FILE_UNREADABLE,
     MASK_ORPHAN,
@@ -76,7 +75,7 @@ class NamedRow:
 
 def named_rows(file: str) -> Iterator[NamedRow]:
     """The rows of a readable statistics file."""
-    for position, row in enumerate(read_rows(file, IDENTITY)):
+    for position, row in enumerate(parquet.read_rows(file, IDENTITY)):
         yield NamedRow(file=file, position=position, **row)
 
 
@@ -218,7 +217,7 @@ class VerifyOutput(beam.PTransform):
         """The Parquet files of a folder that can be read, and findings of the others."""
         found = (
             output
-            | f"Find_{folder}" >> beam.FlatMap(rows.parquet_files, folder)
+            | f"Find_{folder}" >> beam.FlatMap(parquet.files_in, folder)
             | f"Spread_{folder}" >> beam.Reshuffle()
             | f"Read_{folder}"
             >> beam.FlatMap(_try_file, self.output, folder).with_outputs(FINDINGS, main=READABLE)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from models.classes import IGNORE, ClassTable
 from models.packages import DESCRIPTION_FILE, ModelPackage, classes_of
 from transforms import storage
-from transforms.output import columns, names, rows
+from transforms.output import columns, names, parquet
 
 MASK_VALUES = "mask_values"
 MODEL_ID = "model_id"
@@ -109,7 +109,7 @@ def statistics_of(
 
     Args:
         archive: whose rows.
-        files: paths of statistics files, see `rows.parquet_files` and `rows.file_blocks`.
+        files: paths of statistics files, see `parquet.files_in` and `parquet.file_blocks`.
         wanted: columns; None: all.
 
     Raises:
@@ -117,7 +117,7 @@ def statistics_of(
     """
     if wanted is not None:
         wanted = list(dict.fromkeys([*wanted, columns.MODEL]))
-    for _, table in rows.read_tables(files, wanted):
+    for _, table in parquet.read_tables(files, wanted):
         yield table.filter(pc.equal(table[columns.MODEL], archive.model))
 
 

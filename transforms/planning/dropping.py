@@ -11,7 +11,7 @@ from apache_beam.metrics import Metrics
 from transforms.flow import progress
 from transforms.flow.blocks import BlockByName
 from transforms.flow.records import ImageRef, PlannedImage, SkippedImages
-from transforms.output import columns, findings, rows
+from transforms.output import columns, findings, parquet, rows
 from transforms.output.findings import Finding
 from transforms.planning.counters import COUNTERS, DUPLICATES, GATED, QUARANTINED, REMOVED, SKIPPED
 from transforms.planning.deciding import Superseded, is_gone, plan_images
@@ -73,14 +73,14 @@ class DropDone(beam.PTransform):
         start = refs.pipeline | "Output" >> beam.Create([self.output], reshuffle=False)
         committed = (
             start
-            | "FindRows" >> beam.FlatMap(rows.file_blocks, columns.STATISTICS)
+            | "FindRows" >> beam.FlatMap(parquet.file_blocks, columns.STATISTICS)
             | "SpreadRowFiles" >> beam.Reshuffle()
             | "ReadRows" >> beam.FlatMap(rows.committed_rows, self.model)
             | "BlockRows" >> beam.ParDo(BlockByName(shared_name))
         )
         failed = (
             start
-            | "FindFailures" >> beam.FlatMap(rows.file_blocks, columns.FAILURES)
+            | "FindFailures" >> beam.FlatMap(parquet.file_blocks, columns.FAILURES)
             | "ReadFailures" >> beam.FlatMap(rows.past_failures)
             | "BlockFailures" >> beam.ParDo(BlockByName(shared_name))
         )
@@ -93,7 +93,7 @@ class DropDone(beam.PTransform):
         if self.policy.gate.reasons:
             known[ASIDE] = (
                 start
-                | "FindGated" >> beam.FlatMap(rows.file_blocks, columns.GATED)
+                | "FindGated" >> beam.FlatMap(parquet.file_blocks, columns.GATED)
                 | "ReadGated" >> beam.FlatMap(rows.past_asides)
                 | "BlockGated" >> beam.ParDo(BlockByName(shared_name))
             )

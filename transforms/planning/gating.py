@@ -28,7 +28,7 @@ from transforms.flow import progress, request_counters
 from transforms.flow.concurrency import map_requests
 from transforms.flow.records import Aside, PlannedImage, SkippedImages
 from transforms.inputs.reading import read_image
-from transforms.output import columns, rows
+from transforms.output import columns, parquet, rows
 from transforms.output.stopping import must_stop
 from transforms.photos.decoding import DEFAULT_MAX_PIXELS
 from transforms.photos.looks import look_at
@@ -127,7 +127,7 @@ class GateImages(beam.PTransform):
         return (
             candidates.pipeline
             | "Output" >> beam.Create([self.output], reshuffle=False)
-            | "FindRows" >> beam.FlatMap(rows.file_blocks, columns.STATISTICS)
+            | "FindRows" >> beam.FlatMap(parquet.file_blocks, columns.STATISTICS)
             | "SpreadRowFiles" >> beam.Reshuffle()
             | "LooksOfRows" >> beam.FlatMap(_looks_of, self.model, AsList(places))
         )

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.output import columns, rows, schemas
+from transforms.output import columns, parquet, schemas
 from transforms.reporting import contract
 
 EXAMPLES = 5
@@ -19,7 +19,7 @@ def newest_failures(files: Iterable[str]) -> pa.Table:
     Raises:
         StorageError: a file cannot be read, is damaged, or lacks a column.
     """
-    tables = [table for _, table in rows.read_tables(files, _WANTED)]
+    tables = [table for _, table in parquet.read_tables(files, _WANTED)]
     schema = pa.schema([schemas.FAILURE_SCHEMA.field(name) for name in _WANTED])
     found = pa.concat_tables(tables) if tables else schema.empty_table()
     ordered = found.sort_by([(columns.RUN_ID, "ascending"), (columns.MESSAGE, "ascending")])

@@ -25,7 +25,7 @@ from transforms import storage
 from transforms.flow.concurrency import Pause, map_ahead, map_requests
 from transforms.measures import aggregating
 from transforms.measures.hexagons import cell_keys
-from transforms.output import archives, columns, rows
+from transforms.output import archives, columns, parquet
 from transforms.output.archives import Archive
 from transforms.reporting import (
     contract,
@@ -88,7 +88,7 @@ def build_graph(pipeline: beam.Pipeline, job: ReportJob) -> None:
     output = pipeline | "Output" >> beam.Create([archive.output], reshuffle=False)
     files = (
         output
-        | "FindRows" >> beam.FlatMap(rows.file_blocks, columns.STATISTICS)
+        | "FindRows" >> beam.FlatMap(parquet.file_blocks, columns.STATISTICS)
         | "SpreadRowFiles" >> beam.Reshuffle()
     )
     failures = output | "ReadFailures" >> beam.Map(read_failures)
@@ -143,7 +143,7 @@ def survey_files(files: tuple[str, ...], archive: Archive, limit: int) -> Survey
 
 def read_failures(output: str) -> pa.Table:
     """The newest failure of each image of an output folder."""
-    return failing.newest_failures(rows.parquet_files(output, columns.FAILURES))
+    return failing.newest_failures(parquet.files_in(output, columns.FAILURES))
 
 
 class Gather(beam.DoFn):

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from transforms.flow.records import Failure, ImageRef, PlannedImage, UnitResult
-from transforms.output import rows
+from transforms.output import parquet, rows
 from transforms.reporting.failing import (
     done_among,
     failure_kinds,
@@ -28,7 +28,7 @@ def fail(folder, run_id: str, stage: str, *images: str) -> None:
 
 
 def kinds(folder, *done: str):
-    found = newest_failures(rows.parquet_files(str(folder), "failures"))
+    found = newest_failures(parquet.files_in(str(folder), "failures"))
     images = done_among(found, pa.table({"image": pa.array(["x.jpg", *done])}))
     return [(k.stage, k.count, k.examples, k.message)
             for k in failure_kinds(still_failing(found, [images]))]  # fmt: skip
