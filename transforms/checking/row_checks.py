@@ -23,9 +23,9 @@ from transforms.output import archives, columns, names, parquet, schemas
 from transforms.output.archives import ArchiveError
 from transforms.output.class_columns import class_columns
 from transforms.output.findings import MASK_DAMAGED, MASK_DIFFERS, MASK_MISSING, ROW_WRONG, Finding
-from transforms.photos.mask_files import MaskError, check_chunks, load_mask, palette_of
+from transforms.photos.mask_files import MODE, MaskError, check_chunks, load_mask, palette_of
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 MASKS_AT_ONCE = 512
 """Masks of a file that are checked at a time."""
@@ -188,6 +188,8 @@ def check_mask(row: MaskRow, output: str, expected: Mapping[str, Expected]) -> F
         image, palette = load_mask(data), palette_of(BytesIO(data))
     except (storage.StorageError, MaskError) as error:
         return about(MASK_DAMAGED, message=names.printable(str(error)))
+    if image.mode != MODE:
+        return about(MASK_DAMAGED, message=f"has mode {image.mode}, expected {MODE}")
     if image.size != (row.width, row.height):
         size = f"is {image.width}x{image.height}, its row says {row.width}x{row.height}"
         return about(MASK_DIFFERS, message=size)

@@ -35,6 +35,9 @@ whatever the level. Confidences change so smoothly that the same serves them.
 MODE = "P"
 """Pillow's name for the pixels of a mask: values with a palette."""
 
+GREY_MODE = "L"
+"""The same without a palette, as other programs may have written it."""
+
 
 class MaskError(ValueError):
     """A file is not a mask, is damaged, or has another size; the message does not name it."""
@@ -73,17 +76,17 @@ def encode_overlay(photo: Image.Image, mask: np.ndarray, palette: bytes) -> byte
 
 
 def load_mask(data: bytes) -> Image.Image:
-    """A mask as a Pillow image of mode `P`, decoded whole.
+    """A mask as a Pillow image of mode `P` or `L`, decoded whole.
 
     Raises:
-        MaskError: it is not a palette PNG, or damaged.
+        MaskError: it is not a PNG with one value per pixel, or damaged.
     """
     try:
         image = Image.open(BytesIO(data), formats=("PNG",))
         image.load()
     except Exception as error:  # Pillow raises many types on damaged files.
         raise MaskError(str(error) or type(error).__name__) from error
-    if image.mode != MODE:
+    if image.mode not in (MODE, GREY_MODE):
         raise MaskError(f"has mode {image.mode}, expected {MODE}")
     return image
 
@@ -92,7 +95,7 @@ def decode_mask(data: bytes, width: int, height: int) -> np.ndarray:
     """The values of a mask, uint8 `(height, width)`.
 
     Raises:
-        MaskError: it is not a palette PNG, damaged, or of another size.
+        MaskError: it is not a PNG with one value per pixel, damaged, or of another size.
     """
     image = load_mask(data)
     if image.size != (width, height):

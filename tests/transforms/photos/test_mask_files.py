@@ -13,6 +13,7 @@ from transforms.photos.mask_files import (
     encode_grey,
     encode_mask,
     encode_overlay,
+    encode_rgb,
     palette_of,
 )
 
@@ -111,7 +112,7 @@ class TestReading:
         ("data", "message"),
         [
             (encode_mask(MASK.T, PALETTE), "is 2x3, expected 3x2"),
-            (encode_grey(MASK), "has mode L, expected P"),
+            (encode_rgb(np.zeros((2, 3, 3), np.uint8)), "has mode RGB, expected P"),
             (encode_mask(MASK, PALETTE)[:100], "Truncated|broken|unrecognized|cannot"),
             (b"", "cannot identify image file"),
         ],
