@@ -13,8 +13,8 @@ from transforms.measures import aggregating
 from transforms.measures.hexagons import cell_keys
 from transforms.output import columns
 from transforms.output.archives import Archive
+from transforms.output.failures import failure_kinds
 from transforms.reporting import contract, mapping, totals
-from transforms.reporting.failing import failure_kinds
 from transforms.reporting.measuring import Measures
 from transforms.reporting.pictures import Wanted
 from transforms.reporting.selection import Chosen
@@ -22,6 +22,10 @@ from transforms.reporting.surveying import Survey
 from transforms.reporting.totals import Totals
 
 MOST_GROUPS = 1_000
+
+EXAMPLES = 5
+"""Images that a kind of failure names at most."""
+
 """Groups that the page shows."""
 
 LARGEST_FIRST = [(aggregating.IMAGES, "descending"), (aggregating.KEY, "ascending")]
@@ -133,9 +137,23 @@ def build(
         map=_map(gathered, measures, frame.tiles),
         gallery=_gallery(gathered.chosen, measures, pictures),
         nights=list(frame.nights),
-        failures=failure_kinds(gathered.failures),
+        failures=shown_failures(gathered.failures),
         settings=frame.settings,
     )
+
+
+def shown_failures(failures: pa.Table) -> list[contract.FailureKind]:
+    """The kinds of failures that the page shows, with a few examples each."""
+    return [
+        contract.FailureKind(
+            stage=kind.stage,
+            error=kind.error,
+            message=kind.message,
+            count=len(kind.images),
+            examples=list(kind.images[:EXAMPLES]),
+        )
+        for kind in failure_kinds(failures)
+    ]
 
 
 def plain(value: Any) -> Any:
