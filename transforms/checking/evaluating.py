@@ -135,7 +135,7 @@ class Labels:
 
 def is_mask(ref: ImageRef) -> bool:
     """Whether a listed image is taken for a mask: all are but overlays and confidence images."""
-    return not ref.image.endswith(names.ENDINGS_BESIDE)
+    return not ref.image.endswith((names.OVERLAY_ENDING, names.CONFIDENCE_ENDING))
 
 
 def list_labels(folder: str) -> list[str]:

@@ -95,7 +95,7 @@ def mask_files(output: str) -> Iterator[str]:
         part = storage.Part(f"{output}/{mask_folder}")
         for file in storage.walk(part, follow_links=False):
             path = file.path[len(output) + 1 :]
-            if path.endswith((MASK_ENDING, *names.ENDINGS_BESIDE)) and _is_text(path):
+            if path.endswith((MASK_ENDING, names.OVERLAY_ENDING)) and _is_text(path):
                 yield path
 
 
@@ -114,7 +114,11 @@ def orphans(files: Iterable[str], masks: Iterable[str]) -> list[str]:
 
     Names that differ in case only are taken for one, as they are on some file systems.
     """
-    known = {path.casefold() for mask in masks for path in (mask, *names.paths_beside(mask))}
+    known = {
+        path.casefold()
+        for mask in masks
+        for path in (mask, names.overlay_path(mask), names.confidence_path(mask))
+    }
     return sorted(path for path in files if path.casefold() not in known)
 
 
@@ -124,7 +128,7 @@ def shared_name(path: str) -> str:
     That is the name of the image, up to where `transforms.output.names` may have put a hash.
     """
     folder, _, name = path.partition("/")[2].casefold().rpartition("/")
-    for ending in (*names.ENDINGS_BESIDE, MASK_ENDING):
+    for ending in (names.OVERLAY_ENDING, names.CONFIDENCE_ENDING, MASK_ENDING):
         if name.endswith(ending):
             name = name.removesuffix(ending)
             break

@@ -18,12 +18,10 @@ MAX_PART_BYTES = 255
 
 OVERLAY_ENDING = ".overlay.jpg"
 CONFIDENCE_ENDING = ".confidence.png"
-ENDINGS_BESIDE = (OVERLAY_ENDING, CONFIDENCE_ENDING)
-"""Endings of the files that may stand beside a mask. No mask has one of them."""
+"""Endings of what stands beside masks; no mask has one of them."""
 
 _SUFFIX = re.compile(r"(~[0-9a-f]{8})+(?=\.[^./]*$|$)")
-_OF_PNGS = [e.removesuffix(".png") for e in ENDINGS_BESIDE if e.endswith(".png")]
-_RESERVED = re.compile(rf"(~[0-9a-f]{{16}}|(?i:{'|'.join(map(re.escape, _OF_PNGS))}))$")
+_RESERVED = re.compile(r"(~[0-9a-f]{16}|(?i:\.confidence))$")
 
 
 def image_name(relative_path: str) -> str:
@@ -89,11 +87,6 @@ def confidence_path(mask: str) -> str:
     'masks/lund/01.jpg.confidence.png'
     """
     return _beside(mask, CONFIDENCE_ENDING)
-
-
-def paths_beside(mask: str) -> list[str]:
-    """Paths of all files that may stand beside `mask`."""
-    return [_beside(mask, ending) for ending in ENDINGS_BESIDE]
 
 
 def group_of(image: str) -> str:
