@@ -1,7 +1,7 @@
-"""Row checks: whether a file of rows can be read, its rows are right, and its masks what they say.
+"""Row checks: whether a file of rows can be read, its rows are valid, and its masks match them.
 
-Each check looks at one file and what its rows name; what files and rows have to do with each other
-is in `transforms.checking.verifying`.
+Each check takes one file and the masks that its rows name; checks across files are in
+`transforms.checking.verifying`.
 """
 
 import logging
@@ -31,7 +31,7 @@ MASKS_AT_ONCE = 512
 """Masks of a file that are checked at a time."""
 
 IDENTITY = (columns.IMAGE, columns.MASK, columns.MODEL, columns.RUN_ID)
-"""Columns that say of what a row is; no row may lack one."""
+"""Columns that identify a row; no row may lack one."""
 
 REQUIRED = {
     columns.STATISTICS: {
@@ -42,7 +42,7 @@ REQUIRED = {
     columns.FAILURES: {field.name: field.type for field in schemas.FAILURE_SCHEMA},
     columns.GATED: {field.name: field.type for field in schemas.GATED_SCHEMA},
 }
-"""Columns that a run cannot do without, by folder."""
+"""Columns that a run needs, by folder."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ class MaskRow:
 
 
 def why_unreadable(file: str, required: dict[str, pa.DataType]) -> str:
-    """Why a Parquet file cannot be read as rows with some columns; empty where it can.
+    """Why a Parquet file cannot be read as rows with some columns; empty if it can.
 
-    Every column is read, and no row may lack what says of which image, model and run it is.
+    Every column is read, and no row may lack a column of `IDENTITY`.
 
     Args:
         file: path of the file.
@@ -110,7 +110,7 @@ def why_unreadable(file: str, required: dict[str, pa.DataType]) -> str:
 
 
 def why_wrong(row: dict[str, Any], pixels: Sequence[str]) -> str:
-    """What is wrong with a row in itself; empty where nothing is.
+    """What is wrong with a row in itself; empty if it is valid.
 
     Args:
         row: values by column.
@@ -135,7 +135,7 @@ def check_file(
     Args:
         file: path of the statistics file.
         output: the output folder.
-        doubled: positions of rows that are not looked at.
+        doubled: positions of rows that are skipped.
         expected: what the masks of each model have in common.
     """
     classes = class_columns(parquet.read_schema(file))
@@ -171,10 +171,10 @@ def check_file(
 
 
 def check_mask(row: MaskRow, output: str, expected: Mapping[str, Expected]) -> Finding | None:
-    """Compare the mask of a row with the row; None where it is whole.
+    """Compare the mask of a row with the row; None if they match.
 
     Args:
-        row: a row that is right in itself.
+        row: a row that is valid in itself.
         output: the output folder.
         expected: what the masks of each model have in common.
     """
@@ -200,7 +200,7 @@ def check_mask(row: MaskRow, output: str, expected: Mapping[str, Expected]) -> F
 
 
 def why_different(image: Image.Image, row: MaskRow) -> str:
-    """How the pixels of a mask of the row's size differ from the row; empty where they do not.
+    """How the pixels of a mask of the row's size differ from the row; empty if they match.
 
     If nothing says which value in masks each class has, each class must be found by its count.
     """
@@ -262,7 +262,7 @@ def _values_of(
 
 
 def _palette_of(row: dict[str, Any], output: str) -> tuple[str, bytes]:
-    """The model of a row, and the palette of its mask; empty where that cannot be read."""
+    """The model of a row, and the palette of its mask; empty if that cannot be read."""
     try:
         with storage.open_file(f"{output}/{row[columns.MASK]}") as file:
             return row[columns.MODEL], palette_of(file)

@@ -1,6 +1,6 @@
 """Verifying: whether the files of an output folder are whole, and its masks are what the rows say.
 
-What is wrong is a result, a `Finding` each, and everything is looked at. Only names and findings
+Whatever is wrong becomes a `Finding`, and everything is checked. Only names and findings
 are shuffled, never pixels.
 """
 

@@ -77,7 +77,7 @@ def open_archive(output: str, model: str | None = None) -> Archive:
     if not archives:
         raise ArchiveError(
             f"{output}: no results with a description of their model in {columns.MODELS}/; give "
-            "the OUT of a `citymask run`, or run it again: what is done is not done anew"
+            "the OUT of a `citymask run`, or run it again: existing results are kept"
         )
     wanted = [a for a in archives if model is None or model in (a.model, a.model.split("@")[0])]
     if not wanted:
@@ -131,5 +131,5 @@ def _read_card(output: str, file: str) -> Archive:
     except (KeyError, TypeError, ValueError) as error:
         raise ArchiveError(
             f"{file}: is no description of a model ({type(error).__name__}: {error}); "
-            "remove it and run `citymask run` again: what is done is not done anew"
+            "remove it and run `citymask run` again: existing results are kept"
         ) from error

@@ -1,4 +1,4 @@
-"""Failures: the images that could not be done, by what went wrong."""
+"""Failures: the images that could not be segmented, by what went wrong."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -48,13 +48,13 @@ def newest_failures(output: str) -> pa.Table:
 
 
 def done_among(failures: pa.Table, table: pa.Table) -> pa.Array:
-    """The images of failures that have a statistics row, and so have been done since."""
+    """The images of failures that have a statistics row, so were segmented since."""
     images = table[columns.IMAGE].combine_chunks()
     return images.filter(pc.is_in(images, failures[columns.IMAGE]))
 
 
 def still_failing(failures: pa.Table, done: Iterable[pa.Array]) -> pa.Table:
-    """The failures of images that have not been done since."""
+    """The failures of images that were not segmented since."""
     images = pa.chunked_array(list(done), pa.string())
     return failures.filter(pc.invert(pc.is_in(failures[columns.IMAGE], images)))
 

@@ -1,8 +1,8 @@
 """Rows: the Parquet files of `statistics/`, `failures/` and `gated/`, written whole and read back.
 
-A row in `statistics/` is the truth that an image is done. The rows of a work unit are one file,
-written after all its masks under a name made from the unit's id, so that a unit that is run twice
-writes the same file twice.
+An image has results if it has a row in `statistics/`. The rows of a work unit are one file, written
+after all its masks under a name made from the unit's id, so a unit that runs twice writes the same
+file twice.
 """
 
 import csv
@@ -34,7 +34,7 @@ _SEPARATOR = "\0"
 
 @dataclass(frozen=True)
 class CommittedRow:
-    """What the planner needs of a row that stands: which file it is in, and of what it is."""
+    """What planning needs of a committed row: its image, and the file that holds it."""
 
     image: str
     uri: str
