@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.flow.records import Capture
 from transforms.measures import aggregating
 from transforms.measures.hexagons import cell_keys
 from transforms.output import columns
@@ -277,10 +278,8 @@ def _id(position: int) -> str:
 
 
 def _position(row: Mapping[str, Any]) -> contract.Position | None:
-    latitude, longitude = row[columns.LATITUDE], row[columns.LONGITUDE]
-    if latitude is None or longitude is None:
-        return None
-    return mapping.position(latitude, longitude)
+    found = Capture(row[columns.LATITUDE], row[columns.LONGITUDE]).position
+    return mapping.position(*found) if found else None
 
 
 def _time(value: datetime | None) -> str | None:
