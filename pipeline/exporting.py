@@ -11,8 +11,8 @@ from pipeline.runs.request import locked
 from transforms import storage
 from transforms.exporting import FORMATS, ExportArchive, Exported, ExportError, Format, places
 from transforms.exporting.graph import COUNTERS, LEFT_OUT, PHOTOS
-from transforms.exporting.tables import has_position
-from transforms.output import columns, rows
+from transforms.measures.positions import positioned
+from transforms.output import columns, parquet
 from transforms.output.archives import Archive, statistics_of
 
 
@@ -107,9 +107,9 @@ def export(archive: Archive, formats: dict[str, Format], runner: Runner) -> list
 
 def _any_position(archive: Archive) -> bool:
     tables = _rows_of(archive, [columns.LATITUDE, columns.LONGITUDE])
-    return any(has_position(table).to_numpy().any() for table in tables)
+    return any(len(positioned(table)) for table in tables)
 
 
 def _rows_of(archive: Archive, wanted: Sequence[str]) -> Iterator[pa.Table]:
-    for files in rows.file_blocks(archive.output, columns.STATISTICS):
+    for files in parquet.file_blocks(archive.output, columns.STATISTICS):
         yield from filter(len, statistics_of(archive, files, wanted))

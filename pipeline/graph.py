@@ -52,9 +52,9 @@ class Job:
         mask_folder: folder of the masks below the output folder.
         fold_case: whether the output folder takes names that differ only in case for one.
         unit_size: most images in a work unit.
-        policy: what is done again.
-        dates: only images of these days are done; None: of all.
-        max_images: most images that are looked at; None: all.
+        policy: which images are segmented again.
+        dates: only images of these days are segmented; None: of all days.
+        max_images: most images to segment; None: all.
         hints: Beam's resource hints for the step that runs the network.
     """
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from models.indicators import IndicatorError, Indicators
 from pipeline import __version__
@@ -17,7 +16,7 @@ from transforms.output.archives import Archive, ArchiveError
 from transforms.output.run_records import RunRecord, read_records
 from transforms.reporting import DEFAULT_GALLERY, contract, document
 from transforms.reporting.document import Frame
-from transforms.reporting.graph import ReportJob, build_graph
+from transforms.reporting.graph import ReportJob, WriteReport
 from transforms.reporting.measuring import Measures
 from transforms.reporting.tiles import check_tiles, host_of
 
@@ -82,7 +81,7 @@ def write_report(job: ReportJob, runner: Runner) -> str:
     Raises what `Runner.run` raises, and:
         StorageError: rows cannot be read, or the report not be written.
     """
-    runner.run(partial(build_graph, job=job))
+    runner.run(lambda pipeline: pipeline | WriteReport(job))
     return f"{job.archive.output}/{columns.REPORT}"
 
 

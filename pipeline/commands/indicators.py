@@ -12,7 +12,8 @@ from transforms import storage
 from transforms.measures import aggregating
 from transforms.measures.csv_cells import as_text, lines
 from transforms.measures.deriving import derive
-from transforms.output import columns, names, rows
+from transforms.measures.hexagons import cell_keys
+from transforms.output import columns, names, parquet
 from transforms.output.archives import Archive, ArchiveError, open_archive, statistics_of
 
 IMAGE, GROUP, HEXAGON, ARCHIVE = "image", "group", "hexagon", "archive"
@@ -42,7 +43,7 @@ def indicators(output: str, by: str, resolution: int, file: str | None, model: s
         derived = _derived(archive, defined)
         keys: dict[str, Callable[[pa.Table], pa.Array]] = {
             GROUP: aggregating.group_keys,
-            HEXAGON: partial(aggregating.cell_keys, resolution=resolution),
+            HEXAGON: partial(cell_keys, resolution=resolution),
             ARCHIVE: aggregating.archive_keys,
         }
         if by == IMAGE:
@@ -57,7 +58,7 @@ def indicators(output: str, by: str, resolution: int, file: str | None, model: s
 
 def _derived(archive: Archive, defined: Indicators) -> Iterator[pa.Table]:
     found = False
-    for files in rows.file_blocks(archive.output, columns.STATISTICS):
+    for files in parquet.file_blocks(archive.output, columns.STATISTICS):
         for table in filter(len, statistics_of(archive, files)):
             found = True
             yield derive(table, archive.classes, defined)

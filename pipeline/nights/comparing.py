@@ -5,10 +5,8 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, median
 from typing import Any
 
-import pyarrow.compute as pc
-
 from pipeline.nights.config import Thresholds
-from transforms.output import columns, rows
+from transforms.output.failures import failure_kinds, failures_of_run
 from transforms.output.run_records import RunRecord
 from transforms.output.summary import Summary
 
@@ -162,19 +160,11 @@ def compare(
 
 def worst_failures(output: str, run_id: str) -> list[FailureKind]:
     """The most frequent kinds of failure of a run, at most `MOST_FAILURES`, most frequent first."""
-    wanted = [columns.STAGE, columns.ERROR, columns.IMAGE, columns.MESSAGE, columns.RUN_ID]
-    failures: dict[tuple[str, str], int] = {}
-    examples: dict[tuple[str, str], tuple[str, str]] = {}
-    for _, table in rows.read_tables(rows.parquet_files(output, columns.FAILURES), wanted):
-        of_run = table.filter(pc.equal(table[columns.RUN_ID], run_id))
-        for stage, error, image, message in zip(
-            *(of_run[name].to_pylist() for name in wanted[:-1]), strict=True
-        ):
-            kind = (stage, error)
-            failures[kind] = failures.get(kind, 0) + 1
-            examples[kind] = min(examples.get(kind, (image, message)), (image, message))
-    ordered = sorted(failures, key=lambda kind: (-failures[kind], kind))
-    return [FailureKind(*kind, failures[kind], *examples[kind]) for kind in ordered[:MOST_FAILURES]]
+    kinds = failure_kinds(failures_of_run(output, run_id))[:MOST_FAILURES]
+    return [
+        FailureKind(kind.stage, kind.error, len(kind.images), kind.images[0], kind.message)
+        for kind in kinds
+    ]
 
 
 def _worked(record: RunRecord) -> bool:

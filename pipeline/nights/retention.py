@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from pipeline.nights.config import Retention
 from transforms import storage
-from transforms.output import columns, rows
+from transforms.output import columns, parquet
 from transforms.output.run_records import record_files
 
 RUN_ID_TIME = "%Y%m%dT%H%M%SZ"
@@ -77,7 +77,7 @@ def remove_old_failures(output: str, before: datetime | None) -> int:
     """
     if before is None:
         return 0
-    failures = {file: _failures(file) for file in rows.parquet_files(output, columns.FAILURES)}
+    failures = {file: _failures(file) for file in parquet.files_in(output, columns.FAILURES)}
     attempts: dict[tuple[str, str], int] = {}
     for failure in chain.from_iterable(failures.values()):
         attempts[failure.key] = max(attempts.get(failure.key, 0), failure.attempts)
@@ -99,7 +99,7 @@ def remove_old_failures(output: str, before: datetime | None) -> int:
             for failure in of_file
         ]
         if not all(kept):
-            rows.replace_rows(output, file, rows.read_table(file).filter(pa.array(kept)))
+            parquet.replace_rows(output, file, parquet.read_table(file).filter(pa.array(kept)))
         removed += kept.count(False)
     return removed
 
@@ -119,7 +119,7 @@ class _Failure:
 def _failures(file: str) -> list[_Failure]:
     """The rows of a failures file, in their order."""
     wanted = [columns.IMAGE, columns.VERSION, columns.ATTEMPTS, columns.RUN_ID]
-    table = rows.read_table(file, wanted)
+    table = parquet.read_table(file, wanted)
     values = (table[name].to_pylist() for name in wanted)
     return [
         _Failure(image, version, attempts, _run_time(run_id))
@@ -131,8 +131,8 @@ def _last_done(output: str, images: set[str]) -> dict[str, datetime]:
     """When the newest run with a row of an image began, of those images that have one."""
     wanted = pa.array(sorted(images))
     done: dict[str, datetime] = {}
-    files = rows.parquet_files(output, columns.STATISTICS)
-    for _, table in rows.read_tables(files, [columns.IMAGE, columns.RUN_ID]):
+    files = parquet.files_in(output, columns.STATISTICS)
+    for _, table in parquet.read_tables(files, [columns.IMAGE, columns.RUN_ID]):
         table = table.filter(pc.is_in(table[columns.IMAGE], wanted))
         for image, run_id in zip(*(column.to_pylist() for column in table.columns), strict=True):
             done[image] = max(done.get(image, NEVER), _run_time(run_id) or NEVER)

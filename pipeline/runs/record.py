@@ -15,7 +15,7 @@ from pipeline.runners import Metrics
 from pipeline.runs.request import RunRequest
 from transforms.flow import request_counters
 from transforms.inputs import dates, listing
-from transforms.output import columns, rows, stopping
+from transforms.output import columns, parquet, stopping
 from transforms.output.run_records import RunRecord
 from transforms.output.summary import read_summary
 from transforms.planning import counters as planned
@@ -123,8 +123,8 @@ def count_results(job: Job) -> dict[str, int]:
     """What became of the images as far as the output folder tells, for runners without metrics."""
     output, run_id = job.options.output, job.options.run_id
     summary = read_summary(output)
-    files = rows.parquet_files(output, columns.STATISTICS)
-    tables = (table for _, table in rows.read_tables(files, [columns.RUN_ID]))
+    files = parquet.files_in(output, columns.STATISTICS)
+    tables = (table for _, table in parquet.read_tables(files, [columns.RUN_ID]))
     return {
         **summary.images.model_dump(exclude_none=True),
         "done": sum(table[columns.RUN_ID].to_pylist().count(run_id) for table in tables),

@@ -1,13 +1,11 @@
-"""Row checks: whether a file of rows can be read, its rows are right, and its masks what they say.
+"""Row checks: whether a file of rows can be read, its rows are valid, and its masks match them.
 
-Each check looks at one file and what its rows name; what files and rows have to do with each other
-is in `transforms.checking.verifying`.
+Each check takes one file and the masks that its rows name; checks across files are in
+`transforms.checking.verifying`.
 """
 
 import logging
 import os
-import struct
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,18 +19,19 @@ from PIL import Image
 
 from transforms import storage
 from transforms.flow.concurrency import REQUESTS, map_requests
-from transforms.output import archives, columns, names, rows, schemas
+from transforms.output import archives, columns, names, parquet, schemas
 from transforms.output.archives import ArchiveError
 from transforms.output.class_columns import class_columns
 from transforms.output.findings import MASK_DAMAGED, MASK_DIFFERS, MASK_MISSING, ROW_WRONG, Finding
+from transforms.photos.mask_files import MODE, MaskError, check_chunks, load_mask, palette_of
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
-ROWS_AT_ONCE = 512
-"""So many rows of a file are held, and masks looked at, at a time."""
+MASKS_AT_ONCE = 512
+"""Masks of a file that are checked at a time."""
 
 IDENTITY = (columns.IMAGE, columns.MASK, columns.MODEL, columns.RUN_ID)
-"""Columns that say of what a row is; no row may lack one."""
+"""Columns that identify a row; no row may lack one."""
 
 REQUIRED = {
     columns.STATISTICS: {
@@ -43,9 +42,7 @@ REQUIRED = {
     columns.FAILURES: {field.name: field.type for field in schemas.FAILURE_SCHEMA},
     columns.GATED: {field.name: field.type for field in schemas.GATED_SCHEMA},
 }
-"""Columns that a run cannot do without, by folder."""
-
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+"""Columns that a run needs, by folder."""
 
 
 @dataclass(frozen=True)
@@ -86,38 +83,34 @@ class MaskRow:
 
 
 def why_unreadable(file: str, required: dict[str, pa.DataType]) -> str:
-    """Why a Parquet file cannot be read as rows with some columns; empty where it can.
+    """Why a Parquet file cannot be read as rows with some columns; empty if it can.
 
-    Every column is read, and no row may lack what says of which image, model and run it is.
+    Every column is read, and no row may lack a column of `IDENTITY`.
 
     Args:
         file: path of the file.
         required: columns and what they can be cast to.
     """
     try:
-        parquet = rows.open_parquet(file)
-        missing = required.keys() - set(parquet.schema_arrow.names)
-        if missing:
-            return f"without the column {', '.join(sorted(missing))}"
-        for batch in parquet.iter_batches():
-            batch.validate(full=True)
-            for name, arrow_type in required.items():
-                column = batch.column(name).cast(arrow_type)
-                if name in IDENTITY and column.null_count:
-                    return f"{column.null_count} rows without {name}"
-    except Exception as error:  # pyarrow raises what it likes on damaged files.
-        return names.printable(str(error).partition("\n")[0]) or type(error).__name__
+        with parquet.opened(file) as opened:
+            missing = required.keys() - set(opened.schema_arrow.names)
+            if missing:
+                return f"without the column {', '.join(sorted(missing))}"
+            for batch in opened.iter_batches():
+                batch.validate(full=True)
+                for name, arrow_type in required.items():
+                    column = batch.column(name).cast(arrow_type)
+                    if name in IDENTITY and column.null_count:
+                        return f"{column.null_count} rows without {name}"
+    except parquet.DamagedError as error:
+        return names.printable(error.reason)
+    except storage.StorageError as error:
+        return names.printable(str(error))
     return ""
 
 
-def read_rows(file: str, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet file, with some of their columns, without holding all of them."""
-    for batch in rows.open_parquet(file).iter_batches(ROWS_AT_ONCE, columns=list(wanted)):
-        yield from batch.to_pylist()
-
-
 def why_wrong(row: dict[str, Any], pixels: Sequence[str]) -> str:
-    """What is wrong with a row in itself; empty where nothing is.
+    """What is wrong with a row in itself; empty if it is valid.
 
     Args:
         row: values by column.
@@ -142,16 +135,18 @@ def check_file(
     Args:
         file: path of the statistics file.
         output: the output folder.
-        doubled: positions of rows that are not looked at.
+        doubled: positions of rows that are skipped.
         expected: what the masks of each model have in common.
     """
-    classes = class_columns(rows.open_parquet(file).schema_arrow)
+    classes = class_columns(parquet.read_schema(file))
     pixels = [entry.column for entry in classes]
     stated = tuple(entry.value for entry in classes if entry.value is not None)
     path, version = os.path.relpath(file, output), storage.find(file).version
     with ThreadPoolExecutor(REQUESTS, "verify") as pool:
         waiting: list[MaskRow] = []
-        for position, row in enumerate(read_rows(file, [*REQUIRED[columns.STATISTICS], *pixels])):
+        for position, row in enumerate(
+            parquet.read_rows(file, [*REQUIRED[columns.STATISTICS], *pixels])
+        ):
             if position in doubled:
                 continue
             mask_row = MaskRow(
@@ -169,17 +164,17 @@ def check_file(
                 yield mask_row.finding(ROW_WRONG, path, version, problem)
                 continue
             waiting.append(mask_row)
-            if len(waiting) == ROWS_AT_ONCE:
+            if len(waiting) == MASKS_AT_ONCE:
                 yield from pool.map(partial(check_mask, output=output, expected=expected), waiting)
                 waiting.clear()
         yield from pool.map(partial(check_mask, output=output, expected=expected), waiting)
 
 
 def check_mask(row: MaskRow, output: str, expected: Mapping[str, Expected]) -> Finding | None:
-    """Compare the mask of a row with the row; None where it is whole.
+    """Compare the mask of a row with the row; None if they match.
 
     Args:
-        row: a row that is right in itself.
+        row: a row that is valid in itself.
         output: the output folder.
         expected: what the masks of each model have in common.
     """
@@ -190,24 +185,22 @@ def check_mask(row: MaskRow, output: str, expected: Mapping[str, Expected]) -> F
     try:
         data = storage.read(file.path)
         check_chunks(data)
-        with Image.open(BytesIO(data), formats=("PNG",)) as image:
-            if image.mode != "P":
-                return about(MASK_DAMAGED, message=f"has mode {image.mode}, expected P")
-            palette = _palette(image)
-            if image.size != (row.width, row.height):
-                size = f"is {image.width}x{image.height}, its row says {row.width}x{row.height}"
-                return about(MASK_DIFFERS, message=size)
-            image.load()
-            difference = why_different(image, row)
-    except Exception as error:  # Pillow raises what it likes on damaged files.
-        return about(MASK_DAMAGED, message=names.printable(str(error)) or type(error).__name__)
+        image, palette = load_mask(data), palette_of(BytesIO(data))
+    except (storage.StorageError, MaskError) as error:
+        return about(MASK_DAMAGED, message=names.printable(str(error)))
+    if image.mode != MODE:
+        return about(MASK_DAMAGED, message=f"has mode {image.mode}, expected {MODE}")
+    if image.size != (row.width, row.height):
+        size = f"is {image.width}x{image.height}, its row says {row.width}x{row.height}"
+        return about(MASK_DIFFERS, message=size)
+    difference = why_different(image, row)
     if not difference and row.model in expected and palette != expected[row.model].palette:
         difference = "has other colours than the masks of its model"
     return about(MASK_DIFFERS, message=difference) if difference else None
 
 
 def why_different(image: Image.Image, row: MaskRow) -> str:
-    """How the pixels of a mask of the row's size differ from the row; empty where they do not.
+    """How the pixels of a mask of the row's size differ from the row; empty if they match.
 
     If nothing says which value in masks each class has, each class must be found by its count.
     """
@@ -225,37 +218,10 @@ def why_different(image: Image.Image, row: MaskRow) -> str:
     return ""
 
 
-def check_chunks(data: bytes) -> None:
-    """Check the frame of a PNG and the checksums of all its chunks, which Pillow does not.
-
-    Raises:
-        ValueError: no PNG, cut short or damaged; the message does not name the file.
-    """
-    if not data.startswith(_PNG_SIGNATURE):
-        raise ValueError(f"no PNG image: {len(data)} bytes that start with {data[:8]!r}")
-    position, kind = len(_PNG_SIGNATURE), b""
-    while kind != b"IEND":
-        if position + 12 > len(data):
-            raise ValueError(f"cut short: ends after {len(data)} bytes, within the image")
-        length, kind = struct.unpack_from(">I4s", data, position)
-        end = position + 12 + length
-        if end > len(data):
-            raise ValueError(
-                f"cut short or damaged: {end} bytes expected, the file ends after {len(data)}"
-            )
-        if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != int.from_bytes(
-            data[end - 4 : end], "big"
-        ):
-            raise ValueError(f"damaged: wrong checksum of the chunk at byte {position}")
-        position = end
-    if position != len(data):
-        raise ValueError(f"damaged: {len(data) - position} bytes after the end of the image")
-
-
 def count_palettes(file: str, output: str) -> Iterator[tuple[tuple[str, bytes], int]]:
     """How many masks of the rows in a readable statistics file have which palette, by model."""
     counts: dict[tuple[str, bytes], int] = defaultdict(int)
-    of_file = read_rows(file, [columns.MODEL, columns.MASK])
+    of_file = parquet.read_rows(file, [columns.MODEL, columns.MASK])
     for model, palette in map_requests(partial(_palette_of, output=output), of_file):
         if palette:
             counts[model, palette] += 1
@@ -296,17 +262,9 @@ def _values_of(
 
 
 def _palette_of(row: dict[str, Any], output: str) -> tuple[str, bytes]:
-    """The model of a row, and the palette of its mask; empty where that cannot be read."""
+    """The model of a row, and the palette of its mask; empty if that cannot be read."""
     try:
-        with (
-            storage.open_file(f"{output}/{row[columns.MASK]}") as file,
-            Image.open(file, formats=("PNG",)) as image,
-        ):
-            return row[columns.MODEL], _palette(image)
-    except Exception:  # Told by `check_mask`.
+        with storage.open_file(f"{output}/{row[columns.MASK]}") as file:
+            return row[columns.MODEL], palette_of(file)
+    except (storage.StorageError, OSError, MaskError):  # Reported by `check_mask`.
         return row[columns.MODEL], b""
-
-
-def _palette(image: Image.Image) -> bytes:
-    """The palette of an image that is open but not loaded yet."""
-    return bytes(image.palette.palette) if image.palette else b""

@@ -1,6 +1,6 @@
 """Verifying: whether the files of an output folder are whole, and its masks are what the rows say.
 
-What is wrong is a result, a `Finding` each, and everything is looked at. Only names and findings
+Whatever is wrong becomes a `Finding`, and everything is checked. Only names and findings
 are shuffled, never pixels.
 """
 
@@ -22,11 +22,10 @@ from transforms.checking.row_checks import (
     check_file,
     count_palettes,
     expected_masks,
-    read_rows,
     why_unreadable,
 )
 from transforms.flow.blocks import BlockByName
-from transforms.output import columns, names, rows
+from transforms.output import columns, names, parquet
 from transforms.output.findings import (
     FILE_UNREADABLE,
     MASK_ORPHAN,
@@ -74,7 +73,7 @@ class NamedRow:
 
 def named_rows(file: str) -> Iterator[NamedRow]:
     """The rows of a readable statistics file."""
-    for position, row in enumerate(read_rows(file, IDENTITY)):
+    for position, row in enumerate(parquet.read_rows(file, IDENTITY)):
         yield NamedRow(file=file, position=position, **row)
 
 
@@ -220,7 +219,7 @@ class VerifyOutput(beam.PTransform):
         """The Parquet files of a folder that can be read, and findings of the others."""
         found = (
             output
-            | f"Find_{folder}" >> beam.FlatMap(rows.parquet_files, folder)
+            | f"Find_{folder}" >> beam.FlatMap(parquet.files_in, folder)
             | f"Spread_{folder}" >> beam.Reshuffle()
             | f"Read_{folder}"
             >> beam.FlatMap(_try_file, self.output, folder).with_outputs(FINDINGS, main=READABLE)

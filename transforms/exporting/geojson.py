@@ -8,7 +8,8 @@ import pyarrow as pa
 from transforms.exporting.format import Exported, Format
 from transforms.exporting.json_lists import items, to_json, write_object
 from transforms.exporting.parts import Part
-from transforms.exporting.tables import derived_table, has_position, json_rows
+from transforms.exporting.tables import derived_table, json_rows
+from transforms.measures.positions import positioned
 from transforms.output import columns
 
 FILE = "photos.geojson"
@@ -23,9 +24,9 @@ class GeoJson(Format):
     def write(self, part: Part, schema: pa.Schema) -> Exported:
         """See `Format.write`."""
         table = derived_table(part.read(self.archive, schema), self.archive, self.indicators)
-        positioned = table.filter(has_position(table))
-        self.put_fragment(part, FEATURES, items(map(feature, json_rows(positioned))))
-        return Exported(len(positioned), len(table) - len(positioned))
+        placed = positioned(table)
+        self.put_fragment(part, FEATURES, items(map(feature, json_rows(placed))))
+        return Exported(len(placed), len(table) - len(placed))
 
     def finish(self, parts: int) -> None:
         """See `Format.finish`."""

@@ -6,7 +6,6 @@ See https://geoparquet.org/releases/v1.1.0. Photos without a position have no ge
 from io import BytesIO
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms.exporting.format import Exported, Format
@@ -15,9 +14,9 @@ from transforms.exporting.tables import (
     GEOMETRY,
     derived_table,
     geo_metadata,
-    has_position,
     points,
 )
+from transforms.measures.positions import positioned
 
 
 class GeoParquet(Format):
@@ -33,5 +32,4 @@ class GeoParquet(Format):
         buffer = BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         self.put(f"{part.name}.parquet", buffer.getvalue())
-        positioned = pc.sum(has_position(table)).as_py() or 0
-        return Exported(len(table), len(table) - positioned)
+        return Exported(len(table), len(table) - len(positioned(table)))

@@ -8,7 +8,7 @@ from apache_beam.metrics import Metrics
 
 from transforms.exporting.format import Format
 from transforms.exporting.parts import Layout, Part, survey
-from transforms.output import columns, rows
+from transforms.output import columns, parquet
 from transforms.output.archives import Archive
 
 COUNTERS = "citymask.exporting"
@@ -36,7 +36,7 @@ class ExportArchive(beam.PTransform):
         layout = (
             start.pipeline
             | "Output" >> beam.Create([self.archive.output])
-            | "FindRows" >> beam.FlatMap(rows.file_blocks, columns.STATISTICS)
+            | "FindRows" >> beam.FlatMap(parquet.file_blocks, columns.STATISTICS)
             | "SpreadRowFiles" >> beam.Reshuffle()
             | "Survey" >> beam.Map(survey, self.archive)
             | "Surveys" >> beam.combiners.ToList()

@@ -1,6 +1,5 @@
 """Hexagons: means of shares and indicators per H3 cell, for maps. See https://h3geo.org."""
 
-from collections.abc import Callable
 from io import BytesIO
 
 import pyarrow as pa
@@ -9,9 +8,11 @@ import pyarrow.parquet as pq
 from transforms.exporting.format import Exported, Format
 from transforms.exporting.json_lists import items, to_json, write_object
 from transforms.exporting.parts import Part
-from transforms.exporting.tables import derived_table, has_position, json_rows
+from transforms.exporting.tables import derived_table, json_rows
 from transforms.measures import aggregating
-from transforms.measures.aggregating import add_sums, cell_keys, means, measures, sums_per_key
+from transforms.measures.aggregating import add_sums, means, measures, sums_per_key
+from transforms.measures.hexagons import cell_keys, outline
+from transforms.measures.positions import positioned
 from transforms.output import columns
 
 CELL = "cell"
@@ -22,9 +23,6 @@ FEATURES = "features"
 
 CELLS = 10_000
 """Written at a time."""
-
-Point = tuple[float, float]
-"""Longitude and latitude."""
 
 
 class Hexagons(Format):
@@ -38,13 +36,13 @@ class Hexagons(Format):
     def write(self, part: Part, schema: pa.Schema) -> Exported:
         """See `Format.write`."""
         table = derived_table(part.read(self.archive, schema), self.archive, self.indicators)
-        positioned = table.filter(has_position(table))
+        placed = positioned(table)
         wanted = measures(self.archive.classes, self.indicators)
         if columns.SKY_VIEW_FACTOR in schema.names:
             wanted.append(columns.SKY_VIEW_FACTOR)
-        sums = sums_per_key(positioned, cell_keys(positioned, self.resolution), wanted)
+        sums = sums_per_key(placed, cell_keys(placed, self.resolution), wanted)
         self.put_fragment(part, SUMS, _parquet(sums))
-        return Exported(len(positioned), len(table) - len(positioned))
+        return Exported(len(placed), len(table) - len(placed))
 
     def finish(self, parts: int) -> None:
         """See `Format.finish`. The sums of all cells are held in memory, not the photos."""
@@ -63,40 +61,6 @@ def hexagon_table(averages: pa.Table, version: str) -> pa.Table:
     names = [CELL if name == aggregating.KEY else name for name in averages.column_names]
     averages = averages.rename_columns(names)
     return averages.append_column(columns.INDICATORS_VERSION, pa.repeat(version, len(averages)))
-
-
-def outline(cell: str) -> dict:
-    """The GeoJSON geometry of a cell.
-
-    Its ring goes round counterclockwise and ends where it begins (RFC 7946, section 3.1.6). A cell
-    that crosses the 180th meridian is cut there (section 3.1.9).
-    """
-    import h3
-
-    ring = [(longitude, latitude) for latitude, longitude in h3.cell_to_boundary(cell)]
-    longitudes = [x for x, _ in ring]
-    if max(longitudes) - min(longitudes) <= 180:
-        return {"type": "Polygon", "coordinates": [_closed(ring)]}
-    ring = [(x % 360, y) for x, y in ring]
-    east = _cut(ring, lambda x: 180 - x)
-    west = [(x - 360, y) for x, y in _cut(ring, lambda x: x - 180)]
-    return {"type": "MultiPolygon", "coordinates": [[_closed(east)], [_closed(west)]]}
-
-
-def _closed(ring: list[Point]) -> list[list[float]]:
-    return [[x, y] for x, y in [*ring, ring[0]]]
-
-
-def _cut(ring: list[Point], inside: Callable[[float], float]) -> list[Point]:
-    """The part of a convex ring in which `inside(x)` is not negative (Sutherland and Hodgman)."""
-    found: list[Point] = []
-    for (x0, y0), (x1, y1) in zip(ring[-1:] + ring[:-1], ring, strict=True):
-        a, b = inside(x0), inside(x1)
-        if a * b < 0:
-            found.append((180.0, y0 + (y1 - y0) * a / (a - b)))
-        if b >= 0:
-            found.append((x1, y1))
-    return found
 
 
 def _parquet(table: pa.Table) -> bytes:

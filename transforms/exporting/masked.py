@@ -3,14 +3,11 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
-from models.classes import IGNORE
 from transforms import storage
 from transforms.exporting.format import Exported, ExportError, Format
 from transforms.exporting.json_lists import items
@@ -18,6 +15,7 @@ from transforms.exporting.parts import Part, mask_schema
 from transforms.flow.concurrency import map_requests
 from transforms.output import columns
 from transforms.output.archives import Archive
+from transforms.photos.mask_files import MaskError, decode_mask
 
 NO_COLOR = (0, 0, 0)
 """What tools take for no class, so no class may have it."""
@@ -111,20 +109,13 @@ def read_mask(archive: Archive, photo: MaskedPhoto) -> np.ndarray:
     """
     path = f"{archive.output}/{photo.mask}"
     try:
-        with Image.open(BytesIO(storage.read(path))) as image:
-            values = np.asarray(image)
-    except (storage.StorageError, OSError) as error:
+        values = decode_mask(storage.read(path), photo.width, photo.height)
+    except (storage.StorageError, MaskError) as error:
         raise ExportError(
-            f"{path}: the mask cannot be read ({error}); {_verify(archive)}"
+            f"{path}: the mask cannot be read ({error}); `citymask verify {archive.output}` finds "
+            "all such masks, and the next run makes them"
         ) from error
-    if values.shape != (photo.height, photo.width):
-        raise ExportError(
-            f"{path}: found a mask of the shape {values.shape}, expected "
-            f"{(photo.height, photo.width)}; {_verify(archive)}"
-        )
-    ids = np.full(256, IGNORE, np.uint8)
-    ids[list(archive.mask_values)] = np.arange(len(archive.classes))
-    return ids[values]
+    return archive.class_ids(values)
 
 
 def class_colors(archive: Archive) -> list[tuple[int, int, int]]:
@@ -140,7 +131,3 @@ def color_table(colors: Sequence[tuple[int, int, int]]) -> np.ndarray:
     table = np.zeros((256, 3), np.uint8)
     table[: len(colors)] = colors
     return table
-
-
-def _verify(archive: Archive) -> str:
-    return f"`citymask verify {archive.output}` finds all such masks, and the next run makes them"

@@ -10,34 +10,11 @@ import pyarrow.compute as pc
 
 from models.indicators import Indicators
 from transforms.measures.deriving import derive, distinct_names
+from transforms.measures.positions import has_position
 from transforms.output import columns
 from transforms.output.archives import Archive
 
 GEOMETRY = "geometry"
-
-WGS_84 = {
-    "$schema": "https://proj.org/schemas/v0.7/projjson.schema.json",
-    "type": "GeographicCRS",
-    "name": "WGS 84",
-    "datum": {
-        "type": "GeodeticReferenceFrame",
-        "name": "World Geodetic System 1984",
-        "ellipsoid": {
-            "name": "WGS 84", "semi_major_axis": 6378137, "inverse_flattening": 298.257223563,
-        },
-    },
-    "coordinate_system": {
-        "subtype": "ellipsoidal",
-        "axis": [
-            {"name": "Geodetic latitude", "abbreviation": "Lat", "direction": "north",
-             "unit": "degree"},
-            {"name": "Geodetic longitude", "abbreviation": "Lon", "direction": "east",
-             "unit": "degree"},
-        ],
-    },
-    "id": {"authority": "EPSG", "code": 4326},
-}  # fmt: skip
-"""EPSG:4326 in PROJJSON, see https://proj.org/en/stable/specifications/projjson.html."""
 
 _POINT = np.dtype([("order", "u1"), ("kind", "<u4"), ("x", "<f8"), ("y", "<f8")])
 _LITTLE_ENDIAN, _POINT_KIND = 1, 1
@@ -48,11 +25,6 @@ def derived_table(table: pa.Table, archive: Archive, indicators: Indicators) -> 
     """Statistics rows with shares and indicators behind them, and no column called `geometry`."""
     table = derive(table, archive.classes, indicators)
     return table.rename_columns(distinct_names(table.column_names, [GEOMETRY]))
-
-
-def has_position(table: pa.Table) -> pa.ChunkedArray:
-    """Whether each photo has a position."""
-    return pc.and_(pc.is_valid(table[columns.LATITUDE]), pc.is_valid(table[columns.LONGITUDE]))
 
 
 def points(table: pa.Table) -> pa.Array:
@@ -69,8 +41,12 @@ def points(table: pa.Table) -> pa.Array:
 
 
 def geo_metadata() -> dict[bytes, bytes]:
-    """The file metadata of GeoParquet 1.1, https://geoparquet.org/releases/v1.1.0."""
-    column = {"encoding": "WKB", "geometry_types": ["Point"], "crs": WGS_84}
+    """The file metadata of GeoParquet 1.1, https://geoparquet.org/releases/v1.1.0.
+
+    It names no coordinate reference system: the default is OGC:CRS84, WGS 84 with the longitude
+    first, as in `points`.
+    """
+    column = {"encoding": "WKB", "geometry_types": ["Point"]}
     document = {"version": "1.1.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}
     return {b"geo": json.dumps(document).encode()}
 

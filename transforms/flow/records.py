@@ -29,9 +29,16 @@ class Capture:
     captured_at: datetime | None = None
     heading: float | None = None
 
+    @property
+    def position(self) -> tuple[float, float] | None:
+        """Latitude and longitude; None unless both are known."""
+        if self.latitude is None or self.longitude is None:
+            return None
+        return self.latitude, self.longitude
+
     def filled_from(self, other: "Capture") -> "Capture":
         """This capture, with what is unknown taken from `other`; a position is taken whole."""
-        located = self if self.latitude is not None and self.longitude is not None else other
+        located = self if self.position else other
         return Capture(
             located.latitude,
             located.longitude,

@@ -1,4 +1,4 @@
-"""Numbers derived from rows: shares, indicators, means.
+"""What is derived from rows: shares, indicators, means, positions and hexagons.
 
 It may import output, flow and storage.
 """

@@ -41,25 +41,6 @@ def archive_keys(table: pa.Table) -> pa.Array:
     return pa.repeat(ARCHIVE, len(table))
 
 
-def cell_keys(table: pa.Table, resolution: int) -> pa.Array:
-    """The H3 cell that each photo stands in, as text; null without a position.
-
-    Args:
-        table: rows with `latitude` and `longitude`.
-        resolution: 0 to 15; see https://h3geo.org/docs/core-library/restable.
-    """
-    import h3
-
-    positions = zip(
-        table[columns.LATITUDE].to_pylist(), table[columns.LONGITUDE].to_pylist(), strict=True
-    )
-    cells = [
-        None if lat is None or lon is None else h3.latlng_to_cell(lat, lon, resolution)
-        for lat, lon in positions
-    ]
-    return pa.array(cells, pa.string())
-
-
 def sums_per_key(
     table: pa.Table, keys: pa.Array | pa.ChunkedArray, wanted: Sequence[str]
 ) -> pa.Table:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,7 +17,7 @@ from models.classes import IGNORE, ClassTable
 from models.mask_options import CLASS_IDS, MaskOptions
 from models.packages import DESCRIPTION_FILE, ModelPackage, classes_of
 from transforms import storage
-from transforms.output import columns, names, rows
+from transforms.output import columns, names, parquet
 
 MASK_VALUES = "mask_values"
 MODEL_ID = "model_id"
@@ -44,6 +45,12 @@ class Archive:
     classes: ClassTable
     mask_values: tuple[int, ...]
     card: dict[str, Any]
+
+    def class_ids(self, values: np.ndarray) -> np.ndarray:
+        """The class ids of mask values, uint8 of the same shape; what is no class is 255."""
+        ids = np.full(256, IGNORE, np.uint8)
+        ids[list(self.mask_values)] = np.arange(len(self.classes))
+        return ids[values]
 
 
 def write_card(output: str, package: ModelPackage, masks: MaskOptions = CLASS_IDS) -> None:
@@ -81,7 +88,7 @@ def open_archive(output: str, model: str | None = None) -> Archive:
     if not archives:
         raise ArchiveError(
             f"{output}: no results with a description of their model in {columns.MODELS}/; give "
-            "the OUT of a `citymask run`, or run it again: what is done is not done anew"
+            "the OUT of a `citymask run`, or run it again: existing results are kept"
         )
     wanted = [a for a in archives if model is None or model in (a.model, a.model.split("@")[0])]
     if not wanted:
@@ -113,7 +120,7 @@ def statistics_of(
 
     Args:
         archive: whose rows.
-        files: paths of statistics files, see `rows.parquet_files` and `rows.file_blocks`.
+        files: paths of statistics files, see `parquet.files_in` and `parquet.file_blocks`.
         wanted: columns; None: all.
 
     Raises:
@@ -121,7 +128,7 @@ def statistics_of(
     """
     if wanted is not None:
         wanted = list(dict.fromkeys([*wanted, columns.MODEL]))
-    for _, table in rows.read_tables(files, wanted):
+    for _, table in parquet.read_tables(files, wanted):
         yield table.filter(pc.equal(table[columns.MODEL], archive.model))
 
 
@@ -135,5 +142,5 @@ def _read_card(output: str, file: str) -> Archive:
     except (KeyError, TypeError, ValueError) as error:
         raise ArchiveError(
             f"{file}: is no description of a model ({type(error).__name__}: {error}); "
-            "remove it and run `citymask run` again: what is done is not done anew"
+            "remove it and run `citymask run` again: existing results are kept"
         ) from error

@@ -15,14 +15,13 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import storage
-from transforms.output import columns, rows
+from transforms.output import columns, parquet
 from transforms.storage import local
 
 FOLDERS = (columns.STATISTICS, columns.FAILURES, columns.GATED)
@@ -121,8 +120,8 @@ def find_sources(output: str, folder: str) -> Iterator[Source]:
         StorageError: one is damaged.
     """
     schemas: dict[bytes, bytes] = {}
-    for path in rows.parquet_files(output, folder):
-        with _damage_named(path, output), pq.ParquetFile(path) as file:
+    for path in parquet.files_in(output, folder):
+        with parquet.opened(path) as file:
             schema, count = file.schema_arrow.serialize().to_pybytes(), file.metadata.num_rows
         # Equal schemas share one object: there may be a hundred thousand files.
         yield Source(path, count, schemas.setdefault(schema, schema))
@@ -172,9 +171,9 @@ def _build(output: str, folder: str, packs: Iterable[Sequence[Source]], limits: 
     os.makedirs(new)
     taken: set[str] = set()
     for sources in packs:
-        path = os.path.join(new, _new_name(sources, output))
+        path = os.path.join(new, _new_name(sources))
         if len(sources) > 1:
-            _merge(sources, path, output, limits)
+            _merge(sources, path, limits)
         else:
             os.link(sources[0].path, path, follow_symlinks=False)
         taken.update(source.path for source in sources)
@@ -187,24 +186,23 @@ def _build(output: str, folder: str, packs: Iterable[Sequence[Source]], limits: 
     local.sync(new)
 
 
-def _new_name(sources: Iterable[Source], output: str) -> str:
+def _new_name(sources: Iterable[Source]) -> str:
     """The name of the file that sources become, made from their names and contents."""
     digest = hashlib.sha256()
     for source in sources:
-        with _damage_named(source.path, output):
-            content = storage.read(source.path)
+        content = parquet.read_bytes(source.path)
         digest.update(os.fsencode(os.path.basename(source.path)) + b"\0")
         digest.update(hashlib.sha256(content).digest())
     return f"{PREFIX}{digest.hexdigest()[:20]}.parquet"
 
 
-def _merge(sources: Sequence[Source], path: str, output: str, limits: Limits) -> None:
+def _merge(sources: Sequence[Source], path: str, limits: Limits) -> None:
     """Write the rows of sources of one schema to one file, in the order of the sources."""
     with pq.ParquetWriter(path, _schema(sources[0].schema)) as writer:
         waiting: list[pa.Table] = []
         size = 0
         for source in sources:
-            with _damage_named(source.path, output), pq.ParquetFile(source.path) as file:
+            with parquet.opened(source.path) as file:
                 waiting.append(file.read())
             size += waiting[-1].nbytes
             if size >= limits.bytes_per_file:
@@ -228,15 +226,3 @@ def _unfinished(output: str, name: str) -> str:
 
 def _schema(serialized: bytes) -> pa.Schema:
     return pa.ipc.read_schema(pa.py_buffer(serialized))
-
-
-@contextmanager
-def _damage_named(path: str, output: str) -> Iterator[None]:
-    """Turn an error in reading a Parquet file into one that names it and `citymask verify`."""
-    try:
-        yield
-    except (OSError, pa.ArrowException, storage.StorageError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise storage.StorageError(
-            f"{path}: cannot be read ({reason}); `citymask verify {output}` looks closer"
-        ) from error

@@ -8,13 +8,11 @@ import logging
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from io import BytesIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from transforms import storage
-from transforms.output import columns
+from transforms.output import columns, parquet
 
 logger = logging.getLogger(__name__)
 
@@ -83,9 +81,8 @@ def write_findings(output: str, findings: Iterable[Finding]) -> None:
         if storage.exists(path):
             storage.remove(path)
         return
-    buffer = BytesIO()
-    pq.write_table(pa.Table.from_pylist([asdict(f) for f in ordered], SCHEMA), buffer)
-    storage.write(output, columns.FINDINGS, buffer.getvalue())
+    table = pa.Table.from_pylist([asdict(f) for f in ordered], SCHEMA)
+    parquet.write_table(output, columns.FINDINGS, table)
 
 
 def read_findings(output: str) -> list[Finding]:
@@ -95,14 +92,14 @@ def read_findings(output: str) -> list[Finding]:
         StorageError: the file is damaged, or none of citymask's.
     """
     path = os.path.join(output, columns.FINDINGS)
-    try:
-        file = pq.ParquetFile(BytesIO(storage.read(path)))
-        return [Finding(**row) for row in file.read(SCHEMA.names).to_pylist()]
-    except storage.MissingError:
+    if storage.find(path).size < 0:
         return []
-    except Exception as error:  # pyarrow raises what it likes on damaged files.
+    try:
+        return [Finding(**row) for row in parquet.read_rows(path, SCHEMA.names)]
+    except (parquet.DamagedError, TypeError) as error:
+        reason = getattr(error, "reason", "other columns than expected")
         raise storage.StorageError(
-            f"{path}: cannot be read ({type(error).__name__}); remove it, or verify the folder anew"
+            f"{path}: cannot be read ({reason}); remove it, or verify the folder again"
         ) from error
 
 

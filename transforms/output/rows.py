@@ -1,38 +1,32 @@
 """Rows: the Parquet files of `statistics/`, `failures/` and `gated/`, written whole and read back.
 
-A row in `statistics/` is the truth that an image is done. The rows of a work unit are one file,
-written after all its masks under a name made from the unit's id, so that a unit that is run twice
-writes the same file twice.
+An image has results if it has a row in `statistics/`. The rows of a work unit are one file, written
+after all its masks under a name made from the unit's id, so a unit that runs twice writes the same
+file twice.
 """
 
 import csv
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO, StringIO
+from io import StringIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from models.classes import ClassTable
 from models.merging import MergedClasses
 from transforms import storage
-from transforms.flow.concurrency import map_requests
 from transforms.flow.records import (
     Aside,
     Capture,
     Look,
     UnitResult,
 )
-from transforms.output import columns
+from transforms.output import columns, parquet
 from transforms.output.column_groups import LOOK_FIELDS
 from transforms.output.schemas import GATED_SCHEMA, failure_table, statistics_table
-
-FILES_PER_BLOCK = 16
-"""Files of rows that one worker reads at a time."""
 
 _SEPARATOR = "\0"
 """Between the parts of a key; no name holds it."""
@@ -40,7 +34,7 @@ _SEPARATOR = "\0"
 
 @dataclass(frozen=True)
 class CommittedRow:
-    """What the planner needs of a row that stands: which file it is in, and of what it is."""
+    """What planning needs of a committed row: its image, and the file that holds it."""
 
     image: str
     uri: str
@@ -88,13 +82,13 @@ def commit(
         StorageError: a file cannot be written.
     """
     if result.failures:
-        _write_table(
+        parquet.write_table(
             output,
             f"{columns.FAILURES}/{result.unit_id}.parquet",
             failure_table(result.failures, run_id),
         )
     if result.segmented:
-        _write_table(
+        parquet.write_table(
             output,
             f"{columns.STATISTICS}/{result.unit_id}.parquet",
             statistics_table(result.segmented, classes, model, run_id, merged, mask_values),
@@ -125,63 +119,7 @@ def write_gated(output: str, aside: Sequence[Aside], run_id: str) -> None:
         GATED_SCHEMA,
     )
     digest = hashlib.sha256(repr(table.to_pylist()).encode()).hexdigest()[:20]
-    _write_table(output, f"{columns.GATED}/{digest}.parquet", table)
-
-
-def parquet_files(output: str, folder: str) -> list[str]:
-    """The Parquet files in a folder of the output, in a fixed order."""
-    return [file.path for file in storage.list_folder(f"{output}/{folder}", ".parquet")]
-
-
-def file_blocks(output: str, folder: str) -> Iterator[tuple[str, ...]]:
-    """The same, some files at a time: remote ones are fetched side by side."""
-    files = parquet_files(output, folder)
-    for start in range(0, len(files), FILES_PER_BLOCK):
-        yield tuple(files[start : start + FILES_PER_BLOCK])
-
-
-def read_tables(
-    files: Iterable[str], wanted: Sequence[str] | None = None, only_with: Sequence[str] = ()
-) -> Iterator[tuple[str, pa.Table]]:
-    """Parquet files and their rows, whole or the `wanted` columns.
-
-    Args:
-        files: their paths; remote ones are fetched side by side.
-        wanted: columns; None: all.
-        only_with: columns without which a file is passed over.
-
-    Raises:
-        StorageError: a file cannot be read, is damaged, or lacks a column.
-    """
-    for file, source in _sources(files):
-        try:
-            # ParquetFile opens a small file in a third of the time that `pq.read_table` takes.
-            parquet = pq.ParquetFile(source)
-            present = set(parquet.schema_arrow.names)
-            table = parquet.read(wanted) if present.issuperset(only_with) else None
-        except (OSError, pa.ArrowException) as error:
-            output = os.path.dirname(os.path.dirname(file))
-            raise storage.StorageError(
-                f"{file}: cannot be read ({str(error).splitlines()[0]}); "
-                f"`citymask verify {output}` finds all such files, and the next run replaces them"
-            ) from error
-        if table is None:
-            continue
-        if missing := set(wanted or ()) - present:
-            raise storage.StorageError(f"{file}: has no column {', '.join(sorted(missing))}")
-        yield file, table
-
-
-def open_parquet(file: str) -> pq.ParquetFile:
-    """A Parquet file to read from; raises StorageError, or what pyarrow raises on damaged files."""
-    ((_, source),) = _sources([file])
-    return pq.ParquetFile(source)
-
-
-def read_table(file: str, wanted: Sequence[str] | None = None) -> pa.Table:
-    """The rows of one Parquet file; see `read_tables`."""
-    ((_, table),) = read_tables([file], wanted)
-    return table
+    parquet.write_table(output, f"{columns.GATED}/{digest}.parquet", table)
 
 
 def committed_rows(files: Iterable[str], model: str) -> Iterator[CommittedRow]:
@@ -189,7 +127,7 @@ def committed_rows(files: Iterable[str], model: str) -> Iterator[CommittedRow]:
     wanted = [
         columns.IMAGE, columns.URI, columns.VERSION, columns.MASK, columns.RUN_ID, columns.MODEL
     ]  # fmt: skip
-    for file, table in read_tables(files, wanted):
+    for file, table in parquet.read_tables(files, wanted):
         values = (table[name].to_pylist() for name in wanted)
         for image, uri, version, mask, run_id, of_model in zip(*values, strict=True):
             if of_model == model:
@@ -199,14 +137,14 @@ def committed_rows(files: Iterable[str], model: str) -> Iterator[CommittedRow]:
 def past_failures(files: Iterable[str]) -> Iterator[PastFailure]:
     """The failures in failures files."""
     wanted = [columns.IMAGE, columns.VERSION, columns.ATTEMPTS]
-    for _, table in read_tables(files, wanted):
+    for _, table in parquet.read_tables(files, wanted):
         for row in table.to_pylist():
             yield PastFailure(**row)
 
 
 def past_asides(files: Iterable[str]) -> Iterator[PastAside]:
     """The images that were set aside, in files of `gated/`."""
-    for _, table in read_tables(files, [columns.IMAGE, columns.VERSION, columns.REASON]):
+    for _, table in parquet.read_tables(files, [columns.IMAGE, columns.VERSION, columns.REASON]):
         for row in table.to_pylist():
             yield PastAside(**row)
 
@@ -215,7 +153,7 @@ def looks_of(files: Iterable[str], model: str) -> Iterator[tuple[str, Look, Capt
     """Image, look and position of the rows of `model` in statistics files that have looks."""
     looks = [field.name for field in LOOK_FIELDS]
     wanted = [columns.IMAGE, columns.MODEL, *looks, columns.LATITUDE, columns.LONGITUDE]
-    for _, table in read_tables(files, wanted, only_with=looks):
+    for _, table in parquet.read_tables(files, wanted, only_with=looks):
         values = (table[name].to_pylist() for name in wanted)
         for image, of_model, digits, sharpness, latitude, longitude in zip(*values, strict=True):
             if of_model == model and digits:
@@ -238,8 +176,8 @@ def write_removed(output: str, gone: Iterable[CommittedRow]) -> None:
 def models_in(output: str) -> dict[str, set[str]]:
     """The models with rows in an output folder, and the mask folders each of them uses."""
     found: dict[str, set[str]] = {}
-    files = parquet_files(output, columns.STATISTICS)
-    for _, table in read_tables(files, [columns.MODEL, columns.MASK]):
+    files = parquet.files_in(output, columns.STATISTICS)
+    for _, table in parquet.read_tables(files, [columns.MODEL, columns.MASK]):
         for model in pc.unique(table[columns.MODEL]).to_pylist():
             masks = table.filter(pc.equal(table[columns.MODEL], model))[columns.MASK]
             folders = pc.list_element(pc.split_pattern(masks, "/", max_splits=1), 0)
@@ -250,7 +188,9 @@ def models_in(output: str) -> dict[str, set[str]]:
 def count_by_model(output: str) -> dict[str, int]:
     """The number of rows of each model in an output folder; raises StorageError."""
     counts: Counter[str] = Counter()
-    for _, table in read_tables(parquet_files(output, columns.STATISTICS), [columns.MODEL]):
+    for _, table in parquet.read_tables(
+        parquet.files_in(output, columns.STATISTICS), [columns.MODEL]
+    ):
         for entry in pc.value_counts(table[columns.MODEL].combine_chunks()).to_pylist():
             counts[entry["values"]] += entry["counts"]
     return dict(counts)
@@ -271,42 +211,7 @@ def drop_rows(output: str, file: str, dropped: Iterable[tuple[str, str]]) -> Non
     """
     if not storage.exists(file):
         return
-    table = read_table(file)
+    table = parquet.read_table(file)
     keys = pc.binary_join_element_wise(table[columns.IMAGE], table[columns.RUN_ID], _SEPARATOR)
     wanted = pa.array([_SEPARATOR.join(pair) for pair in dropped])
-    replace_rows(output, file, table.filter(pc.invert(pc.is_in(keys, wanted))))
-
-
-def replace_rows(output: str, file: str, kept: pa.Table) -> None:
-    """Write a Parquet file of `output` anew with the rows that are kept, or remove it if none is.
-
-    Raises:
-        StorageError: the file cannot be written or removed.
-    """
-    if len(kept):
-        _write_table(output, os.path.relpath(file, output), kept)
-    else:
-        storage.remove(file)
-
-
-def _sources(files: Iterable[str]) -> Iterator[tuple[str, str | BytesIO]]:
-    """Each file with what pyarrow can read it from: its path if that is local, else its bytes."""
-    files = list(files)
-    if all(storage.store_of(file).local_paths for file in files):
-        yield from zip(files, files, strict=True)
-        return
-    for file, data in zip(files, map_requests(_fetch, files), strict=True):
-        yield file, BytesIO(data)
-
-
-def _fetch(file: str) -> bytes:
-    try:
-        return storage.read(file)
-    except storage.StorageError as error:
-        raise storage.StorageError(f"{file}: {error}") from error
-
-
-def _write_table(output: str, name: str, table: pa.Table) -> None:
-    buffer = BytesIO()
-    pq.write_table(table, buffer)
-    storage.write(output, name, buffer.getvalue())
+    parquet.replace_rows(output, file, table.filter(pc.invert(pc.is_in(keys, wanted))))

@@ -15,7 +15,7 @@ from models.classes import ClassTable
 from models.merging import MergedClasses
 from transforms import storage
 from transforms.flow.records import SkippedImages, UnitResult
-from transforms.output import columns, rows, stopping
+from transforms.output import columns, parquet, stopping
 from transforms.output.summary import (
     CLASSES,
     MERGED,
@@ -144,7 +144,7 @@ def counts_of_files(
     names = [columns.PIXELS_PREFIX + key for key in classes.keys]
     wanted = [columns.MODEL, columns.GROUP, *names]
     # Files without these columns hold rows of models with other classes.
-    for _, table in rows.read_tables(files, wanted, only_with=names):
+    for _, table in parquet.read_tables(files, wanted, only_with=names):
         yield from counts_of_table(table, model, classes, merged)
 
 
@@ -224,7 +224,7 @@ class CountCommitted(beam.PTransform):
     def expand(self, outputs: beam.PCollection[str]) -> beam.PCollection[GroupCounts]:
         return (
             outputs
-            | "FindRows" >> beam.FlatMap(rows.file_blocks, columns.STATISTICS)
+            | "FindRows" >> beam.FlatMap(parquet.file_blocks, columns.STATISTICS)
             | "SpreadRowFiles" >> beam.Reshuffle()
             | "CountRows" >> beam.FlatMap(_count_files, self.model, self.classes, self.merged)
         )

@@ -1,7 +1,12 @@
-"""Masks, overlays and confidence images: from pixel arrays to PNG and JPEG bytes."""
+"""Mask files: from pixel arrays to PNG and JPEG bytes, and masks back again.
+
+Beside masks these are overlays and confidence images.
+"""
 
 import struct
 import zlib
+from io import BytesIO
+from typing import BinaryIO
 
 import numpy as np
 import simplejpeg
@@ -25,6 +30,17 @@ _LEVEL = 1
 """The rows of a mask so filtered are runs of zeros, which zlib's run-length strategy takes at once,
 whatever the level. Confidences change so smoothly that the same serves them.
 """
+
+
+MODE = "P"
+"""Pillow's name for the pixels of a mask: values with a palette."""
+
+GREY_MODE = "L"
+"""The same without a palette, as other programs may have written it."""
+
+
+class MaskError(ValueError):
+    """A file is not a mask, is damaged, or has another size; the message does not name it."""
 
 
 def encode_mask(mask: np.ndarray, palette: bytes) -> bytes:
@@ -59,10 +75,78 @@ def encode_overlay(photo: Image.Image, mask: np.ndarray, palette: bytes) -> byte
     )
 
 
+def load_mask(data: bytes) -> Image.Image:
+    """A mask as a Pillow image of mode `P` or `L`, decoded whole.
+
+    Raises:
+        MaskError: it is not a PNG with one value per pixel, or damaged.
+    """
+    try:
+        image = Image.open(BytesIO(data), formats=("PNG",))
+        image.load()
+    except Exception as error:  # Pillow raises many types on damaged files.
+        raise MaskError(str(error) or type(error).__name__) from error
+    if image.mode not in (MODE, GREY_MODE):
+        raise MaskError(f"has mode {image.mode}, expected {MODE}")
+    return image
+
+
+def decode_mask(data: bytes, width: int, height: int) -> np.ndarray:
+    """The values of a mask, uint8 `(height, width)`.
+
+    Raises:
+        MaskError: it is not a PNG with one value per pixel, damaged, or of another size.
+    """
+    image = load_mask(data)
+    if image.size != (width, height):
+        raise MaskError(f"is {image.width}x{image.height}, expected {width}x{height}")
+    return np.asarray(image)
+
+
+def palette_of(file: BinaryIO) -> bytes:
+    """The palette of a mask, up to 256 RGB triples; the pixels are not read.
+
+    Raises:
+        MaskError: it is not a PNG, or damaged.
+    """
+    try:
+        with Image.open(file, formats=("PNG",)) as image:
+            return bytes(image.palette.palette) if image.palette else b""
+    except Exception as error:  # Pillow raises many types on damaged files.
+        raise MaskError(str(error) or type(error).__name__) from error
+
+
+def check_chunks(data: bytes) -> None:
+    """Check the frame of a PNG and the checksums of all its chunks, which Pillow does not.
+
+    Raises:
+        MaskError: no PNG, cut short or damaged.
+    """
+    if not data.startswith(_PNG_SIGNATURE):
+        raise MaskError(f"no PNG image: {len(data)} bytes that start with {data[:8]!r}")
+    position, kind = len(_PNG_SIGNATURE), b""
+    while kind != b"IEND":
+        if position + 12 > len(data):
+            raise MaskError(f"cut short: ends after {len(data)} bytes, within the image")
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            raise MaskError(
+                f"cut short or damaged: {end} bytes expected, the file ends after {len(data)}"
+            )
+        if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != int.from_bytes(
+            data[end - 4 : end], "big"
+        ):
+            raise MaskError(f"damaged: wrong checksum of the chunk at byte {position}")
+        position = end
+    if position != len(data):
+        raise MaskError(f"damaged: {len(data) - position} bytes after the end of the image")
+
+
 def _encode_png(values: np.ndarray, color_type: int, *chunks: tuple[bytes, bytes]) -> bytes:
     """A PNG of 8 bits a channel, with `chunks` of kind and data before the pixels.
 
-    Pillow would write the same pixels, but needs some times as long.
+    Pillow would write the same pixels, but takes several times as long.
     """
     height, width = values.shape[:2]
     values = values.reshape(height, -1)

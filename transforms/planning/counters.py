@@ -7,8 +7,8 @@ NEW = "new"
 REPLACED = "replaced"
 RETRIED = "retried"
 REDONE = "redone"
-"""Why an image is to do: it has no row, has changed since its row, has failed before, or its row is
-not to be trusted or not wanted any more."""
+"""Why an image is segmented: it has no row, has changed since its row was written, has failed
+before, or its row is wrong or to be replaced."""
 
 SKIPPED = "skipped"
 GATED = "gated"
@@ -17,4 +17,4 @@ REMOVED = "removed"
 DUPLICATES = "given_twice"
 UNITS = "units"
 BEYOND = "beyond"
-"""What became of the others; and work units, and images beyond the limit of a run."""
+"""What became of the other images; work units; images beyond the limit of a run."""

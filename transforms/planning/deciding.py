@@ -1,4 +1,4 @@
-"""Planning: which images are still to do, under which names, in which work units."""
+"""Deciding: which images are to be segmented, and under which names."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,13 +15,14 @@ from transforms.planning.policy import EVERY_NIGHT, Policy
 
 @dataclass(frozen=True)
 class Superseded:
-    """A committed row that has to go.
+    """A committed row to be removed.
 
     Attributes:
-        image: the image it is of.
+        image: its image.
         run_id: the run that wrote it.
-        file: the statistics file it is in.
-        doubled: whether a newer row of the image stands already; else it goes when that is written.
+        file: the statistics file that holds it.
+        doubled: whether the image has a newer row already; else this one is removed once a newer
+            one is written.
     """
 
     image: str
@@ -32,16 +33,16 @@ class Superseded:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to become of the images that share a name; every one of them is in one of the first
-    four, or given twice.
+    """What happens to the images that share a name. Each of them is in one of the first four, or
+    was given twice.
 
     Attributes:
-        todo: images to do.
-        skipped: images that are done.
+        todo: images to segment.
+        skipped: images that have results.
         quarantined: images whose version has failed too often.
         gated: images whose version was set aside.
-        superseded: rows that the images to do replace, and doubled rows.
-        unlisted: rows that stand and whose image was not listed.
+        superseded: rows that the images in `todo` replace, and doubled rows.
+        unlisted: current rows whose image was not listed.
         counts: images by `NEW`, `REPLACED`, `RETRIED` and `REDONE`, and `DUPLICATES`: references
             dropped because another INPUT names the same image.
     """
@@ -72,9 +73,10 @@ def plan_images(
 ) -> Plan:
     """Compare the images that share a base name with the rows and failures of that name.
 
-    One image given twice is done once. Different images of one name keep apart: a name belongs to
-    the image that has a row under it, else to the first by URI, and the others get
-    `names.distinct_name`. So no mask lands on another, and a later run gives the same names.
+    An image that is given twice is segmented once. Different images of one name get different
+    names: the name belongs to the image that has a row under it, else to the first by URI, and the
+    others get `names.distinct_name`. So no mask overwrites another, and later runs give the same
+    names.
 
     Args:
         refs: listed images.
@@ -82,8 +84,8 @@ def plan_images(
         failures: past failures, of any version.
         mask_folder: folder of the masks below the output folder.
         fold_case: whether names that differ only in case are one name in the output folder.
-        policy: what is done again.
-        wrong: findings of rows of the current model; an image with such a row is done anew.
+        policy: which images are segmented again.
+        wrong: findings about rows of the current model; their images are segmented again.
         aside: images that were set aside, of any version.
     """
     if _is_plainly_done(refs, committed) and not (policy.force or wrong):
@@ -134,7 +136,7 @@ def plan_images(
 def _standing(
     committed: Sequence[rows.CommittedRow],
 ) -> tuple[dict[str, rows.CommittedRow], list[Superseded]]:
-    """The row that stands of each image, the newest run's, and the others."""
+    """The current row of each image, that of the newest run, and the others."""
     standing: dict[str, rows.CommittedRow] = {}
     doubled = []
     for row in sorted(committed, key=lambda row: (row.run_id, row.file), reverse=True):
@@ -145,7 +147,7 @@ def _standing(
 
 
 def _is_plainly_done(refs: Sequence[ImageRef], committed: Sequence[rows.CommittedRow]) -> bool:
-    """Whether one image and one row fit in all: true for nearly all images on most nights."""
+    """Whether one image has one row that fits it: true for nearly all images on most nights."""
     if len(refs) != 1 or len(committed) != 1:
         return False
     (ref,), (row,) = refs, committed
@@ -153,11 +155,11 @@ def _is_plainly_done(refs: Sequence[ImageRef], committed: Sequence[rows.Committe
 
 
 def is_gone(row: rows.CommittedRow, inputs: Sequence[str] = ()) -> bool:
-    """Whether the image of a row that was not listed is there no more.
+    """Whether the image of a row that was not listed no longer exists.
 
-    Its file is gone; or it was a member of a shard, and that is gone or written anew without it.
-    An image that is merely not below the INPUTs of this run is not gone. If looking costs requests,
-    files are not looked at one by one: an image is gone if it lies below a folder that was listed.
+    Its file is gone, or it was a member of a shard that is gone or was rewritten without it. An
+    image that is merely not below the INPUTs of this run is not gone. If looking costs requests,
+    files are not checked one by one: an image is gone if it lies below a folder that was listed.
 
     Args:
         row: the row.

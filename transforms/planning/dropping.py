@@ -1,4 +1,4 @@
-"""Dropping what is done: the listed images are joined with the rows of an output folder."""
+"""Dropping: listed images that have results are found by a join with the rows of the output."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from apache_beam.metrics import Metrics
 from transforms.flow import progress
 from transforms.flow.blocks import BlockByName
 from transforms.flow.records import ImageRef, PlannedImage, SkippedImages
-from transforms.output import columns, findings, rows
+from transforms.output import columns, findings, parquet, rows
 from transforms.output.findings import Finding
 from transforms.planning.counters import COUNTERS, DUPLICATES, GATED, QUARANTINED, REMOVED, SKIPPED
 from transforms.planning.deciding import Superseded, is_gone, plan_images
@@ -33,10 +33,10 @@ class Planned(NamedTuple):
 
     Attributes:
         todo: PCollection[PlannedImage], images to segment.
-        skipped: PCollection[SkippedImages], done already.
-        gated: PCollection[SkippedImages], set aside by an earlier run.
-        superseded: PCollection[Superseded], rows that are to go.
-        removed: PCollection[CommittedRow], rows whose image is gone.
+        skipped: PCollection[SkippedImages], images that have results.
+        gated: PCollection[SkippedImages], images that an earlier run set aside.
+        superseded: PCollection[Superseded], rows to be removed.
+        removed: PCollection[CommittedRow], rows whose image no longer exists.
     """
 
     todo: beam.PCollection[PlannedImage]
@@ -50,7 +50,7 @@ class Planned(NamedTuple):
 class DropDone(beam.PTransform):
     """Compares the listed images with the rows of an output folder.
 
-    PCollection[ImageRef] -> Planned. An image is done when a row of this image, version and model
+    PCollection[ImageRef] -> Planned. An image has results if a row of this image, version and model
     is committed.
 
     Attributes:
@@ -58,7 +58,7 @@ class DropDone(beam.PTransform):
         model: the `model_id` whose rows count.
         mask_folder: folder of the masks below `output`.
         fold_case: whether `output` takes names that differ only in case for one.
-        policy: what is done again.
+        policy: which images are segmented again.
         inputs: the INPUTs that were listed.
     """
 
@@ -73,14 +73,14 @@ class DropDone(beam.PTransform):
         start = refs.pipeline | "Output" >> beam.Create([self.output], reshuffle=False)
         committed = (
             start
-            | "FindRows" >> beam.FlatMap(rows.file_blocks, columns.STATISTICS)
+            | "FindRows" >> beam.FlatMap(parquet.file_blocks, columns.STATISTICS)
             | "SpreadRowFiles" >> beam.Reshuffle()
             | "ReadRows" >> beam.FlatMap(rows.committed_rows, self.model)
             | "BlockRows" >> beam.ParDo(BlockByName(shared_name))
         )
         failed = (
             start
-            | "FindFailures" >> beam.FlatMap(rows.file_blocks, columns.FAILURES)
+            | "FindFailures" >> beam.FlatMap(parquet.file_blocks, columns.FAILURES)
             | "ReadFailures" >> beam.FlatMap(rows.past_failures)
             | "BlockFailures" >> beam.ParDo(BlockByName(shared_name))
         )
@@ -93,7 +93,7 @@ class DropDone(beam.PTransform):
         if self.policy.gate.reasons:
             known[ASIDE] = (
                 start
-                | "FindGated" >> beam.FlatMap(rows.file_blocks, columns.GATED)
+                | "FindGated" >> beam.FlatMap(parquet.file_blocks, columns.GATED)
                 | "ReadGated" >> beam.FlatMap(rows.past_asides)
                 | "BlockGated" >> beam.ParDo(BlockByName(shared_name))
             )

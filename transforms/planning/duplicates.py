@@ -10,33 +10,33 @@ from transforms.flow.records import Aside, Capture, Look, PlannedImage
 from transforms.output import columns
 
 MOST_BITS = 32
-"""Hashes of duplicates differ in so many of their 256 bits at most."""
+"""Bits of 256 in which the hashes of duplicates may differ."""
 
 METRES = 20.0
-"""Photos with positions are compared up to this distance."""
+"""Distance up to which photos with positions are compared."""
 
 TILE_DEGREES = 0.01
-"""They are compared within tiles of so many degrees, about a kilometre."""
+"""Side of the tiles within which they are compared: about a kilometre."""
 
 METRES_PER_DEGREE = 6_371_000 * math.pi / 180
 
 BEFORE = 5
-"""Photos without a position are compared with so many that are kept before them."""
+"""Kept photos before it that a photo without a position is compared with."""
 
 TILE = "tile"
 FOLDER = "folder"
-"""Places that photos are compared in, one after the other: properties of `Candidate`."""
+"""Places within which photos are compared, in this order: properties of `Candidate`."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A photo to decide about, or one that is done and is only compared with.
+    """A photo to decide about, or one with results to compare with.
 
     Attributes:
         image: its name.
         look: what it looks like.
         capture: where it was taken.
-        planned: the photo to decide about; None if it is done.
+        planned: the photo to decide about; None if it has results.
     """
 
     image: str
@@ -46,9 +46,8 @@ class Candidate:
 
     @property
     def position(self) -> tuple[float, float] | None:
-        """Latitude and longitude; None where they are not known."""
-        latitude, longitude = self.capture.latitude, self.capture.longitude
-        return None if latitude is None or longitude is None else (latitude, longitude)
+        """Latitude and longitude; None unless both are known."""
+        return self.capture.position
 
     @property
     def folder(self) -> str:
@@ -65,7 +64,7 @@ class Candidate:
 
 
 class Before:
-    """The last photos that are kept in a folder."""
+    """The last photos kept in a folder."""
 
     def __init__(self) -> None:
         self._kept: deque[Candidate] = deque(maxlen=BEFORE)
@@ -75,14 +74,14 @@ class Before:
         self._kept.append(candidate)
 
     def near(self, candidate: Candidate) -> Iterator[Candidate]:
-        """Those to compare with; two with positions have been compared by them."""
+        """The photos to compare with; two with positions were compared in their tile."""
         for other in self._kept:
             if candidate.position is None or other.position is None:
                 yield other
 
 
 class Around:
-    """The photos that are kept in a tile, by place; from the beginning those that are done."""
+    """The photos kept in a tile, by place, starting with those that have results."""
 
     def __init__(self, done: Iterable[Candidate] = ()):
         self._cells: dict[tuple[int, int], dict[str, Candidate]] = defaultdict(dict)
@@ -94,7 +93,7 @@ class Around:
         self._cells[_cell(_place(candidate), METRES)][candidate.image] = candidate
 
     def near(self, candidate: Candidate) -> Iterator[Candidate]:
-        """Those to compare with."""
+        """The photos to compare with."""
         place = _place(candidate)
         row, column = _cell(place, METRES)
         for below, right in product((-1, 0, 1), repeat=2):
@@ -109,8 +108,8 @@ def find_duplicates(
     """The duplicates among the photos of one tile or folder.
 
     Args:
-        todo: those to decide about, in any order.
-        done: those that are done; one of an image that is to do counts for nothing.
+        todo: photos to decide about, in any order.
+        done: photos with results; one that is also in `todo` is ignored.
         place: `TILE` or `FOLDER`.
     """
     known = {candidate.image: candidate for candidate in done}

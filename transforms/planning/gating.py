@@ -1,13 +1,13 @@
-"""Gating: photos that are not worth the network's time are set aside before it sees them.
+"""Gating: duplicates and blurred photos are set aside before the network runs.
 
-A photo is blurred where its sharpness is below a threshold. It is a duplicate where it looks like
-one that is kept: within some metres of it, and then, if not both positions are known, among the
-last ones before it in its folder or shard. Photos are decided about in the order of their names,
-and compared with those that are kept so far and those that are done. So what is kept depends on
-names and photos alone. Among the photos that are kept none is a duplicate of another; therefore a
-run that was killed is gone on with as if it had not been.
+A photo is blurred if its sharpness is below a threshold. It is a duplicate if it looks like a photo
+that is kept: one within some metres of it or, if a position is unknown, one of the last before it
+in its folder or shard. Photos are compared in the order of their names, with those kept so far and
+those that have results. So the choice depends on names and photos alone. No two photos that are
+kept are duplicates of each other, so a killed run resumes with the same choice.
 
-What is set aside are rows in `gated/`. All of them are written before the first photo is segmented.
+Photos that are set aside become rows in `gated/`. All of these are written before the first photo
+is segmented.
 """
 
 import zlib
@@ -28,7 +28,7 @@ from transforms.flow import progress, request_counters
 from transforms.flow.concurrency import map_requests
 from transforms.flow.records import Aside, PlannedImage, SkippedImages
 from transforms.inputs.reading import read_image
-from transforms.output import columns, rows
+from transforms.output import columns, parquet, rows
 from transforms.output.stopping import must_stop
 from transforms.photos.decoding import DEFAULT_MAX_PIXELS
 from transforms.photos.looks import look_at
@@ -36,7 +36,7 @@ from transforms.planning.duplicates import FOLDER, TILE, Candidate, find_duplica
 from transforms.planning.policy import Gate
 
 COUNTERS = "citymask.gating"
-"""Namespace of the Beam counters of this step: photos that are set aside, by reason."""
+"""Namespace of the Beam counters of this step: photos set aside, by reason."""
 
 KEPT = "kept"
 ASIDE = "aside"
@@ -45,13 +45,13 @@ DONE = "done"
 """Outputs of the steps inside, and sides of the comparison."""
 
 LEAST_SHARPNESS = 0.58
-"""Photos of less are blurred. `benchmarks/gate.py` shows what both thresholds tell apart."""
+"""Photos with less are blurred. `benchmarks/gate.py` shows the effect of both thresholds."""
 
 BATCH_SIZE = 64
-"""Most photos that one worker looks at together."""
+"""Photos that one worker examines together, at most."""
 
 FILES = 16
-"""Rows of photos that are set aside are written to so many files at most."""
+"""Files of `gated/` that a step writes, at most."""
 
 
 class Gated(NamedTuple):
@@ -112,7 +112,7 @@ class GateImages(beam.PTransform):
                     )
                 )
                 gated.append(compared[ASIDE] | f"Write_{place}" >> write)
-                # A run that is killed here finds these rows before it compares anew.
+                # A run that is killed here finds these rows before it compares again.
                 candidates = compared[TODO] | f"After_{place}" >> beam.WaitOn(gated[-1])
         written = gated | "Gated" >> beam.Flatten()
         kept = (
@@ -122,12 +122,12 @@ class GateImages(beam.PTransform):
         return Gated(kept | "AfterRows" >> beam.WaitOn(written), written)
 
     def _done(self, candidates: beam.PCollection[Candidate]) -> beam.PCollection[Candidate]:
-        """The photos with rows that candidates may be near to."""
+        """Photos with results that may be near the candidates."""
         places = candidates | "Places" >> beam.FlatMap(_places) | "EachOnce" >> beam.Distinct()
         return (
             candidates.pipeline
             | "Output" >> beam.Create([self.output], reshuffle=False)
-            | "FindRows" >> beam.FlatMap(rows.file_blocks, columns.STATISTICS)
+            | "FindRows" >> beam.FlatMap(parquet.file_blocks, columns.STATISTICS)
             | "SpreadRowFiles" >> beam.Reshuffle()
             | "LooksOfRows" >> beam.FlatMap(_looks_of, self.model, AsList(places))
         )
@@ -150,10 +150,10 @@ class _WriteGated(beam.PTransform):
 
 
 class _LookAt(beam.DoFn):
-    """Looks at photos: batches of PlannedImage -> Candidate.
+    """Computes the looks of photos: batches of PlannedImage -> Candidate.
 
-    What cannot be looked at is kept, and fails where it is segmented. Once the run was asked to
-    stop, everything is kept, and left for the next run there.
+    A photo that cannot be decoded is kept and fails when it is segmented. Once the run was asked to
+    stop, all photos are kept; segmenting leaves them for the next run.
     """
 
     def __init__(self, gate: Gate, output: str, run_id: str, max_pixels: int):
@@ -184,7 +184,7 @@ class _LookAt(beam.DoFn):
             data = read_image(ref, ref.version)
             with self._decoding:
                 look, capture = look_at(data, self._max_pixels)
-        except Exception:  # Whatever is wrong with the image is told where it is segmented.
+        except Exception:  # Segmenting reports whatever is wrong with the image.
             return None
         capture = ref.capture.filled_from(capture)
         return Candidate(ref.image, look, capture, replace(planned, look=look))
@@ -201,7 +201,7 @@ class _Compare(beam.DoFn):
     def process(self, joined: tuple[str, dict[str, Iterable[Candidate]]]) -> Iterator[TaggedOutput]:
         todo = list(joined[1][TODO])
         aside: set[str] = set()
-        # Once the run was asked to stop, there may be photos that were not looked at.
+        # Once the run was asked to stop, some photos may have no look.
         if todo and not must_stop(self._output, self._run_id):
             for item in find_duplicates(todo, joined[1][DONE], self._place):
                 aside.add(item.planned.ref.image)

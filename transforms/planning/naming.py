@@ -42,7 +42,7 @@ def _own_names(
 ) -> dict[str, str]:
     """The names of the images that certainly have a row, by source.
 
-    A row says the URI of its image. Where members of a shard share that, only the hash in a name
+    A row holds the URI of its image. If members of a shard share a URI, only the hash in a name
     says which of them it belongs to.
     """
     refs_of_uri = Counter(ref.uri for ref in by_source.values())
@@ -68,8 +68,8 @@ def _same_image(row: rows.CommittedRow, image: str, ref: ImageRef) -> bool:
 def shared_name(
     item: ImageRef | rows.CommittedRow | rows.PastFailure | rows.PastAside | Finding,
 ) -> str:
-    """What images must share to be joined: their names without what tells them apart.
+    """The key by which images are joined: their names without case and distinguishing hashes.
 
-    Case goes first: where it counts for nothing, a hash in capitals is one as well.
+    Case is folded first: on a file system that ignores case, a hash may be in capitals.
     """
     return names.base_name(item.image.casefold())

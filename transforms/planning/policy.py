@@ -1,4 +1,4 @@
-"""Policy: what is done again, and what is set aside."""
+"""Policy: which images are segmented again, and which are set aside."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,11 @@ DEFAULT_MAX_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Gate:
-    """What is set aside before it is segmented, see `transforms.planning.gating`.
+    """Which photos are set aside before segmenting, see `transforms.planning.gating`.
 
     Attributes:
-        duplicates: photos that look like another one nearby.
-        blurred: photos that are not sharp.
+        duplicates: whether photos are that look like another one nearby.
+        blurred: whether photos are that are not sharp.
     """
 
     duplicates: bool = False
@@ -21,20 +21,20 @@ class Gate:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """The reasons of the rows that count; none where there is no gate."""
+        """The reasons for which photos are set aside; none without a gate."""
         reasons = {columns.DUPLICATE: self.duplicates, columns.BLURRED: self.blurred}
         return tuple(reason for reason, counts in reasons.items() if counts)
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What is done again, and what is not done at all.
+    """Which images are segmented again, and which are not segmented.
 
     Attributes:
-        force: do images anew that are done.
-        max_attempts: a version of an image that has failed so often is in quarantine.
-        retry_failed: try what is in quarantine, too.
-        gate: what is set aside; what was stays so while its version stands.
+        force: segment images again that have results.
+        max_attempts: failures after which a version of an image is in quarantine.
+        retry_failed: whether to try images in quarantine as well.
+        gate: which photos are set aside; those of an earlier run stay so until they change.
     """
 
     force: bool = False
@@ -44,4 +44,4 @@ class Policy:
 
 
 EVERY_NIGHT = Policy()
-"""What is new, changed or has failed seldom enough."""
+"""Images that are new, have changed or are not in quarantine."""

@@ -19,7 +19,7 @@ TAKEN = "taken"
 
 
 def bucket_of(ref: ImageRef, images: int, unit_size: int) -> str:
-    """A key that brings together a few units' worth of images which are best read together."""
+    """A key shared by a few units' worth of images that are best read together."""
     if ref.container:
         return f"{ref.path}@{ref.offset // BYTES_PER_BUCKET}"
     buckets = -(-images // (unit_size * UNITS_PER_BUCKET))
@@ -141,10 +141,10 @@ def _take(unit: WorkUnit, model: str, shares: dict[str, int]) -> Iterator[beam.p
 
 
 def _unit_id(images: Sequence[PlannedImage], model: str) -> str:
-    """A name made from what a unit is to do, so that the same work has the same name.
+    """A name made from the content of a unit, so that the same work has the same name.
 
-    What is done anew has another name than at first: its file must not take the place of rows that
-    stand until it is whole.
+    Images that are segmented again give another name than the first time: the new file must not
+    replace current rows before it is complete.
     """
     digest = hashlib.sha256(model.encode())
     for planned in images:

@@ -9,11 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.flow.records import Capture
 from transforms.measures import aggregating
+from transforms.measures.hexagons import cell_keys
 from transforms.output import columns
 from transforms.output.archives import Archive
+from transforms.output.failures import failure_kinds
 from transforms.reporting import contract, mapping, totals
-from transforms.reporting.failing import failure_kinds
 from transforms.reporting.measuring import Measures
 from transforms.reporting.pictures import Wanted
 from transforms.reporting.selection import Chosen
@@ -21,6 +23,10 @@ from transforms.reporting.surveying import Survey
 from transforms.reporting.totals import Totals
 
 MOST_GROUPS = 1_000
+
+EXAMPLES = 5
+"""Images that a kind of failure names at most."""
+
 """Groups that the page shows."""
 
 LARGEST_FIRST = [(aggregating.IMAGES, "descending"), (aggregating.KEY, "ascending")]
@@ -132,9 +138,23 @@ def build(
         map=_map(gathered, measures, frame.tiles),
         gallery=_gallery(gathered.chosen, measures, pictures),
         nights=list(frame.nights),
-        failures=failure_kinds(gathered.failures),
+        failures=shown_failures(gathered.failures),
         settings=frame.settings,
     )
+
+
+def shown_failures(failures: pa.Table) -> list[contract.FailureKind]:
+    """The kinds of failures that the page shows, with a few examples each."""
+    return [
+        contract.FailureKind(
+            stage=kind.stage,
+            error=kind.error,
+            message=kind.message,
+            count=len(kind.images),
+            examples=list(kind.images[:EXAMPLES]),
+        )
+        for kind in failure_kinds(failures)
+    ]
 
 
 def plain(value: Any) -> Any:
@@ -218,7 +238,7 @@ def _gallery_ids(chosen: Chosen | None, resolution: int | None) -> dict[str, str
     keys = (
         chosen.photos[columns.IMAGE].to_pylist()
         if resolution is None
-        else aggregating.cell_keys(chosen.photos, resolution).to_pylist()
+        else cell_keys(chosen.photos, resolution).to_pylist()
     )
     ids = {key: _id(position) for position, key in reversed(list(enumerate(keys)))}
     ids.pop(None, None)
@@ -258,10 +278,8 @@ def _id(position: int) -> str:
 
 
 def _position(row: Mapping[str, Any]) -> contract.Position | None:
-    latitude, longitude = row[columns.LATITUDE], row[columns.LONGITUDE]
-    if latitude is None or longitude is None:
-        return None
-    return mapping.position(latitude, longitude)
+    found = Capture(row[columns.LATITUDE], row[columns.LONGITUDE]).position
+    return mapping.position(*found) if found else None
 
 
 def _time(value: datetime | None) -> str | None:

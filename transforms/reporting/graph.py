@@ -24,12 +24,12 @@ from apache_beam.pvalue import AsIter, AsSingleton, TaggedOutput
 from transforms import storage
 from transforms.flow.concurrency import Pause, map_ahead, map_requests
 from transforms.measures import aggregating
-from transforms.output import archives, columns, rows
+from transforms.measures.hexagons import cell_keys
+from transforms.output import archives, columns, failures, parquet
 from transforms.output.archives import Archive
 from transforms.reporting import (
     contract,
     document,
-    failing,
     mapping,
     selection,
     surveying,
@@ -81,57 +81,71 @@ class ReportJob:
         return Rules(self.gallery, tuple(self.measures.names))
 
 
-def build_graph(pipeline: beam.Pipeline, job: ReportJob) -> None:
-    """Add the steps that write a report."""
-    archive, measures = job.archive, job.measures
-    output = pipeline | "Output" >> beam.Create([archive.output], reshuffle=False)
-    files = (
-        output
-        | "FindRows" >> beam.FlatMap(rows.file_blocks, columns.STATISTICS)
-        | "SpreadRowFiles" >> beam.Reshuffle()
-    )
-    failures = output | "ReadFailures" >> beam.Map(read_failures)
-    survey = (
-        files
-        | "Survey" >> beam.Map(survey_files, archive, mapping.most_cells(measures))
-        | "AddSurveys"
-        >> beam.CombineGlobally(partial(surveying.add_surveys, limit=mapping.most_cells(measures)))
-    )
-    parts = files | "Gather" >> beam.ParDo(
-        Gather(job), AsSingleton(survey), AsSingleton(failures)
-    ).with_outputs(TOTALS, ARCHIVE, GROUPS, CELLS, POINTS, CANDIDATES, DONE)
-    counted = parts[TOTALS] | "AddTotals" >> beam.CombineGlobally(
-        partial(totals.add_totals, measures=measures)
-    )
-    sums = [
-        parts[name] | f"Add_{name}" >> beam.CombineGlobally(add_sums)
-        for name in (ARCHIVE, GROUPS, CELLS)
-    ]
-    candidates = parts[CANDIDATES] | "MergeCandidates" >> beam.CombineGlobally(
-        partial(selection.merge_candidates, rules=job.rules)
-    )
-    gathered = output | "Settle" >> beam.Map(
-        settle,
-        job,
-        AsSingleton(survey),
-        AsSingleton(counted),
-        *map(AsSingleton, sums),
-        AsIter(parts[POINTS]),
-        AsSingleton(candidates),
-        AsSingleton(failures),
-        AsIter(parts[DONE]),
-    )
-    pictures = (
-        gathered
-        | "Begin" >> beam.FlatMap(begin, archive.output)
-        | "ByContainer" >> beam.Map(by_container)
-        | "GroupByContainer" >> beam.GroupByKey()
-        | "Locate" >> beam.FlatMap(locate_all)
-        | "SpreadPhotos" >> beam.Reshuffle()
-        | "BlockPhotos" >> beam.BatchElements(PHOTOS_PER_BLOCK, PHOTOS_PER_BLOCK)
-        | "WritePictures" >> beam.FlatMap(write_pictures, archive)
-    )
-    _ = gathered | "WriteData" >> beam.Map(write_data, job, AsIter(pictures))
+@dataclass
+class WriteReport(beam.PTransform):
+    """Writes a report: a pipeline -> PCollection[str], the path of its page.
+
+    Nobody may write to the output folder meanwhile.
+
+    Attributes:
+        job: what is to be written.
+    """
+
+    job: ReportJob
+
+    def expand(self, start: beam.pvalue.PBegin) -> beam.PCollection[str]:
+        job = self.job
+        archive, measures = job.archive, job.measures
+        output = start.pipeline | "Output" >> beam.Create([archive.output], reshuffle=False)
+        files = (
+            output
+            | "FindRows" >> beam.FlatMap(parquet.file_blocks, columns.STATISTICS)
+            | "SpreadRowFiles" >> beam.Reshuffle()
+        )
+        failing = output | "ReadFailures" >> beam.Map(failures.newest_failures)
+        survey = (
+            files
+            | "Survey" >> beam.Map(survey_files, archive, mapping.most_cells(measures))
+            | "AddSurveys"
+            >> beam.CombineGlobally(
+                partial(surveying.add_surveys, limit=mapping.most_cells(measures))
+            )
+        )
+        parts = files | "Gather" >> beam.ParDo(
+            Gather(job), AsSingleton(survey), AsSingleton(failing)
+        ).with_outputs(TOTALS, ARCHIVE, GROUPS, CELLS, POINTS, CANDIDATES, DONE)
+        counted = parts[TOTALS] | "AddTotals" >> beam.CombineGlobally(
+            partial(totals.add_totals, measures=measures)
+        )
+        sums = [
+            parts[name] | f"Add_{name}" >> beam.CombineGlobally(add_sums)
+            for name in (ARCHIVE, GROUPS, CELLS)
+        ]
+        candidates = parts[CANDIDATES] | "MergeCandidates" >> beam.CombineGlobally(
+            partial(selection.merge_candidates, rules=job.rules)
+        )
+        gathered = output | "Settle" >> beam.Map(
+            settle,
+            job,
+            AsSingleton(survey),
+            AsSingleton(counted),
+            *map(AsSingleton, sums),
+            AsIter(parts[POINTS]),
+            AsSingleton(candidates),
+            AsSingleton(failing),
+            AsIter(parts[DONE]),
+        )
+        pictures = (
+            gathered
+            | "Begin" >> beam.FlatMap(begin, archive.output)
+            | "ByContainer" >> beam.Map(by_container)
+            | "GroupByContainer" >> beam.GroupByKey()
+            | "Locate" >> beam.FlatMap(locate_all)
+            | "SpreadPhotos" >> beam.Reshuffle()
+            | "BlockPhotos" >> beam.BatchElements(PHOTOS_PER_BLOCK, PHOTOS_PER_BLOCK)
+            | "WritePictures" >> beam.FlatMap(write_pictures, archive)
+        )
+        return gathered | "WriteData" >> beam.Map(write_data, job, AsIter(pictures))
 
 
 def survey_files(files: tuple[str, ...], archive: Archive, limit: int) -> Survey:
@@ -140,23 +154,18 @@ def survey_files(files: tuple[str, ...], archive: Archive, limit: int) -> Survey
     return surveying.add_surveys((surveying.survey_of(table, limit) for table in tables), limit)
 
 
-def read_failures(output: str) -> pa.Table:
-    """The newest failure of each image of an output folder."""
-    return failing.newest_failures(rows.parquet_files(output, columns.FAILURES))
-
-
 class Gather(beam.DoFn):
     """Counts the rows of statistics files."""
 
     def __init__(self, job: ReportJob):
         self._job = job
 
-    def process(self, files, survey, failures):
+    def process(self, files, survey, failing):
         for table in read_photos(self._job.archive, files):
             derived = self._job.measures.derive(table)
             for name, found in gather(derived, self._job, survey):
                 yield TaggedOutput(name, found)
-            yield TaggedOutput(DONE, failing.done_among(failures, derived))
+            yield TaggedOutput(DONE, failures.done_among(failing, derived))
 
 
 def gather(derived: pa.Table, job: ReportJob, survey: Survey) -> Iterator[tuple[str, Any]]:
@@ -167,7 +176,7 @@ def gather(derived: pa.Table, job: ReportJob, survey: Survey) -> Iterator[tuple[
     if mapping.shows_points(survey, measures):
         yield POINTS, mapping.points_of(derived, measures)
     else:
-        keys[CELLS] = aggregating.cell_keys(derived, survey.resolution)
+        keys[CELLS] = cell_keys(derived, survey.resolution)
     for name, of_rows in keys.items():
         yield name, aggregating.sums_per_key(derived, of_rows, measures.names)
     if job.gallery:
@@ -191,7 +200,7 @@ def settle(
     cells: pa.Table | None,
     points: Iterable[pa.Table],
     candidates: pa.Table | None,
-    failures: pa.Table,
+    failing: pa.Table,
     done: Iterable[pa.Array],
 ) -> Gathered:
     """Put together what was counted, and choose the gallery."""
@@ -204,7 +213,7 @@ def settle(
         group_count=0 if groups is None else len(groups),
         cells=cells,
         points=pa.concat_tables(placed) if placed else None,
-        failures=failing.still_failing(failures, done),
+        failures=failures.still_failing(failing, done),
         chosen=None
         if candidates is None
         else selection.choose(candidates, job.measures, job.rules),
@@ -268,8 +277,8 @@ def write_pictures(block: Iterable[Wanted], archive: Archive) -> Iterator[Made]:
             yield written
 
 
-def write_data(gathered: Gathered, job: ReportJob, pictures: Iterable[Made]) -> None:
-    """Write `data.js`; raises StorageError."""
+def write_data(gathered: Gathered, job: ReportJob, pictures: Iterable[Made]) -> str:
+    """Write `data.js`; return the path of the page. Raises StorageError."""
     made = list(pictures)
     if gone := sum(not each.photo for each in made):
         logger.info("%d of %d photos of the gallery are gone or have changed", gone, len(made))
@@ -283,3 +292,4 @@ def write_data(gathered: Gathered, job: ReportJob, pictures: Iterable[Made]) -> 
     photos = {each.id: each.photo for each in made}
     report = document.build(job.archive, job.measures, gathered, job.frame, photos)
     storage.write(job.archive.output, contract.DATA, report.to_script())
+    return f"{job.archive.output}/{columns.REPORT}"

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import h3
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from transforms.measures import aggregating
+from transforms.measures import aggregating, hexagons
+from transforms.measures.positions import positioned
 from transforms.output import columns
 from transforms.reporting import contract
 from transforms.reporting.measuring import Measures
@@ -36,10 +35,7 @@ def shows_points(survey: Survey, measures: Measures) -> bool:
 def points_of(derived: pa.Table, measures: Measures) -> pa.Table:
     """What a map shows of the derived rows that have a position."""
     kept = [columns.IMAGE, columns.LATITUDE, columns.LONGITUDE, *measures.names]
-    table = derived.select(kept)
-    return table.filter(
-        pc.and_(pc.is_valid(table[columns.LATITUDE]), pc.is_valid(table[columns.LONGITUDE]))
-    )
+    return positioned(derived.select(kept))
 
 
 def point_features(
@@ -70,8 +66,8 @@ def hexagon_features(
     cells, images = means[aggregating.KEY].to_pylist(), means[aggregating.IMAGES].to_pylist()
     return [
         contract.Feature(
-            position=position(*h3.cell_to_latlng(cell)),
-            cell=[position(*corner) for corner in h3.cell_to_boundary(cell)],
+            position=position(*hexagons.centre(cell)),
+            cell=[position(*corner) for corner in hexagons.corners(cell)],
             name=cell,
             images=count,
             values=values,

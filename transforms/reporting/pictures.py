@@ -107,21 +107,17 @@ def _read_photo(wanted: Wanted, size: Size) -> np.ndarray | None:
 
 
 def _read_mask(wanted: Wanted, archive: Archive, size: Size) -> np.ndarray | None:
-    """The mask at a size, by nearest neighbour: uint8 class positions.
+    """The mask at a size, by nearest neighbour: uint8 class ids.
 
     None where it is gone, damaged or not of the photo's size.
     """
     try:
-        with Image.open(BytesIO(storage.read(f"{archive.output}/{wanted.mask}"))) as image:
-            if image.size != (wanted.width, wanted.height) or image.mode not in ("P", "L"):
-                raise ValueError(f"{image.mode} {image.size}")
-            values = np.asarray(image.resize(size, Image.Resampling.NEAREST))
-    except (storage.StorageError, OSError, SyntaxError, ValueError) as error:
+        data = storage.read(f"{archive.output}/{wanted.mask}")
+        values = mask_files.decode_mask(data, wanted.width, wanted.height)
+    except (storage.StorageError, mask_files.MaskError) as error:
         logger.debug("%s: no mask in the report: %s", wanted.mask, error)
         return None
-    positions = np.full(256, IGNORE, np.uint8)
-    positions[list(archive.mask_values)] = np.arange(len(archive.classes))
-    return positions[values]
+    return archive.class_ids(_resized(values, size))
 
 
 def _script(identity: str, mask: np.ndarray) -> bytes:
@@ -134,13 +130,18 @@ def _script(identity: str, mask: np.ndarray) -> bytes:
 def _overlay(pixels: np.ndarray | None, mask: np.ndarray, archive: Archive) -> bytes:
     """The photo blended with its mask, small; the colours of the mask where there is no photo."""
     width, height = fit(mask.shape[::-1], contract.OVERLAY_SIDE)
-    small = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+    small = _resized(mask, (width, height))
     palette = archive.classes.palette()
     if pixels is None:
         colours = np.frombuffer(palette, np.uint8).reshape(256, 3)
         return _jpeg(colours[small])
     photo = Image.fromarray(resize_pixels(pixels, (height, width)))
     return mask_files.encode_overlay(photo, small, palette)
+
+
+def _resized(mask: np.ndarray, size: Size) -> np.ndarray:
+    """A mask at a size, by nearest neighbour."""
+    return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.measures import aggregating
+from transforms.measures.hexagons import cell_keys
 from transforms.output import columns
 from transforms.reporting import contract
 from transforms.reporting.measuring import Measures, numbers
@@ -82,7 +82,7 @@ def candidates_of(derived: pa.Table, rules: Rules, resolution: int) -> pa.Table:
             **{name: derived[name] for name in (*OF_PHOTO, *rules.measures)},
             LOT: pa.array(_lots(derived[columns.IMAGE].to_pylist())),
             PLACE: pc.coalesce(
-                aggregating.cell_keys(derived, resolution),
+                cell_keys(derived, resolution),
                 pc.binary_join_element_wise("group", derived[columns.GROUP], ":"),
             ),
         }

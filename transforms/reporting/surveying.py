@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import reduce
 
-import h3.api.numpy_int as h3
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from transforms.measures.hexagons import cells_of, parents_of
+from transforms.measures.positions import positioned
 from transforms.output import columns
 
 FINEST = 12
@@ -53,7 +53,7 @@ class Survey:
         )
 
     def _cells_at(self, resolution: int) -> np.ndarray:
-        return self.cells if self.resolution == resolution else _parents(self.cells, resolution)
+        return self.cells if self.resolution == resolution else parents_of(self.cells, resolution)
 
     def resolution_for(self, limit: int) -> int:
         """The finest resolution, up to its own, with at most `limit` cells."""
@@ -61,9 +61,8 @@ class Survey:
 
 
 def survey_of(table: pa.Table, limit: int) -> Survey:
-    """The survey of statistics rows; a photo has a position where both of its numbers are known."""
-    known = pc.and_(pc.is_valid(table[columns.LATITUDE]), pc.is_valid(table[columns.LONGITUDE]))
-    placed = table.filter(known)
+    """The survey of statistics rows."""
+    placed = positioned(table)
     if not len(placed):
         return Survey(limit, len(table))
     latitudes = placed[columns.LATITUDE].to_numpy()
@@ -83,26 +82,11 @@ def add_surveys(surveys: Iterable[Survey], limit: int) -> Survey:
     return reduce(Survey.__add__, surveys, Survey(limit))
 
 
-def cells_of(placed: pa.Table, resolution: int) -> np.ndarray:
-    """The H3 cell of each of some rows with positions, uint64 `(N,)`."""
-    positions = zip(
-        placed[columns.LATITUDE].to_pylist(), placed[columns.LONGITUDE].to_pylist(), strict=True
-    )
-    cells = (h3.latlng_to_cell(*position, resolution) for position in positions)
-    return np.fromiter(cells, np.uint64, len(placed))
-
-
 def _coarsened(cells: np.ndarray, resolution: int, limit: int) -> tuple[np.ndarray, int]:
     while len(cells) > limit and resolution > 0:
         resolution -= 1
-        cells = _parents(cells, resolution)
+        cells = parents_of(cells, resolution)
     return cells, resolution
-
-
-def _parents(cells: np.ndarray, resolution: int) -> np.ndarray:
-    """The cells of a resolution that hold some finer ones, sorted."""
-    parents = (h3.cell_to_parent(int(cell), resolution) for cell in cells)
-    return np.unique(np.fromiter(parents, np.uint64, len(cells)))
 
 
 def _around(a: tuple | None, b: tuple | None) -> tuple[float, float, float, float] | None:

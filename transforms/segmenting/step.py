@@ -45,7 +45,7 @@ class SegmentArchive(beam.PTransform):
         package: the model.
         options: where and how.
         unit_size: most images in a work unit.
-        max_images: most images that are looked at; None: all. The others are left.
+        max_images: most images to segment; None: all. The others are left.
         hints: Beam's resource hints for the step that runs the network.
     """
 

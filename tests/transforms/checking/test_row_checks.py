@@ -12,13 +12,13 @@ from PIL import Image
 from transforms.checking.row_checks import (
     REQUIRED,
     Expected,
-    check_chunks,
     check_file,
     why_unreadable,
 )
 from transforms.flow.records import ExtraColumn
 from transforms.output.findings import MASK_DAMAGED, MASK_DIFFERS, MASK_MISSING, ROW_WRONG, Finding
 from transforms.photos import mask_files
+from transforms.photos.mask_files import check_chunks
 
 
 def change(file, column, values):

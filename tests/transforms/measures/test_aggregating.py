@@ -10,13 +10,13 @@ from models.indicators import Indicators
 from transforms.measures.aggregating import (
     add_sums,
     archive_keys,
-    cell_keys,
     group_keys,
     means,
     measures,
     sums_per_key,
 )
 from transforms.measures.deriving import derive
+from transforms.measures.hexagons import cell_keys
 
 CLASSES = ClassTable.of([("Sky", (0, 0, 1)), ("Tree", (0, 1, 0)), ("Road", (1, 0, 0))])
 INDICATORS = Indicators.load(CLASSES)

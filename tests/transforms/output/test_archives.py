@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.packages import load_package
-from transforms.output import rows
+from transforms.output import parquet
 from transforms.output.archives import ArchiveError, open_archive, statistics_of, write_card
 
 
@@ -39,7 +39,7 @@ def test_only_rows_of_the_model(tmp_path):
     table = pa.table({"image": ["a", "b"], "model": [package.model_id, "other"], "x": [1, 2]})
     pq.write_table(table, tmp_path / "statistics/u.parquet")
     archive = open_archive(str(tmp_path))
-    (found,) = statistics_of(archive, rows.parquet_files(archive.output, "statistics"), ["image"])
+    (found,) = statistics_of(archive, parquet.files_in(archive.output, "statistics"), ["image"])
     assert found["image"].to_pylist() == ["a"]
 
 

@@ -19,7 +19,7 @@ import pytest
 from transforms import storage
 from transforms.output import columns, compacting
 from transforms.output.compacting import Compacted, Limits, Source, pack
-from transforms.output.rows import parquet_files
+from transforms.output.parquet import files_in
 from transforms.output.schemas import FAILURE_SCHEMA
 from transforms.storage import StorageError, local
 
@@ -60,7 +60,7 @@ def write_files(output: Path, *counts: int, folder: str = columns.STATISTICS, fi
 
 
 def files(output: Path, folder: str = columns.STATISTICS) -> list[Path]:
-    return [Path(path) for path in parquet_files(str(output), folder)]
+    return [Path(path) for path in files_in(str(output), folder)]
 
 
 def all_rows(output: Path) -> list[dict]:

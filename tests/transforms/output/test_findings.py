@@ -69,7 +69,7 @@ def test_damaged_findings_are_told_with_their_path(tmp_path):
 
 
 def test_orphans_are_removed_and_unreadable_files_set_aside(found, caplog):
-    with caplog.at_level(logging.INFO, "citymask"):
+    with caplog.at_level(logging.INFO, "transforms"):
         assert repair_files(str(found)) == 3
     assert not (found / "masks/lund/a.png").exists()
     for path in ("statistics/a.parquet", "failures/a.parquet"):

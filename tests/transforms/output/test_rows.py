@@ -24,7 +24,7 @@ from transforms.flow.records import (
     Segmented,
     UnitResult,
 )
-from transforms.output import rows, schemas
+from transforms.output import parquet, rows, schemas
 
 CLASSES = ClassTable.of([("Sky", (0, 0, 255)), ("Traffic Sign", (9, 9, 9)), ("Road", (1, 1, 1))])
 MODEL = "tiny@0123456789ab"
@@ -240,11 +240,11 @@ class TestCommit:
         return tmp_path
 
     def test_writes_one_file_per_unit_and_kind(self, output):
-        assert rows.parquet_files(str(output), "statistics") == [
+        assert parquet.files_in(str(output), "statistics") == [
             str(output / "statistics" / "one.parquet"),
             str(output / "statistics" / "two.parquet"),
         ]
-        assert rows.parquet_files(str(output), "failures") == [
+        assert parquet.files_in(str(output), "failures") == [
             str(output / "failures" / "two.parquet")
         ]
 
@@ -298,7 +298,7 @@ class TestCommit:
     def test_committed_rows_are_those_of_the_model(self, output):
         result = UnitResult("other", (segmented("a.jpg"),), ())
         rows.commit(str(output), result, CLASSES, "other@0", "run2")
-        files = rows.parquet_files(str(output), "statistics")
+        files = parquet.files_in(str(output), "statistics")
         found = list(rows.committed_rows(files, MODEL))
         assert [row.image for row in found] == ["a.jpg", "b.jpg", "c.jpg"]
         assert found[1] == rows.CommittedRow(

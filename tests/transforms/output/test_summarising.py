@@ -22,7 +22,7 @@ from transforms.flow.records import (
     SkippedImages,
     UnitResult,
 )
-from transforms.output import rows
+from transforms.output import parquet, rows
 from transforms.output.summarising import (
     ArchiveCounts,
     GroupCounts,
@@ -273,4 +273,4 @@ class TestRemoveSuperseded:
             [Superseded("a.jpg", "run1", old)],
             [UnitResult("new", (segmented("a.jpg"),), ())],
         )
-        assert rows.parquet_files(str(tmp_path), "statistics") == [new]
+        assert parquet.files_in(str(tmp_path), "statistics") == [new]

@@ -7,7 +7,15 @@ import pytest
 from PIL import Image
 
 from models.classes import CAMVID, IGNORE
-from transforms.photos.mask_files import encode_grey, encode_mask, encode_overlay
+from transforms.photos.mask_files import (
+    MaskError,
+    decode_mask,
+    encode_grey,
+    encode_mask,
+    encode_overlay,
+    encode_rgb,
+    palette_of,
+)
 
 MASK = np.array([[0, 1, 2], [3, 10, IGNORE]], np.uint8)
 
@@ -89,3 +97,26 @@ def test_pixels_without_a_class_stay_as_they_are():
 def test_an_overlay_of_one_pixel_is_possible():
     data = encode_overlay(flat((9, 9, 9), 1, 1), np.zeros((1, 1), np.uint8), CAMVID.palette())
     assert Image.open(io.BytesIO(data)).size == (1, 1)
+
+
+class TestReading:
+    MASK = np.array([[0, 1, 255], [2, 2, 0]], np.uint8)
+    PALETTE = bytes(range(256)) * 3
+
+    def test_the_values_and_the_palette_are_read_back(self):
+        data = encode_mask(self.MASK, self.PALETTE)
+        assert np.array_equal(decode_mask(data, width=3, height=2), self.MASK)
+        assert palette_of(io.BytesIO(data)) == self.PALETTE
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            (encode_mask(MASK.T, PALETTE), "is 2x3, expected 3x2"),
+            (encode_rgb(np.zeros((2, 3, 3), np.uint8)), "has mode RGB, expected P"),
+            (encode_mask(MASK, PALETTE)[:100], "Truncated|broken|unrecognized|cannot"),
+            (b"", "cannot identify image file"),
+        ],
+    )
+    def test_what_is_no_mask_of_the_size_is_one_error(self, data, message):
+        with pytest.raises(MaskError, match=message):
+            decode_mask(data, width=3, height=2)

@@ -27,7 +27,7 @@ from transforms.flow.records import (
     UnitResult,
     WorkUnit,
 )
-from transforms.output import columns, compacting, names, rows
+from transforms.output import columns, compacting, names, parquet, rows
 from transforms.output.findings import MASK_DIFFERS, MASK_ORPHAN, Finding
 from transforms.output.replacing import replaced_rows
 from transforms.output.rows import CommittedRow
@@ -158,11 +158,11 @@ class World:
         return ImageRef(name, uri, path, version, ".", container=container, offset=offset)
 
     def committed(self) -> list[CommittedRow]:
-        files = rows.parquet_files(self.output, columns.STATISTICS)
+        files = parquet.files_in(self.output, columns.STATISTICS)
         return list(rows.committed_rows(files, MODEL))
 
     def past_failures(self) -> list[rows.PastFailure]:
-        files = rows.parquet_files(self.output, columns.FAILURES)
+        files = parquet.files_in(self.output, columns.FAILURES)
         return list(rows.past_failures(files))
 
     def attempts(self, image: str, version: str) -> int:

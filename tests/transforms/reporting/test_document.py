@@ -1,4 +1,4 @@
-"""The document: the largest groups, and how many are left out."""
+"""The document: how much of what was counted the page shows."""
 
 import pickle
 
@@ -20,3 +20,12 @@ def test_sums_travel_without_what_they_were_cut_from(derived, measures):
     keys = pa.array([f"{n}" for n in range(len(many))])
     sums = aggregating.add_sums([aggregating.sums_per_key(many, keys, measures.names)] * 2)
     assert len(pickle.dumps(sums)) < 1.1 * sums.nbytes
+
+
+def test_a_kind_of_failure_names_its_first_five_images():
+    names = [f"{n}.jpg" for n in range(7)]
+    failures = pa.table(
+        {"image": names, "stage": ["read"] * 7, "error": ["E"] * 7, "message": names}
+    )
+    (kind,) = document.shown_failures(failures)
+    assert (kind.count, kind.examples, kind.message) == (7, names[:5], "0.jpg")

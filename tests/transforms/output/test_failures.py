@@ -1,12 +1,13 @@
-"""Failing: each image counts once, with its newest failure, unless it has been done since."""
+"""Failures: each image counts once, with its newest failure, unless it has been done since."""
 
 import pyarrow as pa
 
 from transforms.flow.records import Failure, ImageRef, PlannedImage, UnitResult
 from transforms.output import rows
-from transforms.reporting.failing import (
+from transforms.output.failures import (
     done_among,
     failure_kinds,
+    failures_of_run,
     newest_failures,
     still_failing,
 )
@@ -28,9 +29,9 @@ def fail(folder, run_id: str, stage: str, *images: str) -> None:
 
 
 def kinds(folder, *done: str):
-    found = newest_failures(rows.parquet_files(str(folder), "failures"))
+    found = newest_failures(str(folder))
     images = done_among(found, pa.table({"image": pa.array(["x.jpg", *done])}))
-    return [(k.stage, k.count, k.examples, k.message)
+    return [(k.stage, len(k.images), list(k.images), k.message)
             for k in failure_kinds(still_failing(found, [images]))]  # fmt: skip
 
 
@@ -48,9 +49,11 @@ def test_what_has_been_done_since_has_not_failed(tmp_path):
     assert kinds(tmp_path, "a.jpg", "c.jpg") == []
 
 
-def test_five_examples_are_named(tmp_path):
-    fail(tmp_path, "1", "read", *(f"{n}.jpg" for n in range(7)))
-    assert kinds(tmp_path) == [("read", 7, [f"{n}.jpg" for n in range(5)], "0.jpg!")]
+def test_the_failures_of_one_run_are_told_apart(tmp_path):
+    fail(tmp_path, "1", "read", "b.jpg", "a.jpg")
+    fail(tmp_path, "2", "decode", "a.jpg")
+    (kind,) = failure_kinds(failures_of_run(str(tmp_path), "1"))
+    assert (kind.stage, kind.images, kind.message) == ("read", ("a.jpg", "b.jpg"), "a.jpg!")
 
 
 def test_without_failures_there_are_none(tmp_path):
