@@ -62,7 +62,7 @@ class GcsStore(Store):
         os.register_at_fork(after_in_child=self._forget_client)
 
     def writable(self, path: str) -> bool:
-        """See `storage.writable`. The path has to name a bucket."""
+        """See `Store.writable`. The path has to name a bucket."""
         return bool(path.removeprefix(PREFIX).partition("/")[0])
 
     def is_folder(self, path: str) -> bool:
