@@ -22,7 +22,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 from shapely.geometry import Point
 
-from models.classes import ClassTable, SegmentationClass
+from models.classes import CAMVID, ClassTable, SegmentationClass
+from models.indicators import Indicators
 from tests.gcs_server import GcsServer
 from tests.made_models import make_model
 from transforms.exporting import FORMATS
@@ -125,7 +126,7 @@ def test_geopandas_opens_geoparquet_with_all_columns(done, rows):
     shares = ordered["pixels_sky"] / (ordered["width"] * ordered["height"])
     assert np.allclose(frame["share_sky"], shares)
     assert np.allclose(frame["sky_view"], shares)
-    assert set(frame["indicators_version"]) == {"1"}
+    assert set(frame["indicators_version"]) == {Indicators.load(CAMVID).version}
     assert set(frame["input_geometry"]) == {"mine"}
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from models.indicators import Indicators
 from models.packages import load_package
 from tests.reports import Report
 
@@ -135,10 +136,12 @@ def test_the_model_and_its_measures_are_named(report, out):
         entry.color for entry in PACKAGE.classes.classes
     ]
     assert [measure["key"] for measure in data["measures"]] == MEASURES
-    assert [measure["kind"] for measure in data["measures"]] == ["class"] * 11 + ["indicator"] * 7
+    assert [measure["kind"] for measure in data["measures"]] == ["class"] * len(KEYS) + (
+        ["indicator"] * (len(MEASURES) - len(KEYS))
+    )
     (ratio,) = (measure for measure in data["measures"] if not measure["share"])
     assert ratio["key"] == "enclosure" and "Cities 110" in ratio["source"]
-    assert data["indicators_version"] == "1"
+    assert data["indicators_version"] == Indicators.load(PACKAGE.classes).version
 
 
 def test_photos_are_counted_by_what_became_of_them(report, rows):
