@@ -54,6 +54,26 @@ def output(tmp_path) -> Output:
     return Output(tmp_path / "out")
 
 
+@pytest.fixture
+def archive(tmp_path, make_photo) -> Path:
+    """Four photos in one folder."""
+    for number in range(4):
+        make_photo(tmp_path / "archive" / "lund" / f"{number}.jpg", seed=number)
+    return tmp_path / "archive"
+
+
+@pytest.fixture
+def run(citymask, archive, output, tiny_model):
+    """A function that runs over the archive, or other inputs, and expects an exit code."""
+
+    def run(*options, inputs=(archive,), code=0):
+        result = citymask("run", *inputs, "-o", output.path, "--model", tiny_model, *options)
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def output_at():
     """The class `Output`, for fixtures that live longer than a test."""

@@ -8,25 +8,6 @@ import pytest
 from PIL import Image
 
 
-@pytest.fixture
-def archive(tmp_path, make_photo):
-    for number in range(4):
-        make_photo(tmp_path / "archive" / "lund" / f"{number}.jpg", seed=number)
-    return tmp_path / "archive"
-
-
-@pytest.fixture
-def run(citymask, archive, output, tiny_model):
-    """A function that runs over the archive with further options and expects an exit code."""
-
-    def run(*options, code=0):
-        result = citymask("run", archive, "--output", output.path, "--model", tiny_model, *options)
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
-
-
 def arrived(path, day: str):
     """Give a file the modification time of noon, UTC."""
     moment = datetime.fromisoformat(f"{day}T12:00").replace(tzinfo=timezone.utc).timestamp()
@@ -143,11 +124,9 @@ class TestRemovedImages:
         assert "lund/1.jpg" in output.rows.index
         assert "masks/lund/1.jpg.png" in output.masks
 
-    def test_what_is_not_among_the_inputs_is_not_removed(
-        self, run, citymask, output, archive, tiny_model
-    ):
+    def test_what_is_not_among_the_inputs_is_not_removed(self, run, output, archive):
         run()
-        citymask("run", archive / "lund" / "0.jpg", "--output", output.path, "--model", tiny_model)
+        run(inputs=[archive / "lund" / "0.jpg"])
         assert output.runs[-1]["images"]["removed"] == 0
 
 
@@ -185,15 +164,11 @@ class TestDates:
         run("--date", "2026-11-05", "--by", "capture")
         assert list(output.rows.index) == ["lund/dated.jpg"]
 
-    def test_of_capture_take_photos_by_their_manifest(self, citymask, output, archive, tiny_model):
+    def test_of_capture_take_photos_by_their_manifest(self, run, output, archive):
         lines = [f"lund/{n}.jpg,2026-11-0{n + 1}T08:00:00" for n in range(4)]
         manifest = archive / "photos.csv"
         manifest.write_text("\n".join(["uri,captured_at", *lines]))
-        result = citymask(
-            "run", manifest, "--output", output.path, "--model", tiny_model,
-            "--by", "capture", "--from", "2026-11-03",
-        )  # fmt: skip
-        assert result.exit_code == 0, result.output
+        run("--by", "capture", "--from", "2026-11-03", inputs=[manifest])
         assert list(output.rows.index) == ["lund/2.jpg", "lund/3.jpg"]
 
     @pytest.mark.parametrize(

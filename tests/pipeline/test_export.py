@@ -72,16 +72,12 @@ def model(tiny_model, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def done(citymask, model, tmp_path_factory) -> Path:
+def done(citymask, make_photo, model, tmp_path_factory) -> Path:
     """The output folder of a run with label ids, and all exports of it."""
     folder = tmp_path_factory.mktemp("export")
-    random = np.random.default_rng(0)
     lines = [("uri", "latitude", "longitude", "captured_at", "heading", "geometry", "2nd look")]
     for number, (name, position) in enumerate(PHOTOS.items()):
-        path = folder / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = random.integers(0, 255, (40 + number, 56, 3)).astype(np.uint8)
-        Image.fromarray(pixels).save(path)
+        make_photo(folder / "photos" / name, 56, 40 + number, seed=number)
         lines.append((name, *position, f"2026-05-01T10:00:0{number}Z", number, "mine", "x"))
     with open(folder / "photos/list.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(lines)

@@ -57,18 +57,6 @@ def archive(tmp_path_factory) -> Path:
     return make_archive(tmp_path_factory.mktemp("gate") / "archive")
 
 
-@pytest.fixture
-def run(citymask, archive, output, tiny_model):
-    """A function that runs over the archive, or other inputs, with further options."""
-
-    def run(*options, inputs=(archive,)):
-        result = citymask("run", *inputs, "-o", output.path, "--model", tiny_model, *options)
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def whole(archive, citymask, tiny_model, tmp_path_factory) -> tuple[Path, str]:
     """The output folder of one run over the archive, and what it printed."""
@@ -158,7 +146,7 @@ class TestOneRun:
 class TestLaterRuns:
     def test_leave_alone_what_was_set_aside(self, run, done, output):
         before = sorted((output.path / "gated").iterdir())
-        printed = run(*GATE)
+        printed = run(*GATE).output
         assert "nothing new" in printed and "4 set aside before" in printed
         assert sorted((output.path / "gated").iterdir()) == before
         assert output.summary["images"] == {"done": 4, "failed": 0, "skipped": 4, "gated": 4}
@@ -166,7 +154,7 @@ class TestLaterRuns:
         assert images["found"] == 8 == images["skipped"] + images["gated"]
 
     def test_a_dry_run_tells_it(self, run, done):
-        printed = run(*GATE, "--dry-run")
+        printed = run(*GATE, "--dry-run").output
         assert "set aside before" in printed and "would do 0 of 8" in printed
 
     def test_without_the_options_it_is_done(self, run, done, output):
@@ -210,7 +198,7 @@ class TestLaterRuns:
         assert citymask("verify", output.path).exit_code == 0
         assert citymask("compact", output.path).exit_code == 0
         assert gated(output.path) == ASIDE
-        assert "4 set aside before" in run(*GATE)
+        assert "4 set aside before" in run(*GATE).output
 
     def test_a_file_of_them_that_is_damaged_is_found_and_written_anew(
         self, run, done, output, citymask
@@ -268,7 +256,7 @@ class TestKills:
 
     def test_a_run_that_is_asked_to_stop_sets_nothing_aside(self, run, output):
         """The photos that it leaves are decided about by the next one."""
-        printed = run(*GATE, "--max-minutes", 1e-9)
+        printed = run(*GATE, "--max-minutes", 1e-9).output
         assert "8 left for the next run" in printed, printed
         assert not (output.path / "gated").exists()
         run(*GATE)

@@ -10,18 +10,12 @@ PLACES = {"lund/a.jpg": (55.7, 13.19), "lund/b.jpg": (55.7, 13.19), "=x/c.jpg": 
 
 
 @pytest.fixture(scope="module")
-def done(citymask, tiny_model, tmp_path_factory):
+def done(citymask, make_photo, tiny_model, tmp_path_factory):
     """The output folder of a run over three photos of two groups."""
-    import numpy as np
-    from PIL import Image
-
     folder = tmp_path_factory.mktemp("indicators")
     lines = ["uri,latitude,longitude"]
     for seed, (name, position) in enumerate(PLACES.items()):
-        path = folder / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(seed).integers(0, 255, (64, 96, 3)).astype(np.uint8)
-        Image.fromarray(pixels).save(path)
+        make_photo(folder / "photos" / name, seed=seed)
         lines.append(",".join(map(str, (name, *position))))
     (folder / "photos/list.csv").write_text("\n".join(lines))
     run = citymask(

@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import tarfile
-import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from models.packages import load_package
 from pipeline import console
 from pipeline.cli import main
 from tests.shard_files import write_tar, write_tfrecord
+from tests.waiting import until
 from transforms import storage
 from transforms.flow import progress
 from transforms.output import stopping
@@ -84,27 +84,13 @@ def closing_counts(printed: str) -> tuple[int, ...]:
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory):
-    """Saves a made photo, as `make_photo` does, for fixtures of this module."""
-
-    def save(path: Path, size=(96, 64), seed=0) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng(seed).integers(0, 60, (size[1], size[0], 3), np.uint8)
-        ramp = np.linspace(0, 190, size[0]).astype(np.uint8)[None, :, None]
-        Image.fromarray(noise + ramp).save(path)
-        return path
-
-    return save
-
-
-@pytest.fixture(scope="module")
-def city(tmp_path_factory, make, citymask, tiny_model, output_at):
+def city(tmp_path_factory, make_photo, citymask, tiny_model, output_at):
     """A small archive that has been run once: the folder of the archive and its output."""
     root = tmp_path_factory.mktemp("city")
     for number in range(3):
-        make(root / "in" / "lund" / f"{number}.jpg", (120, 80), seed=number)
-    make(root / "in" / "malmo" / "a.PNG", (60, 90), seed=9)
-    make(root / "in" / "top.webp", (50, 50), seed=8)
+        make_photo(root / "in" / "lund" / f"{number}.jpg", 120, 80, seed=number)
+    make_photo(root / "in" / "malmo" / "a.PNG", 60, 90, seed=9)
+    make_photo(root / "in" / "top.webp", 50, 50, seed=8)
     (root / "in" / "Thumbs.db").write_bytes(b"thumbs")
     (root / "in" / "lund" / "broken.jpg").write_bytes(b"no photo")
     result = citymask("run", root / "in", "--output", root / "out", "--model", tiny_model)
@@ -244,12 +230,12 @@ class TestAnotherRun:
         assert [run["images"]["done"] for run in output.runs] == [5, 0]
 
     def test_over_a_grown_and_changed_archive_does_only_what_is_new(
-        self, city_to_change, citymask, tiny_model, make
+        self, city_to_change, citymask, tiny_model, make_photo
     ):
         archive, output = city_to_change
         before = output.rows
-        make(archive / "lund" / "new.jpg", seed=20)
-        make(archive / "lund" / "0.jpg", (40, 30), seed=21)
+        make_photo(archive / "lund" / "new.jpg", seed=20)
+        make_photo(archive / "lund" / "0.jpg", 40, 30, seed=21)
         (archive / "lund" / "1.jpg").unlink()
         result = citymask("run", archive, "-o", output.path, "--model", tiny_model)
         assert closing_counts(result.output) == (2, 1, 3)
@@ -317,11 +303,11 @@ class TestAnotherModel:
 
 
 @pytest.fixture(scope="module")
-def messy(tmp_path_factory, make, citymask, tiny_model, output_at):
+def messy(tmp_path_factory, make_photo, citymask, tiny_model, output_at):
     """One run over all that may be wrong with single images, with some good ones between."""
     root = tmp_path_factory.mktemp("messy")
     photos = root / "in" / "photos"
-    good = make(photos / "good.jpg", seed=1).read_bytes()
+    good = make_photo(photos / "good.jpg", seed=1).read_bytes()
     (photos / "truncated.jpg").write_bytes(good[: len(good) // 2])
     (photos / "zero_bytes.png").write_bytes(b"")
     (photos / "movie.jpg").write_bytes(b"\x00\x00\x00\x18ftypmp42" + bytes(100))
@@ -471,7 +457,7 @@ class TestBadImages:
 
 class TestNaN:
     def test_a_network_that_puts_out_nan_gives_failure_rows_and_no_mask(
-        self, tmp_path, make, citymask, tiny_model, output
+        self, tmp_path, make_photo, citymask, tiny_model, output
     ):
         package = shutil.copytree(tiny_model, tmp_path / "model")
         network = load_package(package).build_network()
@@ -485,7 +471,7 @@ class TestNaN:
             std=described.std, classes=described.classes, training={}, metrics={},
         )  # fmt: skip
         for number in range(2):
-            make(tmp_path / "in" / f"{number}.jpg", seed=number)
+            make_photo(tmp_path / "in" / f"{number}.jpg", seed=number)
         result = citymask("run", tmp_path / "in", "-o", output.path, "--model", package)
         assert result.exit_code == 3, "all images failed"
         assert set(output.failures["stage"]) == {"infer"}
@@ -498,8 +484,8 @@ class TestFailureShare:
     """A run is accepted or not by its share of failures."""
 
     @pytest.fixture
-    def archive(self, tmp_path, make):
-        make(tmp_path / "in" / "good.jpg")
+    def archive(self, tmp_path, make_photo):
+        make_photo(tmp_path / "in" / "good.jpg")
         for number in range(3):
             (tmp_path / "in" / f"bad{number}.jpg").write_bytes(b"bad")
         return tmp_path / "in"
@@ -521,8 +507,8 @@ class TestRefusedBeforeAnyWork:
     """One clear line and exit code 2."""
 
     @pytest.fixture
-    def archive(self, tmp_path, make):
-        make(tmp_path / "in" / "a.jpg")
+    def archive(self, tmp_path, make_photo):
+        make_photo(tmp_path / "in" / "a.jpg")
         return tmp_path / "in"
 
     @pytest.fixture
@@ -647,9 +633,9 @@ def test_a_run_beside_another_one_ends_with_exit_code_4(
 
 
 def test_an_unexpected_error_ends_with_one_line_and_exit_code_1(
-    tmp_path, make, tiny_model, monkeypatch, capsys, logging_kept
+    tmp_path, make_photo, tiny_model, monkeypatch, capsys, logging_kept
 ):
-    make(tmp_path / "in" / "a.jpg")
+    make_photo(tmp_path / "in" / "a.jpg")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "statistics").write_text("a file where a folder should be")
     arguments = ["run", tmp_path / "in", "-o", tmp_path / "out", "--model", tiny_model]
@@ -672,9 +658,9 @@ class TestOnTheTerminal:
     """What the process itself prints; each of these starts one."""
 
     @pytest.fixture
-    def command(self, tmp_path, make, tiny_model):
+    def command(self, tmp_path, make_photo, tiny_model):
         for number in range(3):
-            make(tmp_path / "in" / f"{number}.jpg", seed=number)
+            make_photo(tmp_path / "in" / f"{number}.jpg", seed=number)
         return ["run", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", tiny_model]
 
     @pytest.fixture
@@ -714,29 +700,32 @@ class TestOnTheTerminal:
         assert re.search(r"\d:\d\d:\d\d|-:--:--", shown), "time left"
         assert closing_counts(stdout) == (3, 0, 0)
 
+    @pytest.fixture(scope="class")
+    def many(self, make_photo, tmp_path_factory):
+        """Photos enough for a run that takes some seconds."""
+        folder = tmp_path_factory.mktemp("many")
+        for number in range(400):
+            make_photo(folder / f"{number}.jpg", seed=number)
+        return folder
+
     @pytest.fixture
-    def begun(self, command, environment, make):
+    def begun(self, many, environment, output, tiny_model):
         """A run that has committed something and has much to do, and its output folder."""
-        for number in range(3, 400):
-            make(Path(command[1]) / f"{number}.jpg", seed=number)
+        command = [CONSOLE_SCRIPT, "run", many, "-o", output.path, "--model", tiny_model]
         with subprocess.Popen(
-            [CONSOLE_SCRIPT, *command, "--unit-size", "4"],
+            [*command, "--unit-size", "4"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         ) as process:  # fmt: skip
-            rows = Path(command[3], "statistics")
-            deadline = time.monotonic() + 120
-            while not (rows.is_dir() and os.listdir(rows)) and time.monotonic() < deadline:
-                time.sleep(0.02)
-            yield process, Path(command[3])
+            until(lambda: not output.rows.empty or process.poll() is not None, pause=0.02)
+            yield process, output
             process.kill()
 
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-    def test_a_signal_lets_the_run_end_in_order(self, begun, output_at, number, code):
-        process, folder = begun
+    def test_a_signal_lets_the_run_end_in_order(self, begun, number, code):
+        process, output = begun
         process.send_signal(number)
         _, stderr = process.communicate(timeout=120)
         assert process.returncode == code, stderr
-        output = output_at(folder)
         done = len(output.rows)
         assert 0 < done < 400
         assert len(output.masks) == done
@@ -746,10 +735,10 @@ class TestOnTheTerminal:
         assert f"{400 - done} images are left for the next run" in stderr
 
     def test_a_second_signal_ends_it_at_once(self, begun):
-        process, folder = begun
+        process, output = begun
         process.send_signal(signal.SIGTERM)
-        while not (folder / stopping.STOP).exists() and process.poll() is None:
-            time.sleep(0.001)
+        stop = output.path / stopping.STOP
+        until(lambda: stop.exists() or process.poll() is not None, pause=0.001)
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=120)
         assert process.returncode == 143, stderr
@@ -770,11 +759,11 @@ class TestOnTheTerminal:
 
 class TestProgress:
     def test_is_plain_log_lines_where_there_is_no_terminal(
-        self, tmp_path, make, citymask, tiny_model, monkeypatch
+        self, tmp_path, make_photo, citymask, tiny_model, monkeypatch
     ):
         monkeypatch.setattr(console, "LINE_INTERVAL", 0.0)
         for number in range(4):
-            make(tmp_path / "in" / f"{number}.jpg", seed=number)
+            make_photo(tmp_path / "in" / f"{number}.jpg", seed=number)
         result = citymask("run", tmp_path / "in", "-o", tmp_path / "out", "--model", tiny_model)
         lines = [line for line in result.output.splitlines() if re.match(r"\d\d:\d\d:\d\d ", line)]
         assert any("4 images found" in line for line in lines)
@@ -795,9 +784,9 @@ class TestProgress:
 
 
 def test_overlays_stand_beside_masks_and_quiet_prints_nothing(
-    tmp_path, make, citymask, tiny_model, output
+    tmp_path, make_photo, citymask, tiny_model, output
 ):
-    make(tmp_path / "in" / "lund" / "a.jpg", (120, 80))
+    make_photo(tmp_path / "in" / "lund" / "a.jpg", 120, 80)
     result = citymask("run", tmp_path / "in", "-o", output.path, "--model", tiny_model, "--overlay")
     assert result.exit_code == 0, result.output
     with Image.open(output.path / "masks" / "lund" / "a.jpg.overlay.jpg") as overlay:
@@ -805,10 +794,10 @@ def test_overlays_stand_beside_masks_and_quiet_prints_nothing(
 
 
 def test_several_inputs_and_an_output_inside_one_of_them(
-    tmp_path, make, citymask, tiny_model, output_at
+    tmp_path, make_photo, citymask, tiny_model, output_at
 ):
-    make(tmp_path / "a" / "lund" / "1.jpg", seed=1)
-    make(tmp_path / "b" / "lund" / "1.jpg", seed=2)
+    make_photo(tmp_path / "a" / "lund" / "1.jpg", seed=1)
+    make_photo(tmp_path / "b" / "lund" / "1.jpg", seed=2)
     arguments = ["run", tmp_path / "a", tmp_path / "b", tmp_path / "b"]
     arguments += ["-o", tmp_path / "a" / "results", "--model", tiny_model]
     output = output_at(tmp_path / "a" / "results")

@@ -4,11 +4,9 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from transforms.output.findings import (
     MASK_DAMAGED,
@@ -24,15 +22,11 @@ PHOTOS = ("lund/a.jpg", "lund/[red]b[/red].jpg", "c.jpg", "d.png")
 
 
 @pytest.fixture(scope="module")
-def done(citymask, tiny_model, tmp_path_factory):
+def done(citymask, make_photo, tiny_model, tmp_path_factory):
     """Photos and the output folder of a run over them."""
     folder = tmp_path_factory.mktemp("verify")
-    random = np.random.default_rng(0)
     for number, name in enumerate(PHOTOS):
-        path = folder / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = random.integers(0, 255, (40 + number, 56, 3)).astype(np.uint8)
-        Image.fromarray(pixels).save(path)
+        make_photo(folder / "photos" / name, 56, 40 + number, seed=number)
     run = citymask(
         "run", folder / "photos", "--output", folder / "out", "--model", tiny_model,
         "--unit-size", 2, "--overlay", "--confidence",

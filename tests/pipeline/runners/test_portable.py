@@ -109,10 +109,11 @@ def expected(archive, tiny_model, citymask, output_at, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def spread(archive, tiny_model, services, citymask, output_at, tmp_path_factory):
+def spread(archive, tiny_model, services, citymask, output_at, tmp_path_factory, expected):
     """The output of a run of two workers, and how many of them have segmented.
 
-    Paths on the command line are relative, and the workers are not in this folder.
+    Paths on the command line are relative, and the workers are not in this folder. They find the
+    converted model of the run before.
     """
     folder = tmp_path_factory.mktemp("spread")
     before = services.engines()
@@ -127,7 +128,7 @@ def spread(archive, tiny_model, services, citymask, output_at, tmp_path_factory)
 
 
 class TestTwoWorkers:
-    def test_give_what_one_process_gives(self, spread, expected):
+    def test_give_what_one_process_gives(self, expected, spread):
         output, _ = spread
         assert differences(expected.path, output.path) == Differences()
         assert output.summary == expected.summary
