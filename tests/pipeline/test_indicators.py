@@ -16,7 +16,6 @@ PLACES = {"lund/a.jpg": (55.7, 13.19), "lund/b.jpg": (55.7, 13.19), "=x/c.jpg": 
 @pytest.fixture(scope="module")
 def done(citymask, make_photo, tiny_model, tmp_path_factory):
     """The output folder of a run over three photos of two groups."""
-
     folder = tmp_path_factory.mktemp("indicators")
     lines = ["uri,latitude,longitude"]
     for seed, (name, position) in enumerate(PLACES.items()):
