@@ -1,8 +1,8 @@
-"""The least that makes the same masks: the same engine and codecs in threads that are never idle.
+"""The minimal program that makes the same masks: the same engine and codecs in a thread pool.
 
-There is no Beam, no work unit, no row, no summary, and masks are written in place. Where the engine
-takes photos one by one, each thread takes a photo all the way. Else threads decode ahead and encode
-behind, and this one fills batches.
+There are no Beam, work units, rows or summary, and masks are written in place. If the engine's
+batch size is 1, each thread processes whole photos. Otherwise threads decode ahead and encode
+behind, and the main thread fills batches.
 """
 
 from collections import defaultdict, deque
@@ -40,8 +40,8 @@ class Loop:
 
     Attributes:
         package: the model.
-        engine: the model made ready to run.
-        folder: where masks go.
+        engine: runs the model.
+        folder: the folder for masks.
     """
 
     package: ModelPackage
@@ -101,7 +101,7 @@ class Loop:
     def _predict(
         self, batch: list[tuple[Path, Photo]]
     ) -> list[tuple[np.ndarray | None, Mask | None]]:
-        """Logits or, of an engine that makes them, the mask of each photo."""
+        """Return the logits of each photo or, from a `MaskEngine`, its mask."""
         images = np.zeros((self.engine.batch_size, *batch[0][1].pixels.shape), np.uint8)
         images[: len(batch)] = [photo.pixels for _, photo in batch]
         if isinstance(self.engine, MaskEngine):
