@@ -2,7 +2,7 @@
 
 The column *seam* is the share of rows whose left and right edges have different classes. Ideally it
 equals *other columns*, the same share for adjacent columns. *Turned* is the share of pixels near
-the seam that are equal in the mask of the photo turned by 180 degrees, where they are in the middle.
+the seam that are equal in the mask of the photo turned by 180 degrees, there in the middle.
 
     python benchmarks/seam.py PANORAMA...
 
