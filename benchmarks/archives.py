@@ -1,4 +1,4 @@
-"""Archives of any size out of a few photos, all of one size or as they are."""
+"""Make archives of any size from a few photos, optionally resized."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ QUALITY = 90
 
 
 def find_photos(folder: Path) -> list[Path]:
-    """The photos in a folder and below it, in a fixed order; ends the program without one."""
+    """List the photos of a folder recursively, sorted; exit if there are none."""
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
     if not found:
         sys.exit(f"{folder}: no photo; give a folder with --photos")
@@ -20,7 +20,7 @@ def find_photos(folder: Path) -> list[Path]:
 
 
 def bring_to_size(photos: Path, width: int, height: int, folder: Path) -> Path:
-    """Write the photos as JPEGs of one size: the middle of each, enlarged or reduced."""
+    """Write the photos as JPEGs of one size, resized and cropped to the centre."""
     folder.mkdir()
     for number, path in enumerate(find_photos(photos)):
         with Image.open(path) as image:
@@ -30,9 +30,9 @@ def bring_to_size(photos: Path, width: int, height: int, folder: Path) -> Path:
 
 
 def make_archive(photos: Path, images: int, archive: Path) -> Path:
-    """An archive of `images` files: the photos, again and again under new names.
+    """Make an archive of `images` files, which repeat the photos under new names.
 
-    They are hard links where the file system has them, so the photos are in memory when read.
+    Files are hard links if the file system supports them, so they are read from the page cache.
     """
     found = find_photos(photos)
     archive.mkdir()
@@ -41,6 +41,6 @@ def make_archive(photos: Path, images: int, archive: Path) -> Path:
         target = archive / f"{number:06}{photo.suffix}"
         try:
             os.link(photo, target)
-        except OSError:  # Other file systems.
+        except OSError:  # The file system has no hard links.
             shutil.copyfile(photo, target)
     return archive

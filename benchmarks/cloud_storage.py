@@ -1,8 +1,8 @@
-"""What reading and writing gs:// costs: requests and bytes per image, and what latency does.
+"""Measure the cost of reading and writing gs://: requests and bytes per image, effect of latency.
 
 The same photos are segmented from a local folder, from a Cloud Storage server on the loopback, and
-from it with a delay before every answer. The arms take turns, each run in a process of its own; the
-clock runs from loading the model to the last byte written. Prints a table in Markdown.
+from that server with a delay before every response. The arms take turns, each run in a separate
+process; time is measured from loading the model to the last byte written. Prints a Markdown table.
 
     python benchmarks/cloud_storage.py [--photos DIR] [--images 330] [--repeats 3] [--delay-ms 50]
 """
@@ -29,7 +29,7 @@ from tests.faulty_proxy import FaultyProxy
 from tests.gcs_server import GcsServer
 
 BUCKET = "town"
-LOCAL, AT_ONCE, LATE = "local folder", "gs://, answered at once", "gs://, answered late"
+LOCAL, AT_ONCE, LATE = "local folder", "gs://, no delay", "gs://, delayed"
 KINDS = ("read", "write", "list", "look")
 
 
@@ -44,7 +44,7 @@ def main() -> None:
         archive = make_archive(arguments.photos, arguments.images, Path(folder, "photos"))
         for path in archive.iterdir():
             server.put(BUCKET, f"photos/{path.name}", path.read_bytes(), "image/jpeg")
-        # Once before: what is compiled and converted is kept for all later runs.
+        # A first run fills the caches of compiled and converted code.
         few = make_archive(arguments.photos, 1, Path(folder, "few"))
         measure(str(few), f"{folder}/before", server.url)
         for repeat in range(arguments.repeats):
@@ -62,15 +62,15 @@ def main() -> None:
                 print(f"{arm}: {speeds[arm][-1]:.2f} images/s", flush=True)
         read = sum(map(len, server.files(BUCKET, "photos/").values()))
         written = sum(map(len, server.files(BUCKET, f"0-{delay}/").values()))
-    print(f"\n{machine()}; late: by {arguments.delay_ms:g} ms")
+    print(f"\n{machine()}; delay: {arguments.delay_ms:g} ms")
     print(f"{arguments.images} photos of {arguments.photos}, median of {arguments.repeats} runs\n")
-    print(f"| | images/s | of the local folder | {' | '.join(KINDS)} |")
+    print(f"| | images/s | relative to the local folder | {' | '.join(KINDS)} |")
     print("|---|" + "---|" * (2 + len(KINDS)))
     medians = {arm: statistics.median(of_arm) for arm, of_arm in speeds.items()}
     for arm, speed in medians.items():
         counts = (f"{requests[arm].get(kind, 0) / arguments.images:.3f}" for kind in KINDS)
         print(f"| {arm} | {speed:.1f} | {speed / medians[LOCAL]:.2f} | {' | '.join(counts)} |")
-    print(f"\nlate to at once: {medians[LATE] / medians[AT_ONCE]:.3f}")
+    print(f"\ndelayed to no delay: {medians[LATE] / medians[AT_ONCE]:.3f}")
     print(f"bytes per image: {read / arguments.images:.0f} read, ", end="")
     print(f"{written / arguments.images:.0f} written")
 
@@ -86,7 +86,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measure(archive: str, output: str, server: str) -> float:
-    """Seconds that a run takes."""
+    """Run citymask in a new process; return the seconds."""
     command = [sys.executable, __file__, "--arm", archive, output]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "STORAGE_EMULATOR_HOST": server}
     finished = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)

@@ -1,9 +1,9 @@
-"""How long photos take to decode and masks to encode, and what scaled decoding does to masks.
+"""Measure decoding of photos, encoding of masks, and the effect of scaled decoding on masks.
 
-Photos are first brought to 2048x1024 pixels, and the masks are the model's own of them. A time is
-the median over all photos of the milliseconds for one, by one thread and by as many as there are
-cores; the ways take turns. With --camvid comes the mIoU of a labelled split whose photos were made
-JPEGs of several sizes: as the pipeline decodes them, and decoded in full and resized by Pillow.
+Photos are resized to 2048x1024 pixels, and the masks are the model's masks of them. Times are
+medians over all photos, in milliseconds per photo, with one thread and with one per core; the
+variants take turns. --camvid adds the mIoU of a labelled split whose photos are saved as JPEGs of
+several sizes: decoded as in the pipeline, and decoded in full and resized by Pillow.
 
     python benchmarks/codecs.py [--model NAME_OR_PATH] [--photos DIR] [--camvid DIR]
 """
@@ -40,8 +40,8 @@ REPEATS = 5
 RLE = 3
 SPLIT = "val"
 SCALES = {"1/2": (1.0, 0.42), "1/4": (4.3, 1.0)}
-"""By the scale at which its JPEG is decoded: how much larger a photo is made, and the network's
-input as a share of its nominal one."""
+"""Factors on the photo's size and on the network's nominal input size, by the scale at which the
+photo's JPEG is then decoded."""
 
 Shape = tuple[int, int]
 
@@ -119,7 +119,7 @@ def by_pillow(data: bytes, shape: Shape, scaled: bool = True) -> np.ndarray:
 def print_times(
     title: str, ways: dict[str, Callable[[Any], Any]], items: Sequence[Any], sized: bool = False
 ) -> None:
-    """Print a table of the milliseconds of each way and, where results are bytes, of their size."""
+    """Print a table of the milliseconds and, if `sized`, the result sizes of each variant."""
     alone: dict[str, list[float]] = {way: [] for way in ways}
     together: dict[str, list[float]] = {way: [] for way in ways}
     with ThreadPoolExecutor(cores()) as pool:
@@ -143,7 +143,7 @@ def print_times(
 def compare(
     package: ModelPackage, engine: Engine, camvid: Path, enlarged: float, share: float
 ) -> tuple[float, float, float]:
-    """mIoU with and without scaled decoding, and the share of pixels that have the same class."""
+    """Return mIoU with and without scaled decoding, and the share of equal pixels."""
     classes = package.classes
     photos = list_split(camvid, SPLIT, len(classes))
     counts, equal = [Counts.nothing(len(classes))] * 2, []

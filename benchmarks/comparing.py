@@ -1,4 +1,4 @@
-"""What two folders of masks have in common: bytes, names and pixels."""
+"""Compare two folders of masks by names, bytes and pixels."""
 
 from pathlib import Path
 
@@ -7,16 +7,16 @@ from PIL import Image
 
 
 def differing(first: Path, second: Path) -> list[str]:
-    """Names of files that only one of two folders has, or whose bytes differ."""
+    """List files that only one of two folders has or whose bytes differ."""
     names = {path.name for folder in (first, second) for path in folder.iterdir()}
     return sorted(name for name in names if not _same_bytes(first / name, second / name))
 
 
 def agreement(first: Path, second: Path) -> float:
-    """The share of pixels that are equal in the masks that both folders have.
+    """Return the share of equal pixels in the masks that both folders have.
 
     Raises:
-        ValueError: they have none in common, or two masks of a name differ in size.
+        ValueError: the folders have no mask in common, or masks of the same name differ in size.
     """
     names = {path.name for path in first.iterdir()} & {path.name for path in second.iterdir()}
     if not names:

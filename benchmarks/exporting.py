@@ -1,7 +1,7 @@
-"""Exporting archives of different sizes: seconds and peak memory of each format.
+"""Measure time and peak memory of exports by format and archive size.
 
 Makes output folders of photos that all have the same mask, and times `citymask export` over them,
-start-up and all. For formats of masks there are a tenth of the photos.
+including start-up. Formats that read masks get a tenth of the photos.
 
     python benchmarks/exporting.py [--photos 20000 200000] [--format NAME ...]
 """
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def measure(name: str, photos: int) -> tuple[float, float]:
-    """Seconds and peak memory in MiB of an export."""
+    """Return seconds and peak memory in MiB of an export."""
     with tempfile.TemporaryDirectory() as folder:
         with_masks = FORMATS[name].reads_masks
         write_archive(folder, photos // 10 if with_masks else photos, with_masks)
@@ -58,7 +58,7 @@ def measure(name: str, photos: int) -> tuple[float, float]:
 
 
 def write_archive(output: str, photos: int, with_masks: bool) -> None:
-    """Make an output folder: a model card, rows with positions, and perhaps the masks."""
+    """Make an output folder: a model card, rows with positions and, if needed, masks."""
     archives.write_card(output, PACKAGE)
     random = np.random.default_rng(0)
     pixels = random.integers(0, len(PACKAGE.classes), (HEIGHT, WIDTH)).astype(np.uint8)
@@ -80,7 +80,7 @@ def write_archive(output: str, photos: int, with_masks: bool) -> None:
 def made_rows(
     output: str, images: list[str], counts: np.ndarray, random: np.random.Generator
 ) -> pa.Table:
-    """Rows of photos that stand somewhere in a town; their masks stand for the files."""
+    """Make rows of photos at random positions in a town; each photo's URI is that of its mask."""
     keys = zip(PACKAGE.classes.keys, counts.tolist(), strict=True)
     values = {
         columns.IMAGE: images,

@@ -1,9 +1,9 @@
-"""Nothing lost, nothing twice: runs are killed, starved and raced, and their output compared.
+"""Check that runs with kills, full disks and races lose and duplicate no results.
 
-Each fault is injected into real runs over a small archive; in the end a run is let to finish, and
-its output has to be that of a run that was left alone: masks byte for byte, rows column for column
-but for the run's name, the same failures, the same summary, nothing unfinished. Prints tables in
-Markdown and ends with exit code 1 if anything differs.
+Each fault is injected into real runs over a small archive; then a run finishes without faults. Its
+output must equal that of an undisturbed run: masks byte for byte, all columns of rows but the run
+id, failures and summary, and no unfinished files. Prints Markdown tables; the exit code is 1 if
+anything differs.
 
     python benchmarks/faults.py [--kills 40] [--seed 0]
 """
@@ -32,15 +32,15 @@ from tests.faults.scenarios import TEN_YEARS, Story
 
 KILLS_PER_FOLDER = 5
 LONGEST_RUN = 4.0
-"""Random moments lie within so many seconds of the start."""
+"""Random moments lie within this many seconds from the start."""
 
 PAGES = (0, 1, 3, 6)
-"""Free pages of a full disk: none, or some for the lock, for two masks, for masks but no rows."""
+"""Free pages of a full disk: none, or enough for the lock, two masks, masks but no rows."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was injected how often, and what differed in the end."""
+    """A fault, how often it was injected, and the differences found."""
 
     fault: str
     times: str
@@ -78,15 +78,15 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=40, help="how often runs are killed, at least")
-    parser.add_argument("--seed", type=int, default=0, help="of what is left to chance")
+    parser.add_argument("--kills", type=int, default=40, help="least number of kills")
+    parser.add_argument("--seed", type=int, default=0, help="of random choices")
     return parser.parse_args()
 
 
 def killed(
     stories: dict[str, Story], wanted: int, chance: random.Random, kills: Counter[str]
 ) -> Iterator[Row]:
-    """Kill runs of each story in turn, until there were so many kills."""
+    """Kill runs of each story in turn, until `wanted` kills are reached."""
     found: dict[str, Differences] = defaultdict(Differences)
     folders: Counter[str] = Counter()
     hit: Counter[str] = Counter()
@@ -100,7 +100,7 @@ def killed(
                 deck += [chance.uniform(0, LONGEST_RUN) for _ in range(3)]
                 chance.shuffle(deck)
             moments.append(deck.pop())
-        # In the order of a run's life: once it has reached its end, masks come no more.
+        # In the order of a run: after its end no masks are written any more.
         moments.sort(key=lambda moment: MOMENTS.index(moment) if moment in MOMENTS else -1)
         folders[name] += 1
         differences, of_folder = scenarios.killed(
@@ -165,7 +165,7 @@ def others(
 
 
 def print_tables(rows: list[Row], kills: Counter[str]) -> None:
-    """Print what was injected, and when runs were killed; then all that differed, in words."""
+    """Print tables of the faults and of the moments of kills, and then all differences."""
     print("| injected | times | images lost | images doubled | other differences |")
     print("|---|---|---|---|---|")
     for row in rows:

@@ -1,11 +1,10 @@
-"""What the thresholds of `--skip-duplicates` and `--skip-blurred` tell apart, on photos of yours.
+"""Evaluate the thresholds of `--skip-duplicates` and `--skip-blurred` on your photos.
 
     python benchmarks/gate.py PHOTO_OR_FOLDER...
 
-takes sharp photos that are all different. It changes each of them by known amounts, as copies are
-changed, and blurs it by known amounts, then prints how far the hashes differ and how sharp the
-results are. Amounts of blur are shares of the longer side: the standard deviation of a Gaussian,
-the length of a horizontal motion.
+expects sharp photos that are all different. It makes modified copies and blurred versions of each,
+and prints the distances of their hashes and their sharpness. Amounts of blur are fractions of the
+longer side: the standard deviation of a Gaussian, or the length of a horizontal motion.
 """
 
 import itertools

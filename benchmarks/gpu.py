@@ -1,9 +1,9 @@
-"""A GPU's speed with each batch size, and how far masks of each precision are from the CPU's.
+"""Measure a GPU's speed by batch size, and the differences of masks by precision.
 
-The speed is that of photos from memory to masks in memory: reading, decoding, encoding and writing
-are not in it. The first call with a batch size compiles and is given by itself. The masks are those
-of the network alone, run on the CPU in each precision, so that this table needs no GPU. A pixel
-counts that has another class than the engine for CPUs gives it.
+The speed is that from photos in memory to masks in memory, without reading, decoding, encoding and
+writing. The first call with a batch size compiles and is listed separately. Masks of each precision
+are computed on the CPU, so that this table needs no GPU, and compared with those of the CPU engine:
+the figure is the share of pixels of another class.
 
     python benchmarks/gpu.py [--model NAME_OR_PATH] [--photos DIR] [--batch-sizes 1,4,16,64]
 """
@@ -82,7 +82,7 @@ def main() -> None:
 def measure(
     engine: TensorFlowGpuEngine, image: np.ndarray, size: tuple[int, int]
 ) -> tuple[float, float]:
-    """Seconds of the first call with a full batch, and images/s of the median of later ones."""
+    """Return the seconds of the first call with a full batch, and the median images/s of others."""
     seconds = []
     for _ in range(1 + REPEATS):
         images = np.repeat(image[None], engine.batch_size, axis=0)
@@ -93,9 +93,9 @@ def measure(
 
 
 def resident_speed(package: ModelPackage) -> float:
-    """Photos per second of the network alone, on batches that lie in the memory of the device.
+    """Measure photos per second of the network alone, on batches in the device's memory.
 
-    It has the engine's arithmetic and largest batch, and its answers stay where they are.
+    The precision and the largest batch size are those of the engine; results stay on the device.
     """
     device = find_gpu(GpuPolicy.WANTED)
     precision = dtype_policy(Precision.AUTO, device)
@@ -110,7 +110,7 @@ def resident_speed(package: ModelPackage) -> float:
         start = time.perf_counter()
         for _ in range(REPEATS):
             answer = program(images)
-        answer.numpy()  # The device works through calls in their order, behind the caller's back.
+        answer.numpy()  # Calls are asynchronous and run in order; this waits for the last one.
     return REPEATS * MOST_ON_GPU / (time.perf_counter() - start)
 
 

@@ -1,4 +1,4 @@
-"""How busy an NVIDIA GPU is, as nvidia-smi tells while something runs."""
+"""Sample the utilization of an NVIDIA GPU by nvidia-smi."""
 
 import shutil
 import statistics
@@ -7,10 +7,11 @@ import threading
 import time
 
 INTERVAL_MS = 200
+"""Milliseconds between samples."""
 
 
 def gpu_names() -> list[str]:
-    """The NVIDIA GPUs of this machine."""
+    """Names of the NVIDIA GPUs of this machine."""
     if not shutil.which("nvidia-smi"):
         return []
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
@@ -19,7 +20,7 @@ def gpu_names() -> list[str]:
 
 
 class GpuUse:
-    """Watches the first GPU while it is open as a context.
+    """A context that samples the utilization of the first GPU.
 
     Attributes:
         name: of the GPU.
@@ -44,7 +45,7 @@ class GpuUse:
         self._reader.join()
 
     def share(self, began: float, ended: float) -> float:
-        """The mean share of time that it was busy, 0 to 1, between two times since the epoch."""
+        """Return the mean utilization, 0 to 1, between two times since the epoch."""
         return statistics.mean(busy for at, busy in self._seen if began <= at <= ended)
 
     def _read(self) -> None:

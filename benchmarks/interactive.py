@@ -1,9 +1,9 @@
-"""Seconds until the page of a report can be used, in headless Chromium.
+"""Measure the time until a report page is interactive, in headless Chromium.
 
     python benchmarks/interactive.py OUT/report [--runs 3]
 
-The page is opened from the file system in a fresh browser context each time, so nothing is cached.
-It is ready when all charts and the map are drawn, which the page itself says.
+The page is opened from the file system in a new browser context each time, so nothing is cached. It
+is ready when all charts and the map are drawn, which the page itself reports.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-"""Path of the browser; None where there is none."""
+"""Path of the browser; None if it is not installed."""
 
 OPTIONS = (
     "--no-sandbox",
@@ -43,11 +43,11 @@ ZOOM = """async () => {
 
 @dataclass(frozen=True)
 class Interactive:
-    """How soon a page can be used.
+    """Measurements of a page.
 
     Attributes:
-        seconds: from the start of the navigation until everything is drawn.
-        zoom_seconds: from a zoom of the map until it is drawn anew; None without a map.
+        seconds: from the start of the navigation until charts and map are drawn.
+        zoom_seconds: from a zoom of the map until it is redrawn; None without a map.
     """
 
     seconds: float
@@ -56,7 +56,7 @@ class Interactive:
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:
-    """Headless Chromium, closed at the end."""
+    """Open headless Chromium; close it at the end of the context."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(OPTIONS))
         try:
@@ -66,7 +66,7 @@ def open_browser() -> Iterator[Browser]:
 
 
 def measure(browser: Browser, report: Path) -> Interactive:
-    """Open the report in a folder once, in a context of its own."""
+    """Open the report of a folder once, in a new browser context."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     try:
         return _measure(context.new_page(), (report / "index.html").resolve().as_uri())
@@ -83,13 +83,13 @@ def _measure(page: Page, address: str) -> Interactive:
 
 
 def main() -> None:
-    """Print the median of some runs."""
+    """Print medians of several runs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("report", type=Path)
     parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args()
     if CHROMIUM is None:
-        parser.error("no Chromium is found; install it (Debian package chromium)")
+        parser.error("Chromium is not found; install it (Debian package chromium)")
     with open_browser() as browser:
         found = [measure(browser, arguments.report) for _ in range(arguments.runs)]
     seconds = [entry.seconds for entry in found]
@@ -98,7 +98,7 @@ def main() -> None:
     )
     zooms = [entry.zoom_seconds for entry in found if entry.zoom_seconds is not None]
     if zooms:
-        print(f"map drawn anew after a zoom in {statistics.median(zooms):.2f} s")
+        print(f"map redrawn after a zoom in {statistics.median(zooms):.2f} s")
 
 
 if __name__ == "__main__":

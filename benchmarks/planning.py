@@ -1,7 +1,7 @@
-"""Listing and planning a large archive of which nearly everything is done: seconds and memory.
+"""Measure time and memory of listing and planning a large, almost finished archive.
 
 Makes an archive of empty image files and the rows of all but one in a thousand of them, then times
-`citymask run --dry-run` over it, start-up and all.
+`citymask run --dry-run` over it, including start-up.
 
     python benchmarks/planning.py [--images 1000000] [--rows-per-file 128]
 """
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def make_archive(archive: Path, images: int) -> Iterator[str]:
-    """Make empty image files of one modification time; yield their relative paths."""
+    """Make empty image files with the same modification time; yield their relative paths."""
     for number in range(images):
         folder = archive / f"{number // FILES_PER_FOLDER:05}"
         if number % FILES_PER_FOLDER == 0:
@@ -60,7 +60,7 @@ def make_archive(archive: Path, images: int) -> Iterator[str]:
 
 
 def write_rows(output: Path, archive: Path, images: list[str], rows_per_file: int) -> None:
-    """Write the rows of all images but the last of each `NEW_ONE_IN`."""
+    """Write the rows of all images except the last of each `NEW_ONE_IN`."""
     folder = output / columns.STATISTICS
     folder.mkdir(parents=True)
     done = [image for n, image in enumerate(images) if n % NEW_ONE_IN != NEW_ONE_IN - 1]
@@ -86,7 +86,7 @@ def write_rows(output: Path, archive: Path, images: list[str], rows_per_file: in
 
 
 def plan(archive: Path, output: Path) -> tuple[float, float]:
-    """Seconds and peak memory in MiB of a dry run: start-up, listing and planning."""
+    """Return seconds and peak memory in MiB of a dry run: start-up, listing and planning."""
     command = [sys.executable, "-m", "pipeline", "run", str(archive), "--output", str(output)]
     start = time.perf_counter()
     subprocess.run([*command, "--dry-run"], check=True)

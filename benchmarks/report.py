@@ -1,9 +1,9 @@
-"""The report of a large archive: seconds to build it, memory, and the size of its page.
+"""Measure the report of a large archive: build time, memory and page size.
 
-Makes the rows of photos along the streets of several cities, in files as `citymask compact` leaves
-them, and times `citymask report` over them, start-up and all. There are no photos and no masks, so
-the pictures of the gallery show neither. Where there is a Chromium and Playwright, it is also timed
-how soon the page can be used.
+Makes rows of photos along the streets of several cities, in files like those of `citymask compact`,
+and times `citymask report` over them, including start-up. There are no photos or masks, so the
+gallery shows neither. With Chromium and Playwright, the time until the page is interactive is
+measured as well.
 
     python benchmarks/report.py [--images 1000000] [--output DIR]
 """
@@ -40,14 +40,14 @@ CITIES = {
     "Singapore": (1.290, 103.852),
 }
 CITY_KM = 6.0
-"""Standard deviation of where streets begin, from the middle of their city."""
+"""Standard deviation of the distance of streets from the centre of their city."""
 
 PHOTOS_PER_STREET = 250
 METRES_BETWEEN_PHOTOS = 8.0
 METRES_PER_DEGREE = 111_320.0
 WIDTH, HEIGHT = 2048, 1024
 RARE = 0.6
-"""Probability that a photo shows nothing of one of the rarer classes."""
+"""Probability that one of the rarer classes is absent from a photo."""
 
 MIB = 1 << 20
 
@@ -55,7 +55,7 @@ MIB = 1 << 20
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=int, default=1_000_000)
-    parser.add_argument("--output", type=Path, help="Keep the archive and its report there.")
+    parser.add_argument("--output", type=Path, help="Folder to keep the archive and its report in.")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         output = arguments.output or Path(folder)
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def write_archive(output: Path, images: int) -> None:
-    """Write the rows of an archive, and the description of their model."""
+    """Write the rows of an archive, and the card of their model."""
     package = load_package("default")
     archives.write_card(str(output), package)
     (output / columns.STATISTICS).mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def write_archive(output: Path, images: int) -> None:
 
 
 def streets(package: ModelPackage, start: int, count: int) -> Iterator[pa.Table]:
-    """Rows of `count` photos from number `start`, a table per street."""
+    """Yield rows of `count` photos from number `start`, one table per street."""
     for first in range(start, start + count, PHOTOS_PER_STREET):
         number = first // PHOTOS_PER_STREET
         photos = min(PHOTOS_PER_STREET, start + count - first)
@@ -89,7 +89,7 @@ def streets(package: ModelPackage, start: int, count: int) -> Iterator[pa.Table]
 
 
 def street(package: ModelPackage, number: int, photos: int, random: np.random.Generator):
-    """Rows of the photos along one street: it bends a little, and what it shows changes slowly."""
+    """Make rows of photos along one street, with gradual turns and changes of class shares."""
     city = list(CITIES)[number % len(CITIES)]
     group = f"{city} street {number // len(CITIES):05}"
     images = [f"{city}/{group}/{n:04}.jpg" for n in range(photos)]
@@ -123,7 +123,7 @@ def street(package: ModelPackage, number: int, photos: int, random: np.random.Ge
 def _walk(
     middle: tuple[float, float], headings: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of photos that are taken one after the other, in degrees."""
+    """Positions of consecutive photos, in degrees."""
     begin = random.normal(0, CITY_KM * 1000, 2)
     north = begin[0] + (np.cos(np.radians(headings)) * METRES_BETWEEN_PHOTOS).cumsum()
     east = begin[1] + (np.sin(np.radians(headings)) * METRES_BETWEEN_PHOTOS).cumsum()
@@ -132,7 +132,7 @@ def _walk(
 
 
 def _pixels(classes: int, photos: int, random: np.random.Generator) -> np.ndarray:
-    """Pixels per class, int64 `(photos, classes)`, that add up to those of a photo."""
+    """Pixels per class, int64 `(photos, classes)`, whose sums are those of a photo."""
     usual = random.dirichlet(np.linspace(4, 0.3, classes))
     shares = random.gamma(usual * 40 + 1e-3, size=(photos, classes)) + 1e-9
     rare = np.arange(classes) >= classes // 2
@@ -143,7 +143,7 @@ def _pixels(classes: int, photos: int, random: np.random.Generator) -> np.ndarra
 
 
 def build_report(output: Path) -> tuple[float, float]:
-    """Seconds and peak memory in MiB of the command, start-up and all."""
+    """Return seconds and peak memory in MiB of the command, including start-up."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "pipeline", "report", str(output)], check=True)
     seconds = time.perf_counter() - start
@@ -151,7 +151,7 @@ def build_report(output: Path) -> tuple[float, float]:
 
 
 def sizes(report: Path) -> tuple[float, float]:
-    """Megabytes of the data, and of all that the page loads before anybody asks for a photo."""
+    """Return megabytes of the data, and of the whole page without its photos."""
     photos = report / Path(contract.PHOTOS).name
     found = {path: path.stat().st_size / 1e6 for path in report.rglob("*") if path.is_file()}
     page = sum(size for path, size in found.items() if photos not in path.parents)
@@ -159,7 +159,7 @@ def sizes(report: Path) -> tuple[float, float]:
 
 
 def seconds_to_interactive(report: Path) -> str:
-    """How soon the page can be used, in a line."""
+    """Return a line with the time until the page is interactive."""
     try:
         from benchmarks import interactive
     except ImportError as error:

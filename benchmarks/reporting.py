@@ -1,4 +1,4 @@
-"""What a benchmark says: tables for the terminal and for pages, a bar chart, and JSON."""
+"""Output of benchmarks: tables for terminal and Markdown, a bar chart, and JSON."""
 
 import json
 import statistics
@@ -22,10 +22,10 @@ class Table:
     """A table; its first column is text, the others are figures.
 
     Attributes:
-        title: what it is about.
-        columns: their names.
+        title: heading.
+        columns: column names.
         rows: cells as text.
-        notes: lines to stand below it.
+        notes: paragraphs below the table.
     """
 
     title: str
@@ -52,13 +52,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """What one part of the benchmark found.
+    """Results of one part of the benchmark.
 
     Attributes:
-        name: its key in the JSON file.
-        table: the same for people.
-        data: what JSON can hold.
-        wrong: what must not be, such as masks that differ; empty where all is well.
+        name: key in the JSON file.
+        table: the results as a table.
+        data: the results as JSON values.
+        wrong: errors, such as names of masks that differ; empty if there are none.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, least and most of some figures."""
+    """Median, minimum and maximum of values."""
 
     median: float
     least: float
@@ -80,13 +80,13 @@ class Spread:
         return cls(statistics.median(values), min(values), max(values))
 
     def text(self, digits: int) -> str:
-        """The median and, where it is not alone, from where to where."""
+        """Format the median and, if they differ, minimum and maximum."""
         median, least, most = (f"{v:.{digits}f}" for v in (self.median, self.least, self.most))
         return median if least == most else f"{median} ({least} - {most})"
 
 
 def write(folder: Path, setting: dict[str, Any], sections: Sequence[Section]) -> None:
-    """Write what was found so far: all figures as JSON, and the tables in Markdown."""
+    """Write the results so far: all values as JSON, and the tables in Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {"setting": setting, **{section.name: section.data for section in sections}}
     (folder / JSON_FILE).write_text(json.dumps(found, indent=2) + "\n")
@@ -96,12 +96,12 @@ def write(folder: Path, setting: dict[str, Any], sections: Sequence[Section]) ->
 
 
 def draw(path: Path, speeds: dict[str, Spread], subtitle: str) -> None:
-    """Draw images per second as bars, with lines from the least to the most.
+    """Draw images per second as bars, with error bars from minimum to maximum.
 
     Args:
         path: a PNG file.
-        speeds: by the name of the bar.
-        subtitle: where this was measured.
+        speeds: values by the name of the bar.
+        subtitle: photos and machine of the measurement.
     """
     figure = Figure(figsize=(8, 0.7 + 0.55 * len(speeds)), layout="constrained")
     axes = figure.subplots()

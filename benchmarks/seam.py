@@ -1,12 +1,12 @@
-"""How whole the seam of panoramas is, with margins of several widths and without one.
+"""Measure the continuity of panorama masks at the seam, by the width of the margin.
 
-The seam is broken in a row where the left and the right edge of the mask have different classes. It
-is whole where that happens as often as between any two neighbouring columns. The turned photo has
-its seam in the middle: there its mask should be that of the photo as it is.
+The column *seam* is the share of rows whose left and right edges have different classes. Ideally it
+equals *other columns*, the same share for adjacent columns. *Turned* is the share of pixels near
+the seam that are equal in the mask of the photo turned by 180 degrees, there in the middle.
 
     python benchmarks/seam.py PANORAMA...
 
-takes equirectangular photos of 2:1, runs the default model, and prints a table.
+segments equirectangular photos of 2:1 with the default model, and prints a table.
 """
 
 import sys
@@ -22,10 +22,10 @@ from models.packages import load_package
 from models.upsampling import logits_to_mask
 
 SHARES = (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
-"""Margins on either side, as shares of the network's input."""
+"""Margins on each side, as fractions of the network's input width."""
 
 NEAR = 0.05
-"""Columns near the seam, on either side, as a share of the width."""
+"""Columns near the seam, on each side, as a fraction of the width."""
 
 
 def main(paths: list[str]) -> None:
@@ -54,7 +54,7 @@ def main(paths: list[str]) -> None:
 
 
 def segment(engine: Engine, photo: np.ndarray, shape: tuple[int, int], margin: int) -> np.ndarray:
-    """The mask of a photo that is given to the network with a margin of so many columns."""
+    """Segment a photo with a margin of `margin` columns at the network's input."""
     pixels = panoramas.with_margin(resize_pixels(photo, shape), margin)
     (logits,) = engine.predict(pixels[None])
     columns = margin * logits.shape[1] // pixels.shape[1]

@@ -1,4 +1,4 @@
-"""The parts of the benchmark, each of which makes a table: speed, start-up, growth, stages, GPU."""
+"""The parts of the benchmark, one table each: speed, start-up, growth, stages, GPU."""
 
 import json
 import shutil
@@ -21,24 +21,24 @@ from benchmarks.reporting import Section, Spread, Table
 from models.engines.devices import cores
 
 START_IMAGES = 8
-"""Photos of a run that is mostly start-up; two batches, so that all its parts have run."""
+"""Photos of a run that measures start-up: enough for two batches, so that all code has run."""
 
 FINISHED_IMAGES = 1000
 FINISHED_REPEATS = 9
 GROWTH_FACTOR = 10
 
 NOTHING = "-"
-REST = "Beam, rows and all else"
+REST = "Beam, rows and the rest"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the parts work, and with what.
+    """Inputs of the parts.
 
     Attributes:
         bench: how arms are run.
-        photos: a folder of photos, of which archives are made.
-        folder: an empty one for archives and outputs.
+        photos: folder of photos that archives are made of.
+        folder: empty folder for archives and outputs.
     """
 
     bench: Bench
@@ -46,12 +46,16 @@ class Place:
     folder: Path
 
     def archive(self, images: int) -> Path:
-        """An archive of so many photos; it is made once."""
+        """Return an archive of `images` photos; it is made once."""
         archive = self.folder / f"{images} photos"
         return archive if archive.exists() else make_archive(self.photos, images, archive)
 
     def run(self, arm: Arm, images: int) -> Measured:
-        """Run an arm into an empty folder; raises SkippedError for what cannot be run."""
+        """Run an arm into an empty folder.
+
+        Raises:
+            SkippedError: the arm cannot be run.
+        """
         output = self.output(arm)
         shutil.rmtree(output, ignore_errors=True)
         measured = self.bench.run(arm, self.archive(images), output)
@@ -68,20 +72,20 @@ class Place:
 
 
 def say(text: str) -> None:
-    """Tell on standard error how far it is."""
+    """Print progress to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 @dataclass
 class Turns:
-    """What the turns of an arm gave.
+    """Results of an arm.
 
     Attributes:
         arm: the arm.
-        runs: over the archive.
-        starts: over few photos; empty where start-up is not told apart.
-        equal: shares of pixels that are those of the stock way.
-        skipped: why there are none.
+        runs: runs over the archive.
+        starts: runs over few photos; empty if start-up is not measured.
+        equal: shares of pixels equal to those of the stock way.
+        skipped: the reason if it was not run.
     """
 
     arm: Arm
@@ -92,7 +96,7 @@ class Turns:
 
     @property
     def running(self) -> list[Measured]:
-        """What the runs took beyond their start-up."""
+        """The runs without their start-up."""
         if not self.starts:
             return []
         middle = sorted(self.starts, key=lambda run: run.seconds)[len(self.starts) // 2]
@@ -116,7 +120,7 @@ class Turns:
         return cells
 
     def data(self, citymask: "Turns") -> dict[str, Any]:
-        """The same, and each run, for JSON."""
+        """The row and the runs as JSON values."""
         if self.skipped:
             return {"skipped": self.skipped}
         found = {
@@ -141,18 +145,18 @@ class Turns:
 def compare(
     place: Place, compared: Sequence[Arm], images: int, repeats: int, with_starts: bool
 ) -> tuple[Section, dict[str, Spread]]:
-    """Let the arms take turns; also images per second by the arms' titles.
+    """Run the arms in turns; return the section, and images per second by the arms' titles.
 
     Args:
-        place: where.
-        compared: `citymask run`, then what to compare it with.
+        place: inputs and folders.
+        compared: `citymask run`, then the arms to compare it with.
         images: photos for the fastest arms.
         repeats: turns of each arm.
-        with_starts: whether to run each arm over few photos as well, to tell its start-up apart.
+        with_starts: whether to run each arm over few photos as well, to measure its start-up.
     """
     turns = {arm: Turns(arm) for arm in compared}
     wrong: list[str] = []
-    say("once before: what is compiled and converted is kept for all later runs")
+    say("warm-up run, which fills the caches of compiled and converted code")
     place.run(arms.CITYMASK, START_IMAGES)
     for repeat in range(repeats):
         say(f"turn {repeat + 1} of {repeats}")
@@ -183,10 +187,10 @@ def compare(
         ],
         [of_arm.cells(citymask) for of_arm in turns.values()],
         [
-            "The clock runs from after the imports to the last byte written: loading the model is "
-            f"in it. *Running* is what lies beyond a run over {START_IMAGES} photos: start-up is "
-            "left out, as in a large archive. *Times* are ratios within a turn. *Equal pixels* "
-            "are those of the stock way, which computes in float32.",
+            "Time is measured from after the imports to the last byte written, including loading "
+            f"the model. *Running* is the difference to a run over {START_IMAGES} photos, which "
+            "excludes start-up, as in a large archive. *Times* are ratios within a turn. *Equal "
+            "pixels* compares with the stock way, which computes in float32.",
             _verdict(turns.get(arms.BARE_LOOP), citymask, wrong),
         ],
     )  # fmt: skip
@@ -196,10 +200,10 @@ def compare(
 
 
 def start_up(place: Place) -> Section:
-    """Time `citymask run` over a finished archive against the import of Beam."""
+    """Time `citymask run` over a finished archive, compared with the import of Beam."""
     folder = place.folder / "finished"
     folder.mkdir()
-    # No photo is read once it is done, so that their size does not matter.
+    # Finished photos are not read, so their size does not matter.
     small = bring_to_size(place.photos, 96, 64, folder / "small photos")
     archive = make_archive(small, FINISHED_IMAGES, folder / "archive")
     place.bench.run(arms.CITYMASK, archive, folder / "output")
@@ -225,7 +229,7 @@ def start_up(place: Place) -> Section:
 
 
 def growth(place: Place, images: int) -> Section:
-    """Time and memory over an archive and over one of ten times its size."""
+    """Measure time and memory for an archive and one of ten times its size."""
     few = images // GROWTH_FACTOR
     small = [place.run(arms.CITYMASK, few)]
     large = place.run(arms.CITYMASK, images)
@@ -242,7 +246,7 @@ def growth(place: Place, images: int) -> Section:
             ["ratio", f"{time_ratio:.2f}", f"{large.speed * seconds / few:.2f}",
              f"{peak_ratio:.3f}"],
         ],
-        ["The small archive is run before and after the large one; the mean counts."],
+        ["The small archive is run before and after the large one; its values are means."],
     )  # fmt: skip
     data = {
         "small": [asdict(run) for run in small],
@@ -254,7 +258,7 @@ def growth(place: Place, images: int) -> Section:
 
 
 def stages(place: Place, images: int) -> Section:
-    """Where the CPU time of an image goes, and what is left to Beam and the rest."""
+    """Measure the CPU time per image of each stage, and of Beam and the rest."""
     alone = place.run(arms.STAGES, max(4 * START_IMAGES, round(images * arms.STAGES.share)))
     start = place.run(arms.CITYMASK, START_IMAGES)
     full = place.run(arms.CITYMASK, images)
@@ -274,10 +278,10 @@ def stages(place: Place, images: int) -> Section:
         ["stage", "CPU ms", "share", "ms in the run"],
         rows,
         [
-            "*CPU ms*: of each stage by itself, in a program that does one after another; the sum "
-            "is that of `citymask run` beyond its start-up, and what the stages leave of it is "
-            "Beam's, and that of rows, summary, threads and memory. *ms in the run*: by the run's "
-            "record, waiting for a core included.",
+            "*CPU ms*: CPU time of each stage in a sequential program. The sum is that of "
+            "`citymask run` without start-up; the remainder is Beam, rows, summary, threads and "
+            "memory. *ms in the run*: time of the stage by the run record, including waits for a "
+            "core.",
             f"{total:.1f} ms of CPU time on {cores()} cores bound the speed to "
             f"{1e3 * cores() / total:.1f} images/s; it was {running.speed:.1f} with "
             f"{_busy(running):.1%} of the cores busy. Start-up takes {start.cpu_seconds:.1f} s "
@@ -290,12 +294,12 @@ def stages(place: Place, images: int) -> Section:
 
 
 def gpu(place: Place, images: int) -> Section:
-    """Speed from end to end on a GPU, how busy it is, and the speed of the network alone."""
+    """Measure end-to-end speed and utilization on a GPU, and the speed of the network alone."""
     start = place.run(arms.CITYMASK, START_IMAGES)
     with GpuUse() as use:
         full = place.run(arms.CITYMASK, images)
     running = full.beyond(start)
-    # The first part of the run is start-up, during which the GPU has nothing to do.
+    # Without start-up, during which the GPU is idle.
     busy = use.share(full.began + start.seconds, full.began + full.seconds)
     resident = place.output(arms.RESIDENT)
     alone = place.bench.run(arms.RESIDENT, place.photos, resident).details["images_per_second"]
@@ -316,7 +320,7 @@ def gpu(place: Place, images: int) -> Section:
 
 
 def _busy(run: Measured) -> float:
-    """How busy the cores were with it, 0 to 1."""
+    """Utilization of the cores by a run, 0 to 1."""
     return run.cpu_seconds / run.seconds / cores()
 
 
@@ -325,7 +329,7 @@ def _speed(runs: Sequence[Measured]) -> Spread:
 
 
 def _times(citymask: Sequence[Measured], others: Sequence[Measured]) -> Spread:
-    """How many times as fast citymask is, turn by turn."""
+    """Ratios of citymask's speed to that of another arm, by turn."""
     return Spread.of([a.speed / b.speed for a, b in zip(citymask, others, strict=True)])
 
 

@@ -1,14 +1,14 @@
-"""citymask beside what one would take instead: speed, start-up, growth, and where the time goes.
+"""Compare citymask with alternatives: speed, start-up, growth, and time per stage.
 
-Photos are brought to one size and repeated under new names. Every program ("arm") makes masks of
-them in a process of its own, and the arms take turns. The masks are compared. Peers run in an
-environment of their own, which `make bench` installs; what cannot be run is skipped with a word.
+Photos are resized to one size and repeated under new names. Every program ("arm") segments them in
+a separate process, and the arms take turns. The masks are compared. Peers run in their own
+environment, which `make bench` installs; those that cannot be run are skipped with the reason.
 
     python benchmarks/throughput.py [--only throughput,startup,growth,stages,gpu] [--output FOLDER]
     python benchmarks/throughput.py --short
 
-The short form runs citymask and the bare loop once. Ends with exit code 1 if their masks differ,
-however fast they are.
+The short form runs citymask and the bare loop once. The exit code is 1 if their masks differ,
+independent of speed.
 """
 
 import argparse
@@ -38,7 +38,7 @@ THROUGHPUT, STARTUP, GROWTH, STAGES, GPU = PARTS = (
 )  # fmt: skip
 IMAGES, SHORT_IMAGES = 2000, 60
 LEAST_WIDTH = 120
-"""Characters of a line where no terminal says how many there are."""
+"""Least width of lines, in characters."""
 
 LIBRARIES = (
     "apache-beam", "tensorflow", "openvino", "keras", "numpy", "pillow", "ray", "torch",
@@ -67,7 +67,7 @@ def main() -> None:
 def run_parts(
     arguments: argparse.Namespace, place: sections.Place, setting: dict[str, Any]
 ) -> Iterator[Section]:
-    """Run the parts that are asked for; each comes as soon as it is done."""
+    """Run the requested parts; yield each when it is finished."""
     if THROUGHPUT in arguments.only:
         section, speeds = sections.compare(
             place, arguments.arms, arguments.images, arguments.repeats, not arguments.short
@@ -100,10 +100,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--only", type=chosen_parts, help="some of " + ",".join(PARTS))
     parser.add_argument(
         "--peers", type=Path, default=ROOT / ".venv-peers" / "bin" / "python", metavar="PYTHON",
-        help="the Python of the peers' environment",
+        help="Python executable of the peers' environment",
     )  # fmt: skip
-    parser.add_argument("--work", type=Path, metavar="DIR", help="where photos and masks are kept")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="for tables and figures")
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="folder for temporary photos and masks"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="folder for tables and figures"
+    )
     parser.add_argument("--short", action="store_true", help="citymask and the bare loop, once")
     arguments = parser.parse_args()
     short = arguments.short
@@ -124,7 +128,7 @@ def chosen_parts(text: str) -> tuple[str, ...]:
 
 
 def chosen_arms(text: str) -> tuple[arms.Arm, ...]:
-    """The arms of these modules; citymask is always among them."""
+    """The arms of these modules, always including citymask."""
     chosen = _chosen(text, {arm.module: arm for arm in arms.COMPARED})
     return tuple(arm for arm in arms.COMPARED if arm in (arms.CITYMASK, *chosen))
 
@@ -138,7 +142,7 @@ def _chosen(text: str, known: dict[str, Any]) -> list[Any]:
 
 
 def describe(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the figures belong to."""
+    """Describe machine, software, model and photos of the measurement."""
     width, height = arguments.size
     ours = arms.installed(Path(sys.executable), LIBRARIES)
     peers = arms.installed(arguments.peers, LIBRARIES)

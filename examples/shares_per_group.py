@@ -1,4 +1,4 @@
-"""citymask's transforms in a pipeline of your own: class shares per folder, as a table.
+"""Use citymask's transforms in your own pipeline: class shares per folder, as a table.
 
 python examples/shares_per_group.py demo/photos /tmp/masks
 """

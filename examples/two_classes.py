@@ -1,4 +1,4 @@
-"""From labels of many classes to foreground and background: `road` and `not road`, for example.
+"""Convert labels of many classes to two: foreground and background, such as road and not road.
 
 python examples/two_classes.py CAMVID Road road_data
 citymask train unet --data road_data --output road_model --width 0.25

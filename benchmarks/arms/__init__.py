@@ -1,8 +1,8 @@
-"""Arms: programs that make masks of the same photos, each in a process of its own.
+"""Arms: programs that segment the same photos, each in a separate process.
 
 Each module of this package has a function `run(archive, output, model)`, which writes the mask of
-`archive/NAME` to `output/masks/NAME.png`. What a module imports at its top is not timed, what `run`
-does is: loading the model, and all work up to the last byte.
+`archive/NAME` to `output/masks/NAME.png`. Only `run` is timed, including loading the model, and not
+the imports at the top of the module.
 """
 
 import json
@@ -18,7 +18,7 @@ MASKS = "masks"
 
 
 class SkippedError(RuntimeError):
-    """An arm that cannot be run here, and why."""
+    """An arm cannot be run here; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Arm:
 
     Attributes:
         module: its module in this package.
-        title: what tables call it.
-        share: of the photos that it is given. Slow arms get fewer.
+        title: its name in tables.
+        share: fraction of the photos that it processes; slow arms get fewer.
         peer: whether it needs the environment of the peers.
-        alone: whether all its work is done by its own process and the children that this awaits,
-            so that its CPU time and its memory are known.
+        alone: whether all its work is done by its own process and awaited child processes, so that
+            its CPU time and memory can be measured.
     """
 
     module: str
@@ -57,12 +57,12 @@ class Measured:
     """One run of an arm.
 
     Attributes:
-        images: masks in its output.
-        began: when the clock was started, in seconds since the epoch.
-        seconds: until the last byte was written.
-        cpu_seconds: of all cores, of the process and of the children that it has awaited.
-        peak_mib: most memory that the process held (resident), in MiB.
-        details: what the arm itself tells.
+        images: number of masks in its output.
+        began: start of the measurement, in seconds since the epoch.
+        seconds: time until the last byte was written.
+        cpu_seconds: CPU time of the process and its awaited child processes, over all cores.
+        peak_mib: peak resident memory of the process, in MiB.
+        details: further results of the arm.
     """
 
     images: int
@@ -78,7 +78,7 @@ class Measured:
         return self.images / self.seconds
 
     def beyond(self, start: "Measured") -> "Measured":
-        """What it took beyond a run over few images, which is mostly start-up."""
+        """The difference to a run over few images, which is mostly start-up."""
         return replace(
             self,
             images=self.images - start.images,
@@ -89,21 +89,21 @@ class Measured:
 
 @dataclass(frozen=True)
 class Bench:
-    """With what arms are run.
+    """The environment in which arms are run.
 
     Attributes:
         model: name or path of the model.
-        peers: the Python of the peers' environment.
+        peers: Python executable of the peers' environment.
     """
 
     model: str
     peers: Path
 
     def run(self, arm: Arm, archive: Path, output: Path) -> Measured:
-        """Run an arm; an arm of citymask's own that fails ends the program.
+        """Run an arm; exit if it fails and is not a peer.
 
         Raises:
-            SkippedError: it is a peer, and cannot be run.
+            SkippedError: it is a peer and cannot be run.
         """
         python = self.peers if arm.peer else Path(sys.executable)
         if not python.exists():
@@ -119,20 +119,20 @@ class Bench:
         if finished.returncode == 0:
             return Measured(**json.loads(finished.stdout.splitlines()[-1]))
         if not arm.peer:
-            sys.exit(f"{arm.title} has ended with exit code {finished.returncode}")
-        last = next(reversed(finished.stderr.strip().splitlines()), "it says nothing")
+            sys.exit(f"{arm.title} failed with exit code {finished.returncode}")
+        last = next(reversed(finished.stderr.strip().splitlines()), "no message")
         raise SkippedError(f"exit code {finished.returncode}: {last}")
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Of the processes: they find the project, and libraries keep their notices to themselves."""
+    """Environment variables of the processes: the project's path, and quiet libraries."""
     found = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "RAY_USAGE_STATS_ENABLED": "0"}
     return {**os.environ, **quiet, "PYTHONPATH": os.pathsep.join(found), **more}
 
 
 def installed(python: Path, packages: Sequence[str]) -> dict[str, str]:
-    """Versions of the packages in an environment, of those that are there."""
+    """Return the versions of those packages that are installed in an environment."""
     code = (
         "import json, sys; from importlib.metadata import distributions as all; "
         "print(json.dumps({d.name: d.version for d in all() if d.name in sys.argv[1:]}))"

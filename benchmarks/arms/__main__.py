@@ -1,4 +1,4 @@
-"""`python -m benchmarks.arms ARM ARCHIVE OUTPUT MODEL` runs an arm and prints what it took."""
+"""`python -m benchmarks.arms ARM ARCHIVE OUTPUT MODEL` runs an arm and prints its measurements."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def main(name: str, archive: str, output: str, model: str) -> None:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of its children that have ended and were awaited."""
+    """CPU time of this process and its awaited child processes."""
     return sum(os.times()[:4])
 
 

@@ -1,11 +1,11 @@
-"""The command `citymask run`, whole: checks, lock, listing, masks, rows, summary, record.
+"""The whole command `citymask run`: checks, lock, listing, masks, rows, summary, record.
 
-What its engine imports is timed, as in the bare loop.
+The imports of its engine are timed, as in the bare loop.
 """
 
 from pathlib import Path
 
-import pipeline.commands.run  # noqa: F401 - Beam, which is not timed.
+import pipeline.commands.run  # noqa: F401 - Imports Beam, which is not timed.
 from pipeline.cli import cli
 
 

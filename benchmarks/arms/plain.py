@@ -1,4 +1,4 @@
-"""What arms of users have in common: Pillow for photos and masks, NumPy for the rest."""
+"""Shared by the peers: Pillow for photos and masks, NumPy for the rest."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ class Plain:
     masks: Path
 
     def read(self, file: BinaryIO | Path) -> tuple[np.ndarray, int, int]:
-        """A photo as float32 network input `(h, w, 3)`, then its own height and width."""
+        """Read a photo: float32 network input `(h, w, 3)`, then the photo's height and width."""
         package = self.package
         with Image.open(file) as image:
             width, height = image.size
@@ -41,5 +41,5 @@ class Plain:
         image.save(file, "PNG")
 
     def path(self, photo: str) -> str:
-        """Where the mask of a photo goes."""
+        """Path of a photo's mask."""
         return str(self.masks / f"{Path(photo).name}.png")

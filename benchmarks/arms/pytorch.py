@@ -1,6 +1,6 @@
-"""A PyTorch loop as one writes it in a notebook: DataLoader, eager network, masks by Pillow.
+"""A typical PyTorch loop of a notebook: DataLoader, eager network, masks by Pillow.
 
-The network is the same one, run by Keras on its torch backend.
+The network is the same, run by Keras on its torch backend.
 """
 
 import os
@@ -10,7 +10,7 @@ os.environ["KERAS_BACKEND"] = "torch"
 import csv
 from pathlib import Path
 
-import keras  # noqa: F401 - not timed.
+import keras  # noqa: F401 - Its import is not timed.
 import numpy as np
 import torch
 from torch.nn import functional

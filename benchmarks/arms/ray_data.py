@@ -1,4 +1,4 @@
-"""Ray Data with a TensorFlow function, by its guide to offline batch inference.
+"""Ray Data with a TensorFlow function, following its guide to offline batch inference.
 
 https://docs.ray.io/en/latest/data/batch_inference.html
 """
@@ -41,7 +41,7 @@ def decode(row: dict[str, Any], plain: Plain) -> dict[str, Any]:
 
 
 class Segment:
-    """Turns batches of photos of one size into masks of that size."""
+    """Segments batches of photos of one size."""
 
     def __init__(self, plain: Plain):
         self._network = plain.package.build_network()
@@ -58,7 +58,7 @@ class Segment:
 
 
 def write(row: dict[str, Any], plain: Plain) -> dict[str, Any]:
-    """Write a mask; the photo's path and its pixels of each class."""
+    """Write a mask; return the photo's path and its pixels of each class."""
     mask = row["mask"]
     plain.encode(mask, Path(plain.path(row["path"])))
     keys = plain.package.classes.keys

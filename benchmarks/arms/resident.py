@@ -1,4 +1,4 @@
-"""The network alone: batches that lie in the GPU's memory, answers that stay there, no masks."""
+"""The network alone, on batches in the GPU's memory: no transfers and no masks."""
 
 from pathlib import Path
 

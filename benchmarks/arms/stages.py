@@ -1,4 +1,4 @@
-"""One stage after another on one photo after another: how much CPU time each of them takes."""
+"""The stages of a run, executed sequentially, to measure the CPU time of each."""
 
 import time
 from collections import defaultdict
@@ -15,7 +15,7 @@ from transforms.photos.mask_files import encode_mask
 
 
 def run(archive: Path, output: Path, model: str) -> dict[str, dict[str, float]]:
-    """CPU seconds of each stage, summed over all photos but the first batch, which warms up."""
+    """Measure the CPU milliseconds per photo of each stage, without the first batch (warm-up)."""
     package = load_package(model)
     segmenter = Segmenter.load(package)
     palette = package.classes.palette()

@@ -1,7 +1,7 @@
-"""Beam the way its documentation shows: files, a Map that decodes, RunInference, a write.
+"""Beam as its documentation shows it: read files, decode in a Map, RunInference, write.
 
-By https://beam.apache.org/documentation/ml/about-ml/ and the examples that it links to. Photos of
-one size are needed, since the handler stacks them.
+Follows https://beam.apache.org/documentation/ml/about-ml/ and the examples that it links to. All
+photos need the same size, since the handler stacks them.
 """
 
 from functools import partial
@@ -23,7 +23,7 @@ from models.networks import build_network
 from models.packages import WEIGHTS_FILE, ModelPackage, load_package
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
-"""As in `citymask run`."""
+"""The runner of `citymask run`."""
 
 Key = tuple[str, int, int]
 """A photo's path, height and width."""

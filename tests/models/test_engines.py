@@ -1,6 +1,6 @@
-"""Engines: the same masks on every device, batches that fit, and clear words where there is no GPU.
+"""Engines: equal masks on every device, batches that fit, and clear messages without a GPU.
 
-Where this machine has no GPU, the engine for GPUs runs on the CPU.
+On a machine without a GPU, the engine for GPUs runs on the CPU.
 """
 
 import logging
