@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from models.datasets import list_split, read_sample
 from models.engines import Engine, load_engine
 from models.engines.devices import cores
 from models.evaluation import Counts, Metrics, count_pixels
 from models.inputs import network_shape, resize
+from models.labelled_photos import list_split, read_sample
 from models.packages import ModelPackage, load_package
 from models.speed import machine
 from models.upsampling import logits_to_mask

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from models.classes import IGNORE, ClassTable
-from models.datasets import list_split, read_sample
+from models.labelled_photos import list_split, read_sample
 
 
 def main(source: str, foreground: str, target: str, classes: str = "camvid") -> None:

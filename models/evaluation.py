@@ -22,8 +22,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from models.classes import IGNORE, ClassTable
-from models.datasets import LabelledPhotos, check_sizes, list_split, read_photo
 from models.engines import AUTOMATIC, EngineOptions
+from models.labelled_photos import LabelledPhotos, check_sizes, list_split, read_photo
 from models.labels import read_label
 from models.packages import ModelPackage
 from models.segmenter import Segmenter

@@ -21,18 +21,12 @@ import numpy as np
 from keras import ops
 
 from models.classes import ClassTable
-from models.datasets import (
-    Augmentation,
-    LabelledPhotos,
-    TrainingBatches,
-    count_classes,
-    list_split,
-    read_photo,
-)
+from models.crops import Augmentation, TrainingBatches
 from models.distillation import Teacher
 from models.engines import load_engine
 from models.evaluation import Metrics, evaluate, measure
 from models.inputs import SHAPE_MULTIPLE, normalise
+from models.labelled_photos import LabelledPhotos, count_classes, list_split, read_photo
 from models.losses import class_weights, segmentation_loss
 from models.networks import build_network
 from models.networks.efficientnet_lite import (

@@ -12,9 +12,9 @@ import apache_beam as beam
 import numpy as np
 
 from models.classes import ClassTable
-from models.datasets import list_split
 from models.engines import AUTOMATIC, EngineOptions
 from models.evaluation import Metrics, measure
+from models.labelled_photos import list_split
 from models.packages import ModelPackage
 from models.segmenter import Segmenter
 from pipeline.errors import ConfigurationError

@@ -8,7 +8,6 @@ import sklearn.metrics
 from PIL import Image
 
 from models.classes import IGNORE, ClassTable
-from models.datasets import list_split, read_photo
 from models.evaluation import (
     Counts,
     Metrics,
@@ -18,6 +17,7 @@ from models.evaluation import (
     measure,
     near_border,
 )
+from models.labelled_photos import list_split, read_photo
 from models.packages import load_package
 from models.segmenter import Segmenter
 

@@ -3,16 +3,9 @@ import pytest
 from PIL import Image
 
 from models.classes import IGNORE
-from models.datasets import (
-    Augmentation,
-    TrainingBatches,
-    augment,
-    count_classes,
-    list_split,
-    random_scale_and_crop,
-    read_sample,
-)
+from models.crops import Augmentation, TrainingBatches, augment, random_scale_and_crop
 from models.inputs import normalise
+from models.labelled_photos import count_classes, list_split, read_sample
 
 CLASSES = 3
 AUGMENTATION = Augmentation(frame=(48, 64), crop=(32, 32))

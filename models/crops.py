@@ -1,15 +1,9 @@
-"""Labelled photos in the CamVid folder layout, and random crops for training.
-
-`<split>/NAME.png` is a photo and `<split>annot/NAME.png` its label: an image of one channel whose
-values are class ids. Two values mark pixels without a class: `IGNORE` (255) and, as in CamVid, the
-value after the last class id ("void").
-"""
+"""Random crops of labelled photos, the batches of a training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -18,104 +12,10 @@ from PIL import Image, ImageEnhance
 from models.classes import IGNORE
 from models.distillation import Teacher
 from models.inputs import normalise
-from models.labels import LABEL_FOLDER_ENDING, LABEL_SUFFIX, read_label
+from models.labelled_photos import LabelledPhotos, read_sample
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 PADDING_COLOR = (124, 116, 104)
 """About the mean of natural photos, so that padding is near zero once normalised."""
-
-
-@dataclass(frozen=True)
-class LabelledPhotos:
-    """The photos and labels of one split, sorted by name.
-
-    Attributes:
-        images: paths of the photos.
-        labels: paths of the labels, one per photo.
-        classes: number of classes; label values are 0..classes, or `IGNORE`.
-    """
-
-    images: tuple[Path, ...]
-    labels: tuple[Path, ...]
-    classes: int
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-def list_split(data_dir: str | Path, split: str, classes: int) -> LabelledPhotos:
-    """List the photos of `split` in the folder `data_dir`; files are not opened.
-
-    Raises:
-        ValueError: the split holds no photo, or a photo has no label.
-    """
-    folder = Path(data_dir) / split
-    if not folder.is_dir():
-        raise ValueError(
-            f"{folder}: no such folder; expected {split}/NAME.png and {split}annot/NAME.png "
-            f"in {data_dir}"
-        )
-    images = tuple(
-        sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    )
-    if not images:
-        raise ValueError(f"{folder}: holds no photo; expected PNG or JPEG files")
-    labels = tuple(
-        Path(data_dir, f"{split}{LABEL_FOLDER_ENDING}", f"{image.stem}{LABEL_SUFFIX}")
-        for image in images
-    )
-    for image, label in zip(images, labels, strict=True):
-        if not label.is_file():
-            raise ValueError(f"{image}: has no label; expected {label}. Add it or move the photo")
-    return LabelledPhotos(images, labels, classes)
-
-
-def read_sample(photos: LabelledPhotos, index: int) -> tuple[Image.Image, np.ndarray]:
-    """Read a photo as RGB and its label as uint8 (H, W) of class ids and `IGNORE`.
-
-    Raises:
-        ValueError: the photo is damaged, the two differ in size, or the label is not an index image
-            or holds a value outside the class table.
-    """
-    image = read_photo(photos.images[index])
-    label = read_label(photos.labels[index], photos.classes)
-    check_sizes(photos, index, label.shape, (image.height, image.width))
-    return image, label
-
-
-def read_photo(path: Path) -> Image.Image:
-    """Read a photo as RGB; raises ValueError where it is damaged."""
-    try:
-        with Image.open(path) as opened:
-            return opened.convert("RGB")
-    except (OSError, SyntaxError) as error:  # What Pillow raises on damaged files.
-        raise ValueError(
-            f"{path}: cannot be read as an image ({error}). Replace it, or remove it and its label"
-        ) from error
-
-
-def check_sizes(
-    photos: LabelledPhotos, index: int, label: tuple[int, ...], image: tuple[int, ...]
-) -> None:
-    """Raise ValueError where the shapes of a label and its photo, `(height, width)`, differ."""
-    if label != image:
-        raise ValueError(
-            f"{photos.labels[index]}: is {label[1]}x{label[0]}, but {photos.images[index]} is "
-            f"{image[1]}x{image[0]}. Resize the label with nearest-neighbour sampling"
-        )
-
-
-def count_classes(photos: LabelledPhotos) -> np.ndarray:
-    """Count the pixels of each class: int64 (classes,). Reads all samples, which checks them.
-
-    Raises:
-        ValueError: see `read_sample`.
-    """
-    counts = np.zeros(IGNORE + 1, np.int64)
-    for index in range(len(photos)):
-        _, label = read_sample(photos, index)
-        counts += np.bincount(label.ravel(), minlength=counts.size)
-    return counts[: photos.classes]
 
 
 @dataclass(frozen=True)
