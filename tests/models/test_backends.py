@@ -1,9 +1,6 @@
 """The networks and the program on JAX: what `KERAS_BACKEND=jax` gives, in a process of its own."""
 
 import json
-import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -13,6 +10,7 @@ from PIL import Image
 from models.evaluation import evaluate
 from models.networks import build_network
 from models.packages import load_package
+from tests.jax_process import on_jax
 
 NETWORKS = ("deeplab_largefov", "efficientnet_fpn", "fcn8s", "segnet", "unet")
 CLASSES, WIDTH, SHAPE = 3, 0.125, (1, 64, 96, 3)
@@ -28,18 +26,6 @@ for name in names:
     network.load_weights(f"{folder}/{name}.weights.h5")
     np.save(f"{folder}/{name}.npy", network.predict_on_batch(images))
 """
-
-
-def on_jax(*arguments):
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_networks_give_the_same_logits_on_jax_and_tensorflow(tmp_path):

@@ -42,6 +42,7 @@ from models.engines.tiles import TILE_WIDTH
 from models.inputs import normalise
 from models.packages import ModelPackage, load_package
 from models.upsampling import logits_to_mask
+from tests.jax_process import on_jax
 
 CPU = "/device:CPU:0"
 HEIGHT, WIDTH, STRIDE, CLASSES = 32, 64, 4, 3
@@ -637,14 +638,7 @@ except EngineError as error:
 
 
 def test_on_jax_threads_memory_and_a_missing_gpu_are_dealt_with_alike(tiny_model):
-    done = subprocess.run(
-        [sys.executable, "-c", ON_JAX, str(tiny_model)],
-        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
+    done = on_jax("-c", ON_JAX, tiny_model)
     assert "A GPU is wanted, the CPU is used: Keras on jax finds cpu:0" in done.stderr
     assert "Out of memory with a batch of 4 photos: reduced to 2" in done.stderr
     assert "a GPU is required: Keras on jax finds cpu:0" in done.stdout
