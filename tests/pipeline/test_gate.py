@@ -98,7 +98,8 @@ class TestOneRun:
         images = output.runs[0]["images"]
         assert (images["duplicate"], images["blurred"], images["gated"]) == (3, 1, 0)
         assert images["new"] == images["found"] == 8 == images["done"] + 4
-        assert output.runs[0]["options"]["policy"]["gate"] == {"duplicates": True, "blurred": True}
+        options = output.runs[0]["options"]
+        assert options["skip_duplicates"] and options["skip_blurred"]
 
     def test_rows_of_the_others_say_what_they_look_like(self, done, output):
         assert output.rows["perceptual_hash"].str.fullmatch("[0-9a-f]{64}").all()
