@@ -38,6 +38,7 @@ lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # For example make bench BENCH_OPTIONS='--only throughput --repeats 3'
 bench: $(VENV)/installed-for-tests $(PEERS_VENV)/tried

@@ -72,7 +72,7 @@ setup(
             "webdataset>=0.2.100",
             "werkzeug>=3,<4",
         ],
-        "lint": ["ruff>=0.14", "mypy>=1.15"],
+        "lint": ["import-linter>=2.3,<3", "mypy>=1.15", "ruff>=0.14"],
     },
     entry_points={"console_scripts": ["citymask=pipeline.cli:main"]},
 )

@@ -3,13 +3,15 @@
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from signal import Signals
+from typing import Any
 
 from models.indicators import IndicatorError, Indicators
 from pipeline import __version__
 from pipeline.errors import ConfigurationError, first_line
 from pipeline.nights.comparing import Alarm
 from pipeline.runners import LocalRunner, Runner
-from pipeline.runs.record import utc_now
 from transforms import storage
 from transforms.output import archives, columns
 from transforms.output.archives import Archive, ArchiveError
@@ -66,7 +68,7 @@ def prepare(request: ReportRequest) -> ReportJob:
         raise ConfigurationError(str(error)) from error
     newest = records[-1] if records else None
     frame = Frame(
-        created_at=utc_now(),
+        created_at=datetime.now(timezone.utc),
         version=__version__,
         nights=tuple(nights_of(records[-MOST_NIGHTS:], archive)),
         settings=_settings(newest) if newest else None,
@@ -96,6 +98,21 @@ def try_report(request: ReportRequest) -> str:
         logger.debug("the report", exc_info=True)
         return f"Error: the report could not be written: {first_line(error)}"
     return ""
+
+
+def report_on(record: RunRecord, signal: Signals | None, **settings: Any) -> str:
+    """Write the report of a run that was not interrupted; one line if that fails, else empty.
+
+    The results of the run stand in any case. Call it while the output folder is locked.
+
+    Args:
+        record: the run record.
+        signal: what ended the work early, if anything.
+        settings: those of `ReportRequest`.
+    """
+    if signal:
+        return ""
+    return try_report(ReportRequest(record.output, record.model, **settings))
 
 
 def nights_of(records: Iterable[RunRecord], archive: Archive) -> Iterator[contract.Night]:

@@ -15,7 +15,8 @@ from pipeline.nights import comparing, printing
 from pipeline.nights.config import NightlyConfig, load_config
 from pipeline.nights.notifying import NotifyError, notify
 from pipeline.nights.retention import remove_old
-from pipeline.runs.performing import performed, report_on, show_plan, verdict
+from pipeline.reports import report_on
+from pipeline.runs.performing import performed, show_plan, verdict
 from pipeline.runs.record import utc_now
 from pipeline.runs.request import RunRequest
 from transforms.output.run_records import RunRecord, read_records, write_record

@@ -9,8 +9,9 @@ from pipeline import console
 from pipeline.commands.common import Refused, foreseen_errors
 from pipeline.commands.options import BeamCommand, Days, day_options, settings_options
 from pipeline.errors import EXIT_UNEXPECTED
+from pipeline.reports import report_on
 from pipeline.runners import dataflow_options
-from pipeline.runs.performing import performed, report_on, show_plan, submit, verdict
+from pipeline.runs.performing import performed, show_plan, submit, verdict
 from pipeline.runs.request import RunRequest
 from pipeline.runs.settings import Settings
 from transforms.output import columns

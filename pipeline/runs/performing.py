@@ -61,23 +61,6 @@ def progress_from_metrics() -> Callable[[Metrics], None]:
     return report
 
 
-def report_on(record: RunRecord, signal: Signals | None, **settings: Any) -> str:
-    """Write the report of a run that was not interrupted; one line if that fails, else empty.
-
-    The results of the run stand in any case. Call it while the output folder is locked.
-
-    Args:
-        record: the run record.
-        signal: what ended the work early, if anything.
-        settings: those of `reports.ReportRequest`.
-    """
-    if signal:
-        return ""
-    from pipeline.reports import ReportRequest, try_report
-
-    return try_report(ReportRequest(record.output, record.model, **settings))
-
-
 def submit(request: RunRequest, beam_arguments: dict[str, Any]) -> list[str]:
     """Give a job to Dataflow and do not wait for it; lines that say where it is.
 

@@ -16,7 +16,7 @@ import yaml
 
 from benchmarks.report import write_archive
 from models.packages import load_package
-from pipeline.runs.performing import report_on
+from pipeline.reports import report_on
 from pipeline.runs.request import locked
 from tests.gcs_server import GcsServer
 from tests.reports import Report
