@@ -7,7 +7,7 @@ is up to the test: a function that is called, in a thread of its own, once the j
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -61,6 +61,14 @@ class ServedJob:
         """Add a distribution: `count`, `sum`, `min` and `max`."""
         for context in ({"tentative": "true"}, {}):
             self._measure(namespace, name, context, distribution=values)
+
+    def report(self, entries: Iterable[Sequence]) -> None:
+        """Add metrics as `dataflow_worker` gives them."""
+        for kind, namespace, name, value in entries:
+            if kind == "counter":
+                self.count(namespace, name, value)
+            else:
+                self.distribute(namespace, name, **value)
 
     def _measure(self, namespace: str, name: str, context: dict[str, str], **value: Any) -> None:
         structured = {

@@ -15,8 +15,9 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 
-def main(graph: str, metrics: str) -> None:
-    pipeline = beam_runner_api_pb2.Pipeline.FromString(Path(graph).read_bytes())
+def run_graph(graph: bytes) -> list[tuple]:
+    """Run a staged pipeline in this process; its metrics as (kind, namespace, name, value)."""
+    pipeline = beam_runner_api_pb2.Pipeline.FromString(graph)
     for environment in pipeline.components.environments.values():
         environment.urn, environment.payload = python_urns.EMBEDDED_PYTHON, b""
         del environment.dependencies[:]
@@ -30,7 +31,11 @@ def main(graph: str, metrics: str) -> None:
         values = {key: getattr(metric.result, key) for key in ("count", "sum", "min", "max")}
         name = metric.key.metric
         entries.append(("distribution", name.namespace, name.name, values))
-    Path(metrics).write_text(json.dumps(entries))
+    return entries
+
+
+def main(graph: str, metrics: str) -> None:
+    Path(metrics).write_text(json.dumps(run_graph(Path(graph).read_bytes())))
 
 
 if __name__ == "__main__":

@@ -490,11 +490,7 @@ def run_staged(cloud: Cloud, job: ServedJob, folder: Path) -> None:
         job.errors.append(worker.stderr)
         job.state = "JOB_STATE_FAILED"
         return
-    for kind, namespace, name, value in json.loads((folder / "metrics").read_text()):
-        if kind == "counter":
-            job.count(namespace, name, value)
-        else:
-            job.distribute(namespace, name, **value)
+    job.report(json.loads((folder / "metrics").read_text()))
     job.state = "JOB_STATE_DONE"
 
 

@@ -6,6 +6,7 @@ How the services are started by hand is in docs/portable.md.
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 
 from pipeline.runners.portable import last_error
 from tests import portable_services
@@ -207,6 +209,68 @@ def _stand_still_with(worker: int, masks: Path) -> bool:
     if not found:
         os.kill(worker, signal.SIGCONT)
     return found
+
+
+@pytest.mark.parametrize("service", ["two_workers", "no_metrics"])
+class TestOtherCommands:
+    """They do on a job service what they do in this process, with and without its metrics."""
+
+    @pytest.fixture
+    def same(self, citymask, services, service, expected, tmp_path):
+        """A function that runs a command here and on the job service, on copies of one output."""
+
+        def run(command: str, *options: str) -> tuple[Result, Result, Path]:
+            results = []
+            for name, more in (
+                ("here", []),
+                ("there", services.options(getattr(services, service))),
+            ):
+                copy = shutil.copytree(expected.path, tmp_path / name / "out")
+                result = citymask(command, copy, *options, *more)
+                assert result.exit_code in (0, 3), result.output
+                results.append(result)
+            return *results, tmp_path
+
+        return run
+
+    def test_verify(self, same):
+        here, there, _ = same("verify")
+        assert (there.exit_code, there.stdout) == (here.exit_code, here.stdout)
+        assert "rows are whole" in there.stdout
+
+    def test_report(self, same):
+        *_, folder = same("report", "--gallery", "3")
+        written = [
+            {str(p.relative_to(report)) for p in report.rglob("*") if p.is_file()}
+            for report in (folder / name / "out" / "report" for name in ("here", "there"))
+        ]
+        assert written[0] == written[1]
+
+    def test_export(self, same, service):
+        here, there, folder = same("export", "--format", "bigquery", "--format", "coco-rle")
+        for file in sorted((folder / "here" / "out" / "exports").rglob("*.json")):
+            twin = folder / "there" / file.relative_to(folder / "here")
+            assert twin.read_bytes() == file.read_bytes()
+        photos = re.findall(r": \d+ photos", here.stdout)
+        assert re.findall(r": \d+ photos", there.stdout) == (
+            photos if service == "two_workers" else []
+        ), "without metrics nobody counts"
+        assert len(there.stdout.splitlines()) == 2
+
+    def test_evaluate_masks(self, citymask, services, service, expected, tmp_path):
+        labels = tmp_path / "valannot"
+        labels.mkdir()
+        masks = sorted((expected.path / "masks" / "south").glob("*.png"))
+        for mask in masks:
+            shutil.copy(mask, labels / f"{mask.name.partition('.')[0]}.png")
+        classes = "name,red,green,blue\nSky,0,0,255\nTree top,0,128,0\nRoad,9,9,9\n"
+        (tmp_path / "classes.csv").write_text(classes)
+        result = citymask(
+            "evaluate", *(word for mask in masks for word in ("--masks", mask)), "--data", tmp_path,
+            *services.options(getattr(services, service)),
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        assert "mIoU 1.0000" in result.stdout
 
 
 class TestServicesThatAreNotThere:
