@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.faults.archives import make_model, photo_bytes
+from tests.faults.archives import photo_bytes
+from tests.made_models import make_model
 from tests.memory_store import MemoryStore, registered
 from transforms import storage
 from transforms.output.locking import LOCK, OutputLock, Pulse
@@ -33,7 +34,7 @@ def put_photos(root: str) -> None:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    return make_model(tmp_path_factory.mktemp("models") / "tiny")
+    return make_model(tmp_path_factory.mktemp("models") / "tiny").path
 
 
 @pytest.fixture

@@ -273,7 +273,7 @@ class TestAnotherModel:
         result = citymask("run", archive, "-o", output.path, "--model", other_model.path)
         assert result.exit_code == 0, result.output
         assert load_package(tiny_model).model_id in result.output
-        assert "they stay as they are" in result.output
+        assert "they are kept" in result.output
         assert closing_counts(result.output) == (5, 1, 0)
 
         rows = output.rows
@@ -570,12 +570,12 @@ class TestRefusedBeforeAnyWork:
     def test_package_cut_short(self, refused, package):
         weights = package / "model.weights.h5"
         weights.write_bytes(weights.read_bytes()[:-1000])
-        assert "cut short or changed" in refused(model=package)
+        assert "truncated or changed" in refused(model=package)
 
     def test_package_description_cut_short(self, refused, package):
         description = package / "model.json"
         description.write_bytes(description.read_bytes()[:-30])
-        assert "cut short or changed" in refused(model=package)
+        assert "truncated or changed" in refused(model=package)
 
     @pytest.mark.parametrize("name", ["model.pkl", "lambda.keras", "saved_model.pb", "layers.py"])
     def test_package_that_carries_code(self, refused, package, name):

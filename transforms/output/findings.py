@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from io import BytesIO
 
 import pyarrow as pa
 
@@ -92,10 +93,13 @@ def read_findings(output: str) -> list[Finding]:
         StorageError: the file is damaged, or none of citymask's.
     """
     path = os.path.join(output, columns.FINDINGS)
-    if storage.find(path).size < 0:
+    try:
+        content = parquet.read_bytes(path)
+    except storage.MissingError:
         return []
     try:
-        return [Finding(**row) for row in parquet.read_rows(path, SCHEMA.names)]
+        with parquet.opened(path, BytesIO(content)) as file:
+            return [Finding(**row) for row in file.read(SCHEMA.names).to_pylist()]
     except (parquet.DamagedError, TypeError) as error:
         reason = getattr(error, "reason", "other columns than expected")
         raise storage.StorageError(

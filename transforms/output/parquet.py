@@ -130,11 +130,16 @@ def read_schema(file: str) -> pa.Schema:
 
 
 def read_bytes(file: str) -> bytes:
-    """The content of a file; raises StorageError, which names it."""
+    """The content of a file.
+
+    Raises:
+        MissingError: there is no such file.
+        StorageError: the file cannot be read; the message names it.
+    """
     try:
         return storage.read(file)
     except storage.StorageError as error:
-        raise storage.StorageError(f"{file}: {error}") from error
+        raise type(error)(f"{file}: {error}") from error
 
 
 def write_table(output: str, name: str, table: pa.Table) -> None:

@@ -58,8 +58,8 @@ class ClassShare(Document):
 class Group(Document):
     """Counts of some images; `merged` only where classes are merged."""
 
-    images: Images
-    classes: list[ClassShare]
+    images: Images = Images()
+    classes: list[ClassShare] = Field(default_factory=list)
     merged: list[ClassShare] | None = None
 
 

@@ -99,7 +99,7 @@ def test_a_summary_of_a_newer_version_is_read(tmp_path):
     assert summary.to_document() == written
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"classes": []}', '{"images": {}, "classes": [1]}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"classes": 1}', '{"images": {}, "classes": [1]}'])
 def test_what_is_not_a_summary_is_named(tmp_path, text):
     (tmp_path / "summary.json").write_text(text)
     with pytest.raises(StorageError, match=r"summary\.json: not a summary"):
