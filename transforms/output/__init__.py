@@ -1,4 +1,4 @@
-"""OUT, file by file: names, columns, rows, summary, lock.
+"""The output folder, file by file: names, columns, rows, summary, lock.
 
-It may import flow and storage.
+May import flow and storage.
 """

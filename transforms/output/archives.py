@@ -1,7 +1,6 @@
-"""Archives: what an output folder holds of one model, for all that reads results back.
+"""Archives: the results of one model in an output folder, for code that reads results.
 
-Each run leaves the description of its model in `models/`, so that whoever reads the results later
-needs nothing but the output folder.
+Each run writes a description of its model to `models/`, so readers need only the output folder.
 """
 
 import json
@@ -21,11 +20,11 @@ from transforms.output import columns, names, parquet
 
 MASK_VALUES = "mask_values"
 MODEL_ID = "model_id"
-"""What a model card holds beside the package's own description."""
+"""Keys that a model card has in addition to the package's description."""
 
 
 class ArchiveError(ValueError):
-    """A folder holds no results, or not those that were asked for."""
+    """A folder holds no results, or no results of the requested model."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Archive:
 
     Attributes:
         output: the output folder.
-        model: the model id that its rows carry.
+        model: the model id in its rows.
         classes: the model's classes.
         mask_values: the value of each class in masks, in the order of the class ids.
         card: the package's description: architecture, training, metrics, ...
@@ -47,7 +46,7 @@ class Archive:
     card: dict[str, Any]
 
     def class_ids(self, values: np.ndarray) -> np.ndarray:
-        """The class ids of mask values, uint8 of the same shape; what is no class is 255."""
+        """The class ids of mask values, uint8 of the same shape; 255 for other values."""
         ids = np.full(256, IGNORE, np.uint8)
         ids[list(self.mask_values)] = np.arange(len(self.classes))
         return ids[values]
@@ -59,7 +58,7 @@ def write_card(output: str, package: ModelPackage, masks: MaskOptions = CLASS_ID
     Args:
         output: the output folder.
         package: the model.
-        masks: what kind of masks it makes there.
+        masks: the kind of masks in the folder.
 
     Raises:
         StorageError: the file cannot be written.
@@ -73,14 +72,14 @@ def write_card(output: str, package: ModelPackage, masks: MaskOptions = CLASS_ID
 
 
 def open_archive(output: str, model: str | None = None) -> Archive:
-    """The results of `model` in an output folder; by default of the model that ran last.
+    """The results of `model` in an output folder; by default those of the model that ran last.
 
     Args:
         output: the output folder.
         model: a model id, or the name before its `@`.
 
     Raises:
-        ArchiveError: the folder holds no results, or none of such a model.
+        ArchiveError: the folder holds no results, or none of this model.
         StorageError: the folder cannot be read.
     """
     output = storage.absolute(output)
@@ -100,10 +99,10 @@ def open_archive(output: str, model: str | None = None) -> Archive:
 
 
 def read_archives(output: str) -> list[Archive]:
-    """The results of each model with a description in an output folder, the newest card last.
+    """The results of each model with a description in an output folder, newest card last.
 
     Raises:
-        ArchiveError: a file is no description of a model.
+        ArchiveError: a file is not a model description.
         StorageError: the folder cannot be read.
     """
     cards = sorted(
@@ -116,10 +115,10 @@ def read_archives(output: str) -> list[Archive]:
 def statistics_of(
     archive: Archive, files: Sequence[str], wanted: Sequence[str] | None = None
 ) -> Iterator[pa.Table]:
-    """The rows of the archive's model in statistics files, a table per file.
+    """The rows of the archive's model in statistics files, one table per file.
 
     Args:
-        archive: whose rows.
+        archive: the archive whose rows to read.
         files: paths of statistics files, see `parquet.files_in` and `parquet.file_blocks`.
         wanted: columns; None: all.
 
@@ -141,6 +140,6 @@ def _read_card(output: str, file: str) -> Archive:
         return Archive(output, card[MODEL_ID], classes, values, card)
     except (KeyError, TypeError, ValueError) as error:
         raise ArchiveError(
-            f"{file}: is no description of a model ({type(error).__name__}: {error}); "
+            f"{file}: not a model description ({type(error).__name__}: {error}); "
             "remove it and run `citymask run` again: existing results are kept"
         ) from error

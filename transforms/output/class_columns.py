@@ -1,11 +1,11 @@
 """Class columns: which columns of a statistics file count the pixels of a class.
 
-The file says so in its schema metadata, under the key `citymask`, as JSON:
+The schema metadata of the file lists them, under the key `citymask`, as JSON:
 
     {"format": 1, "classes": [{"column": "pixels_sky", "name": "Sky", "value": 0}, ...]}
 
-The classes stand in the order of their ids; `value` is the value of their pixels in masks. Files
-of version 0.1 lack the metadata.
+The classes are in the order of their ids; `value` is the value of their pixels in masks. Files of
+version 0.1 lack the metadata.
 """
 
 import json
@@ -28,12 +28,12 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class ClassColumn:
-    """A column of pixels of a class.
+    """A column that counts the pixels of a class.
 
     Attributes:
         column: its name.
-        name: the name of the class; None if the file does not say it.
-        value: the value of the class in masks, 0..254; None if the file does not say it.
+        name: the name of the class; None if the file lacks it.
+        value: the value of the class in masks, 0..254; None if the file lacks it.
     """
 
     column: str
@@ -61,8 +61,8 @@ def class_metadata(
 def class_columns(schema: pa.Schema) -> list[ClassColumn]:
     """The columns of pixels per class, in the order of the class ids.
 
-    If the metadata does not say it, they are the columns with their prefix before the group; those
-    behind it come from a manifest.
+    Without the metadata, these are the columns with the prefix that come before the group column;
+    those after it come from a manifest.
     """
     try:
         document = json.loads(schema.metadata[METADATA_KEY])
@@ -71,6 +71,6 @@ def class_columns(schema: pa.Schema) -> list[ClassColumn]:
             if {entry.column for entry in found} <= set(schema.names):
                 return found
     except (KeyError, TypeError, ValueError):
-        pass  # No metadata, or not ours.
+        pass  # No metadata, or metadata of another program.
     own = schema.names[: schema.names.index(columns.GROUP)]
     return [ClassColumn(name) for name in own if name.startswith(columns.PIXELS_PREFIX)]

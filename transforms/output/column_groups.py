@@ -1,7 +1,7 @@
-"""Column groups: the columns of a statistics row, and how their values come about.
+"""Column groups: the columns of a statistics row, and how their values are computed.
 
 A group holds the columns of one output of an image, and a function that takes their values from a
-`Segmented`. A new output per photo gets a group of its own here; see docs/extending.md.
+`Segmented`. A new output per photo gets its own group here; see docs/extending.md.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ RESULT_FIELDS = (
 )
 
 ROW_FIELDS = (*PHOTO_FIELDS, *CAPTURE_FIELDS, *RESULT_FIELDS)
-"""The columns that every row begins with, whatever the model."""
+"""The first columns of every row; the same for all models."""
 
 LOOK_FIELDS = (
     pa.field(columns.PERCEPTUAL_HASH, pa.string()),
@@ -51,8 +51,8 @@ class ColumnGroup:
 
     Attributes:
         fields: the columns, in their order.
-        values_of: the values of these columns for an image; None if the image has none. Then they
-            are null; if no image of a file has any, the file lacks the columns.
+        values_of: the values of these columns for an image, or None if it has none. They are then
+            null; if no image of a file has values, the file lacks the columns.
     """
 
     fields: tuple[pa.Field, ...]

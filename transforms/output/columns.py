@@ -1,4 +1,4 @@
-"""Names that others build on: columns, keys, stages and folders of an output folder."""
+"""Names in an output folder that other code relies on: columns, keys, stages and folders."""
 
 IMAGE = "image"
 URI = "uri"
@@ -20,8 +20,6 @@ GROUP = "group"
 PROJECTION = "projection"
 SOLID_ANGLE_PREFIX = "solid_angle_"
 SKY_VIEW_FACTOR = "sky_view_factor"
-SKY = "sky"
-"""Key of the class whose view factor that is."""
 
 SHARE_PREFIX = "share_"
 INDICATORS_VERSION = "indicators_version"

@@ -1,13 +1,13 @@
-"""Compacting: the many small Parquet files of an output folder become few large ones.
+"""Compacting: merges the many small Parquet files of an output folder into a few large ones.
 
-A new folder is built among the unfinished files and then exchanged with the old one in one system
-call. So whoever lists the folder finds every row once, and a compaction that is killed has changed
-nothing or is complete.
+A new folder is built in the folder of unfinished files and then exchanged with the old one in one
+system call. So a reader that lists the folder finds every row once, and a killed compaction has
+either changed nothing or is complete.
 
-All files get new names, also those that need no merging. A reader that has listed the old folder
-then finds none of its files: it fails with "file not found" and never reads a part. There is one
-exception: pyarrow skips listed files that are gone when it looks at their sizes, so in the instant
-between the two its data set is empty and without columns.
+All files get new names, even those that need no merging. A reader that has listed the old folder
+then finds none of its files: it fails with "file not found" and never reads a part of the rows.
+There is one exception: pyarrow skips listed files that no longer exist when it reads their sizes,
+so for a moment between the two its data set is empty and has no columns.
 """
 
 import hashlib
@@ -26,18 +26,18 @@ from transforms.storage import local
 
 FOLDERS = (columns.STATISTICS, columns.FAILURES, columns.GATED)
 PREFIX = "merged-"
-"""Of the new names; no work unit's id begins with it."""
+"""Prefix of the new names; no work unit's id begins with it."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How large the new files become, and how long the old ones stay.
+    """How large the new files become, and how long the old ones are kept.
 
     Attributes:
-        rows_per_file: most rows in a file.
-        bytes_per_file: most bytes in a file, at 8 bytes a value: files of very many columns have
-            fewer rows. Row groups are no larger.
-        listing_seconds: the old folder stays complete for so long, for readers that are listing it.
+        rows_per_file: maximum rows in a file.
+        bytes_per_file: maximum bytes in a file, assuming 8 bytes per value, so files with very many
+            columns have fewer rows. Row groups are no larger.
+        listing_seconds: how long the old folder stays complete, for readers that are listing it.
     """
 
     rows_per_file: int = 100_000
@@ -53,8 +53,8 @@ class Source:
     """A Parquet file before compaction.
 
     Attributes:
-        path: where it is.
-        rows: how many it holds.
+        path: its path.
+        rows: its number of rows.
         schema: its columns, types and metadata, serialized.
     """
 
@@ -65,7 +65,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Compacted:
-    """The result for a folder: Parquet files before and after, and the rows they hold."""
+    """The result for a folder: the number of Parquet files before and after, and of their rows."""
 
     folder: str
     before: int
@@ -74,16 +74,16 @@ class Compacted:
 
 
 def compact(output: str, limits: Limits = DEFAULT_LIMITS) -> list[Compacted]:
-    """Merge the small files of each folder of rows; call it while nobody else writes there.
+    """Merge the small files of each folder of rows. No one else may write to the output folder.
 
     Args:
         output: the output folder, a local one.
         limits: how large the new files become.
 
     Raises:
-        StorageError: a file is damaged, the folder holds a folder or is a link, or the file system
-            cannot exchange folders. Then no folder has lost or gained a row, and unless the
-            exchange itself failed, none has changed at all.
+        StorageError: a file is damaged, a folder of rows holds a folder or is a link, or the file
+            system cannot exchange folders. No folder has then lost or gained a row, and unless the
+            exchange itself failed, nothing has changed.
     """
     storage.remove_unfinished(output)
     present = [name for name in FOLDERS if os.path.isdir(os.path.join(output, name))]
@@ -123,16 +123,16 @@ def find_sources(output: str, folder: str) -> Iterator[Source]:
     for path in parquet.files_in(output, folder):
         with parquet.opened(path) as file:
             schema, count = file.schema_arrow.serialize().to_pybytes(), file.metadata.num_rows
-        # Equal schemas share one object: there may be a hundred thousand files.
+        # Equal schemas share one object, as there may be 100,000 files.
         yield Source(path, count, schemas.setdefault(schema, schema))
 
 
 def pack(
     sources: Iterable[Source], limits: Limits = DEFAULT_LIMITS
 ) -> Iterator[tuple[Source, ...]]:
-    """The sources of each new file; a large one, or one without others of its schema, is alone.
+    """Group sources into new files; a large source, or the only one of its schema, stays alone.
 
-    Packed files are large, except for at most one of each schema, so packing again merges nothing.
+    All packed files are large, except for at most one per schema, so packing again merges nothing.
     """
     alike: dict[bytes, list[Source]] = {}
     for source in sources:
@@ -164,7 +164,7 @@ def _try_exchange(output: str) -> None:
 
 
 def _build(output: str, folder: str, packs: Iterable[Sequence[Source]], limits: Limits) -> None:
-    """Build the new folder among the unfinished files."""
+    """Build the new folder in the folder of unfinished files."""
     old, new = os.path.join(output, folder), _unfinished(output, folder)
     if os.path.islink(old):
         raise storage.StorageError(f"{old}: a link; only a folder can be exchanged for another")
@@ -187,7 +187,7 @@ def _build(output: str, folder: str, packs: Iterable[Sequence[Source]], limits: 
 
 
 def _new_name(sources: Iterable[Source]) -> str:
-    """The name of the file that sources become, made from their names and contents."""
+    """The name of the merged file, made from the names and contents of its sources."""
     digest = hashlib.sha256()
     for source in sources:
         content = parquet.read_bytes(source.path)
@@ -197,7 +197,7 @@ def _new_name(sources: Iterable[Source]) -> str:
 
 
 def _merge(sources: Sequence[Source], path: str, limits: Limits) -> None:
-    """Write the rows of sources of one schema to one file, in the order of the sources."""
+    """Write the rows of sources with the same schema to one file, in the order of the sources."""
     with pq.ParquetWriter(path, _schema(sources[0].schema)) as writer:
         waiting: list[pa.Table] = []
         size = 0
@@ -215,7 +215,7 @@ def _merge(sources: Sequence[Source], path: str, limits: Limits) -> None:
 
 def _exchange(output: str, folder: str) -> None:
     local.exchange(_unfinished(output, folder), os.path.join(output, folder))
-    # The exchange has to be on disk before the old files are removed.
+    # The exchange must be on disk before the old files are removed.
     local.sync(output)
     local.sync(os.path.join(output, storage.UNFINISHED))
 

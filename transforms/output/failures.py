@@ -1,4 +1,4 @@
-"""Failures: the images that could not be segmented, by what went wrong."""
+"""Failures: the images that could not be segmented, grouped by stage and error."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ _WANTED = (columns.IMAGE, columns.STAGE, columns.ERROR, columns.MESSAGE, columns
 
 @dataclass(frozen=True)
 class FailureKind:
-    """Failures of one stage and error.
+    """Failures with the same stage and error.
 
     Attributes:
         stage: where they happened.
-        error: name of the error.
-        images: the images that failed so, sorted.
+        error: type name of the error.
+        images: the failed images, sorted.
         message: the message of the first one.
     """
 
@@ -42,25 +42,25 @@ def newest_failures(output: str) -> pa.Table:
     newest = (
         ordered.group_by(columns.IMAGE, use_threads=False)
         .aggregate([(name, "last") for name in kept])
-        .combine_chunks()  # Slices would be pickled with all that they are slices of.
+        .combine_chunks()  # A pickled slice would include the whole array.
     )
     return newest.rename_columns([name.removesuffix("_last") for name in newest.column_names])
 
 
 def done_among(failures: pa.Table, table: pa.Table) -> pa.Array:
-    """The images of failures that have a statistics row, so were segmented since."""
+    """The failed images that have a statistics row, so have been segmented since."""
     images = table[columns.IMAGE].combine_chunks()
     return images.filter(pc.is_in(images, failures[columns.IMAGE]))
 
 
 def still_failing(failures: pa.Table, done: Iterable[pa.Array]) -> pa.Table:
-    """The failures of images that were not segmented since."""
+    """The failures of images that have not been segmented since."""
     images = pa.chunked_array(list(done), pa.string())
     return failures.filter(pc.invert(pc.is_in(failures[columns.IMAGE], images)))
 
 
 def failure_kinds(failures: pa.Table) -> list[FailureKind]:
-    """Failures by stage and error, most frequent first."""
+    """Failures grouped by stage and error, most frequent first."""
     kinds = (
         failures.sort_by([(columns.IMAGE, "ascending"), (columns.MESSAGE, "ascending")])
         .group_by([columns.STAGE, columns.ERROR], use_threads=False)

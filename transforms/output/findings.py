@@ -1,7 +1,7 @@
-"""Findings: what verification found wrong in an output folder; the next run repairs it.
+"""Findings: the problems that verification found in an output folder; the next run repairs them.
 
-They stand in `findings.parquet`. A finding names the very row (by its run) or file (by its version)
-that is wrong, so it says nothing of what has been repaired since and need not be taken back.
+They are stored in `findings.parquet`. A finding identifies the wrong row (by its run) or file (by
+its version), so it does not apply to anything repaired since and need not be withdrawn.
 """
 
 import logging
@@ -22,18 +22,18 @@ MASK_DAMAGED = "mask damaged"
 MASK_DIFFERS = "mask differs"
 ROW_WRONG = "row wrong"
 ROW_DOUBLED = "row doubled"
-"""Of a row: its image is done anew and the row replaced."""
+"""Findings about a row: its image is segmented again and the row replaced."""
 
 MASK_ORPHAN = "mask without row"
-"""Of a file in a mask folder: it is removed."""
+"""Finding about a file in a mask folder: the file is removed."""
 
 FILE_UNREADABLE = "file unreadable"
-"""Of a Parquet file: it is set aside, and its images are done anew."""
+"""Finding about a Parquet file: the file is set aside, and its images are segmented again."""
 
 OF_ROWS = frozenset({MASK_MISSING, MASK_DAMAGED, MASK_DIFFERS, ROW_WRONG, ROW_DOUBLED})
 
 UNREADABLE = f"{storage.WORK_FOLDER}/unreadable"
-"""Folder of the files that were set aside, under their paths."""
+"""Folder of the files that were set aside; they keep their relative paths."""
 
 SCHEMA = pa.schema(
     [
@@ -50,14 +50,14 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One problem in an output folder.
 
     Attributes:
         kind: one of the constants of this module.
-        path: the file that is wrong, relative to the output folder.
-        version: its version when it was looked at (`storage.FoundFile.version`); empty where it is
+        path: the wrong file, relative to the output folder.
+        version: its version when it was checked (`storage.FoundFile.version`); empty if it is
             missing.
-        image, model, run_id: of the row that is wrong; empty where there is none.
+        image, model, run_id: values of the wrong row; empty if there is none.
         message: what was found and what was expected.
     """
 
@@ -71,7 +71,7 @@ class Finding:
 
 
 def write_findings(output: str, findings: Iterable[Finding]) -> None:
-    """Write `findings.parquet`, sorted; where there is nothing to say, there is no such file.
+    """Write `findings.parquet`, sorted; without findings, remove the file.
 
     Raises:
         StorageError: the file cannot be written.
@@ -87,10 +87,10 @@ def write_findings(output: str, findings: Iterable[Finding]) -> None:
 
 
 def read_findings(output: str) -> list[Finding]:
-    """What the last verification found; nothing where there was none.
+    """The findings of the last verification; empty if there was none.
 
     Raises:
-        StorageError: the file is damaged, or none of citymask's.
+        StorageError: the file is damaged, or was not written by citymask.
     """
     path = os.path.join(output, columns.FINDINGS)
     try:
@@ -108,13 +108,13 @@ def read_findings(output: str) -> list[Finding]:
 
 
 def repair_files(output: str) -> int:
-    """Remove files that belong to no row, set aside those that cannot be read; return how many.
+    """Remove files without a row, set aside unreadable ones, and return how many they were.
 
-    A file that was written anew since it was found is left alone, so a repeated call does no harm.
-    Call it while nobody else writes there.
+    A file that was rewritten after the verification is left alone, so a repeated call is harmless.
+    No one else may write to the output folder.
 
     Raises:
-        StorageError: the findings cannot be read, or a file not be removed or moved.
+        StorageError: the findings cannot be read, or a file cannot be removed or moved.
     """
     removed = set_aside = 0
     for finding in read_findings(output):
@@ -128,12 +128,12 @@ def repair_files(output: str) -> int:
             aside = os.path.join(output, UNREADABLE, finding.path)
             storage.move(path, aside)
             set_aside += 1
-            logger.info("moved %s, which cannot be read, to %s", path, aside)
+            logger.info("moved unreadable file %s to %s", path, aside)
     if removed:
-        logger.info("removed %d files from mask folders that belonged to no row", removed)
+        logger.info("removed %d files without a row from mask folders", removed)
     return removed + set_aside
 
 
 def _is_below(path: str) -> bool:
-    """Whether a path stays below its folder; the findings' file may be anybody's."""
+    """Whether a path stays below its folder; the content of the findings file is not trusted."""
     return not os.path.isabs(path) and ".." not in path.split("/")

@@ -1,7 +1,7 @@
-"""One run at a time: a lock on an output folder that does not outlive its owner.
+"""Locking: one run at a time per output folder; the lock does not outlive its owner.
 
-How the lock is held is up to the store of the folder, see `transforms.storage.locks`. Its file says
-who holds it, for people and for the next owner.
+How the lock is held depends on the store of the folder, see `transforms.storage.locks`. The lock
+file names the owner, for people and for the next run.
 """
 
 import logging
@@ -21,16 +21,16 @@ logger = logging.getLogger(__name__)
 LOCK = f"{storage.WORK_FOLDER}/lock"
 
 PULSE = Pulse()
-"""The heartbeat of all runs. It has to be the same for all that write to a folder."""
+"""The heartbeat of all runs. It must be the same for all writers of a folder."""
 
 
 class OutputLock:
     """The lock of an output folder.
 
     Args:
-        output: the output folder; a local one is made if it is missing.
+        output: the output folder; a missing local folder is created.
         run_id: the run that wants the lock.
-        pulse: how often its owner gives a sign of life; None: as `PULSE` says.
+        pulse: how often the owner writes a heartbeat; by default `PULSE`.
     """
 
     def __init__(self, output: str, run_id: str, pulse: Pulse | None = None):
@@ -46,18 +46,16 @@ class OutputLock:
 
         Raises:
             LockedError: another run holds it.
-            OSError: the folder, a local one, cannot be written.
-            StorageError: the same for any other store.
+            OSError: the folder is local and cannot be written.
+            StorageError: the folder is in another store and cannot be written.
         """
         previous = self._file.take(self._owner, self._pulse)
         if previous:
-            logger.warning(
-                "took the lock over from %s, which ended without giving it back", previous
-            )
+            logger.warning("took the lock over from %s, which ended without releasing it", previous)
         self._heart.start()
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         self._released.set()
         self._heart.join()
         self._file.give_back()
@@ -75,9 +73,9 @@ class OutputLock:
 
 
 def holder(output: str) -> Owner | None:
-    """The owner that the lock of an output folder names: it holds the lock, or died holding it.
+    """The owner named in the lock file of an output folder: it holds the lock, or died holding it.
 
-    None if the lock is free or is being written, or if it cannot be read now.
+    None if the lock is free, is being written, or cannot be read.
     """
     try:
         return Owner.parse(storage.read(f"{output}/{LOCK}"))

@@ -1,7 +1,7 @@
 """Model packages that are not on this machine: for a run, and for its workers on other machines.
 
 Every worker can read the output folder. The process that starts a run copies its model package
-there; a worker that does not have the same package fetches it from there.
+there; a worker without the same package fetches it from there.
 """
 
 import atexit
@@ -19,10 +19,10 @@ FILES = (DESCRIPTION_FILE, WEIGHTS_FILE)
 
 
 def load(name_or_path: str) -> ModelPackage:
-    """The package of this name or path; one in another store is copied here until the program ends.
+    """Load a package by name or path; a remote one is copied to a temporary folder until exit.
 
     Raises:
-        PackageError: there is no such package, or it is incomplete, damaged or carries code.
+        PackageError: the package does not exist, is incomplete or damaged, or contains code.
     """
     if storage.store_of(name_or_path).local_paths:
         return load_package(name_or_path)
@@ -33,14 +33,14 @@ def load(name_or_path: str) -> ModelPackage:
 
 
 def publish(package: ModelPackage, output: str) -> None:
-    """Put a package below the output folder; raises StorageError if that is impossible."""
+    """Copy a package to the output folder; raises StorageError if it cannot be written."""
     for name in FILES:
         storage.write(output, f"{_folder(package)}/{name}", (package.path / name).read_bytes())
 
 
 @contextmanager
 def at_hand(package: ModelPackage, output: str) -> Iterator[ModelPackage]:
-    """As a context, the package with a path that exists on this machine.
+    """Context manager: the package, with a path that exists on this machine.
 
     Raises:
         PackageError: neither this machine nor the output folder has the package.
@@ -75,7 +75,7 @@ def _folder(package: ModelPackage) -> str:
 
 
 def _is_here(package: ModelPackage) -> bool:
-    """Whether the package's own path has it; another version may be installed here."""
+    """Whether the package's path holds it; this machine may have another version there."""
     try:
         return load_package(package.path).fingerprint == package.fingerprint
     except PackageError:

@@ -1,12 +1,11 @@
-"""Names that are safe as paths under the output folder, one to one with what they name.
+"""Names that are safe as paths in the output folder, and unique.
 
 An image's name is its path relative to its INPUT, with `/` between the parts; empty parts and `.`
-name nothing and are left out. In each part these are written as `%` and two hexadecimal digits per
-byte: `%` itself, control characters and newlines, backslashes, bytes that are not UTF-8, and the
-dots of the part `..`. Everything else stays as it is, so ordinary names are unchanged. A mask's
-file name that would be longer than 255 bytes is cut and ends with `~` and a hash of the whole name
-instead; so does one that already looks as if it had been cut, or ends with `.confidence`, as the
-names beside masks do.
+are left out. In each part, the following are written as `%` and two hexadecimal digits per byte:
+`%` itself, control characters and newlines, backslashes, bytes that are not UTF-8, and the dots of
+the part `..`. Everything else is kept, so ordinary names are unchanged. A mask's file name that
+would be longer than 255 bytes is cut and ends with `~` and a hash of the whole name; so does a name
+that already looks cut, or that ends with `.confidence` like the files next to masks.
 """
 
 import hashlib
@@ -16,12 +15,12 @@ import re
 MASK_ENDING = ".png"
 
 MAX_PART_BYTES = 255
-"""Longest file name that the usual file systems take."""
+"""Longest file name that common file systems accept."""
 
 OVERLAY, CONFIDENCE = "overlay", "confidence"
 BESIDE = {OVERLAY: ".overlay.jpg", CONFIDENCE: ".confidence.png"}
-"""Outputs per photo, by the names of their settings, with the endings of their files. They stand
-beside masks; no mask has one of these endings."""
+"""File endings of the outputs per photo, by the names of their settings. The files are stored next
+to the masks; no mask has one of these endings."""
 
 _SUFFIX = re.compile(r"(~[0-9a-f]{8})+(?=\.[^./]*$|$)")
 _LIKE_MASKS = "|".join(
@@ -33,7 +32,7 @@ _RESERVED = re.compile(rf"(~[0-9a-f]{{16}}|(?i:{_LIKE_MASKS}))$")
 
 
 def image_name(relative_path: str) -> str:
-    """Escape a path relative to an INPUT; lone surrogates stand for bytes that are not UTF-8.
+    """Escape a path relative to an INPUT; lone surrogates represent bytes that are not UTF-8.
 
     >>> image_name("lund/01.jpg")
     'lund/01.jpg'
@@ -54,7 +53,7 @@ def printable(path: str) -> str:
 
 
 def distinct_name(image: str, source: str) -> str:
-    """Another name for an image whose name is taken: `~` and a hash of its source are added.
+    """A distinct name for an image whose name is taken: adds `~` and a hash of its source.
 
     >>> distinct_name("lund/01.jpg", "/b/lund/01.jpg")
     'lund/01~83f9cd05.jpg'
@@ -64,7 +63,7 @@ def distinct_name(image: str, source: str) -> str:
 
 
 def base_name(image: str) -> str:
-    """The name without what `distinct_name` adds, however often: some images are called so."""
+    """The name without the suffixes of `distinct_name`; there may be several."""
     return _SUFFIX.sub("", image) if "~" in image else image
 
 
@@ -80,7 +79,7 @@ def mask_path(folder: str, image: str) -> str:
 
 
 def beside(mask: str, output: str) -> str:
-    """Path of an output of `BESIDE` that stands beside `mask`.
+    """Path of an output of `BESIDE` next to `mask`.
 
     >>> beside("masks/lund/01.jpg.png", "overlay")
     'masks/lund/01.jpg.overlay.jpg'
@@ -90,7 +89,7 @@ def beside(mask: str, output: str) -> str:
 
 
 def is_beside(path: str) -> bool:
-    """Whether a path has the ending of what stands beside masks."""
+    """Whether a path has an ending of `BESIDE`."""
     return path.endswith(tuple(BESIDE.values()))
 
 

@@ -1,6 +1,6 @@
-"""Parquet: the one place where the Parquet files of an output folder are listed, read and written.
+"""Parquet: lists, reads and writes the Parquet files of an output folder.
 
-An error in reading a file names it and says what to do, whatever pyarrow raises on damaged files.
+Whatever pyarrow raises on damaged files, the error names the file and says what to do.
 """
 
 import os
@@ -16,24 +16,24 @@ from transforms import storage
 from transforms.flow.concurrency import map_requests
 
 FILES_PER_BLOCK = 16
-"""Files that one worker reads at a time."""
+"""Files that a worker reads at a time."""
 
 ROWS_AT_ONCE = 512
-"""Rows of a file that `read_rows` holds at a time."""
+"""Rows that `read_rows` holds in memory at a time."""
 
 
 class DamagedError(storage.StorageError):
     """A Parquet file is damaged.
 
     Attributes:
-        reason: what is wrong, in one line that does not name the file.
+        reason: what is wrong, in one line without the file name.
     """
 
     reason = ""
 
     @classmethod
     def of(cls, file: str, error: Exception) -> "DamagedError":
-        """What reading a file of an output folder raised, as an error that names the file."""
+        """Convert an error raised while reading a file to one that names the file."""
         reason = str(error).partition("\n")[0] or type(error).__name__
         output = os.path.dirname(os.path.dirname(file))
         damaged = cls(
@@ -50,7 +50,7 @@ def files_in(output: str, folder: str) -> list[str]:
 
 
 def file_blocks(output: str, folder: str) -> Iterator[tuple[str, ...]]:
-    """The same, some files at a time: remote ones are fetched side by side."""
+    """The files of `files_in` in blocks: remote files are fetched in parallel."""
     files = files_in(output, folder)
     for start in range(0, len(files), FILES_PER_BLOCK):
         yield tuple(files[start : start + FILES_PER_BLOCK])
@@ -58,11 +58,11 @@ def file_blocks(output: str, folder: str) -> Iterator[tuple[str, ...]]:
 
 @contextmanager
 def opened(file: str, content: BytesIO | None = None) -> Iterator[pq.ParquetFile]:
-    """A Parquet file to read from; as a context it also converts errors of reading.
+    """Context manager: a Parquet file open for reading; converts errors raised while reading.
 
     Args:
         file: its path.
-        content: its bytes, if they are at hand.
+        content: its bytes, if already read.
 
     Raises:
         StorageError: a remote file cannot be fetched.
@@ -81,12 +81,12 @@ def opened(file: str, content: BytesIO | None = None) -> Iterator[pq.ParquetFile
 def read_tables(
     files: Iterable[str], wanted: Sequence[str] | None = None, only_with: Sequence[str] = ()
 ) -> Iterator[tuple[str, pa.Table]]:
-    """Parquet files and their rows, whole or the `wanted` columns.
+    """The path and the rows of each Parquet file.
 
     Args:
-        files: their paths; remote ones are fetched side by side.
-        wanted: columns; None: all.
-        only_with: columns without which a file is passed over.
+        files: their paths; remote files are fetched in parallel.
+        wanted: columns to read; None: all.
+        only_with: files that lack one of these columns are skipped.
 
     Raises:
         StorageError: a file cannot be read, is damaged, or lacks a column.
@@ -113,7 +113,7 @@ def read_table(file: str, wanted: Sequence[str] | None = None) -> pa.Table:
 
 
 def read_rows(file: str, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet file, with some of their columns, without holding all of them.
+    """The rows of a Parquet file, with the `wanted` columns, read in batches.
 
     Raises:
         StorageError: the file cannot be read or is damaged.
@@ -143,14 +143,14 @@ def read_bytes(file: str) -> bytes:
 
 
 def write_table(output: str, name: str, table: pa.Table) -> None:
-    """Write a Parquet file as `name` below the output folder; raises StorageError."""
+    """Write a Parquet file as `name` in the output folder; raises StorageError."""
     buffer = BytesIO()
     pq.write_table(table, buffer)
     storage.write(output, name, buffer.getvalue())
 
 
 def replace_rows(output: str, file: str, kept: pa.Table) -> None:
-    """Write a Parquet file of `output` anew with the rows that are kept, or remove it if none is.
+    """Rewrite a Parquet file of `output` with the kept rows, or remove it if no row is kept.
 
     Raises:
         StorageError: the file cannot be written or removed.

@@ -1,4 +1,4 @@
-"""Replacing: rows whose image has a newer row are dropped."""
+"""Replacing: drops the rows of images that have a newer row."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class RemoveSuperseded(beam.PTransform):
     """Drops rows whose image has a newer one.
 
     `superseded` PCollection[Superseded] and `results` PCollection[UnitResult] -> PCollection[str],
-    the files that were rewritten. The row of an image that failed this time stays.
+    the rewritten files. If an image failed in this run, its old row is kept.
 
     Attributes:
         output: the output folder.
@@ -39,10 +39,10 @@ class RemoveSuperseded(beam.PTransform):
 
 
 def replaced_rows(joined: tuple[str, dict[str, Iterable]]) -> Iterator[tuple[str, tuple[str, str]]]:
-    """The rows of an image to drop, as file and key: those it has newer ones of, and doubled rows.
+    """The rows of an image to drop, as file and key: superseded rows and doubled rows.
 
     Args:
-        joined: the image, its superseded rows as `old`, and as `new` whether it was done now.
+        joined: the image, its superseded rows as `old`, and as `new` whether this run segmented it.
     """
     image, sides = joined
     done = any(sides["new"])

@@ -1,8 +1,8 @@
-"""Rows: the Parquet files of `statistics/`, `failures/` and `gated/`, written whole and read back.
+"""Rows: writes and reads the Parquet files of `statistics/`, `failures/` and `gated/`.
 
 An image has results if it has a row in `statistics/`. The rows of a work unit are one file, written
-after all its masks under a name made from the unit's id, so a unit that runs twice writes the same
-file twice.
+after all its masks and named after the unit's id, so a unit that runs twice writes the same file
+twice.
 """
 
 import csv
@@ -29,12 +29,12 @@ from transforms.output.column_groups import LOOK_FIELDS
 from transforms.output.schemas import GATED_SCHEMA, failure_table, statistics_table
 
 _SEPARATOR = "\0"
-"""Between the parts of a key; no name holds it."""
+"""Separates the parts of a key; no name contains it."""
 
 
 @dataclass(frozen=True)
 class CommittedRow:
-    """What planning needs of a committed row: its image, and the file that holds it."""
+    """The values of a committed row that planning needs, and the file that holds the row."""
 
     image: str
     uri: str
@@ -46,7 +46,7 @@ class CommittedRow:
 
 @dataclass(frozen=True)
 class PastAside:
-    """For what reason a version of an image was set aside."""
+    """A version of an image that was set aside, and why."""
 
     image: str
     version: str
@@ -55,7 +55,7 @@ class PastAside:
 
 @dataclass(frozen=True)
 class PastFailure:
-    """How often a version of an image has failed so far."""
+    """A version of an image that has failed, and how often so far."""
 
     image: str
     version: str
@@ -71,7 +71,7 @@ def commit(
     merged: MergedClasses | None = None,
     mask_values: Sequence[int] | None = None,
 ) -> None:
-    """Write the rows of a unit whose masks are in place: failures first, then statistics.
+    """Write the rows of a unit whose masks are written: failures first, then statistics.
 
     Args:
         output: the output folder.
@@ -96,7 +96,7 @@ def commit(
 
 
 def write_gated(output: str, aside: Sequence[Aside], run_id: str) -> None:
-    """Write the rows of images that are set aside, if any, under a name made from them.
+    """Write the rows of images that are set aside, if any; the file name is a hash of the rows.
 
     Raises:
         StorageError: the file cannot be written.
@@ -150,7 +150,7 @@ def past_asides(files: Iterable[str]) -> Iterator[PastAside]:
 
 
 def looks_of(files: Iterable[str], model: str) -> Iterator[tuple[str, Look, Capture]]:
-    """Image, look and position of the rows of `model` in statistics files that have looks."""
+    """Image, look and position of the rows of `model`, from the statistics files with looks."""
     looks = [field.name for field in LOOK_FIELDS]
     wanted = [columns.IMAGE, columns.MODEL, *looks, columns.LATITUDE, columns.LONGITUDE]
     for _, table in parquet.read_tables(files, wanted, only_with=looks):
@@ -161,9 +161,9 @@ def looks_of(files: Iterable[str], model: str) -> Iterator[tuple[str, Look, Capt
 
 
 def write_removed(output: str, gone: Iterable[CommittedRow]) -> None:
-    """Write `removed.csv`: the rows whose images are there no more; raises StorageError.
+    """Write `removed.csv`: the rows whose images no longer exist; raises StorageError.
 
-    The rows and masks themselves stay.
+    The rows and masks themselves are kept.
     """
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -199,7 +199,7 @@ def count_by_model(output: str) -> dict[str, int]:
 def drop_rows(output: str, file: str, dropped: Iterable[tuple[str, str]]) -> None:
     """Rewrite a statistics file of `output` without some rows, or remove it if no row is left.
 
-    A file that is gone already is no error, so that a repeated call does no harm.
+    A missing file is not an error, so a repeated call is harmless.
 
     Args:
         output: the output folder.

@@ -1,4 +1,4 @@
-"""Run records: what a run did, with what, and how long it took; a file per run in `runs/`."""
+"""Run records: the settings, results and timings of a run; one file per run in `runs/`."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ from transforms.output import columns
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Raised when a program of today could not read a record of tomorrow."""
+"""Increased when a change would break today's readers."""
 
 OUTPUT = "output"
 """Key of the output folder in `RunRecord.options`."""
@@ -23,31 +23,31 @@ OUTPUT = "output"
 class RunRecord(BaseModel):
     """The record of a run.
 
-    Records of older versions lack fields, which then have their defaults; fields that only newer
-    versions know are kept as they are.
+    Fields that a record of an older version lacks have their defaults; unknown fields of newer
+    versions are kept.
 
     Attributes:
         format: version of the document.
-        run_id: names the run; ids sort by time.
-        started_at: ISO 8601 with its offset.
-        seconds: from the start to the record.
+        run_id: identifies the run; ids sort by time.
+        started_at: ISO 8601 with UTC offset.
+        seconds: from the start of the run to the writing of the record.
         interrupted: why the run ended early, or None.
         model: the `model_id` in its rows.
-        fingerprint: of the model package.
-        versions: of citymask, Python and libraries.
-        options: what the run was asked for, Beam's options among them under `beam`.
-        images: counts of images by what became of them.
+        fingerprint: fingerprint of the model package.
+        versions: versions of citymask, Python and libraries.
+        options: all settings of the run; Beam's options are under `beam`.
+        images: counts of images by outcome.
         panoramas: counts of panoramas.
         pixels: pixels per class name, over the images done in this run.
-        passed_over: counts of files that are no images, by reason.
+        passed_over: counts of files that are not images, by reason.
         images_per_second: images done per second of the run.
-        bytes_in: bytes read of images.
-        bytes_out: bytes of masks and what stands beside them.
+        bytes_in: bytes read from images.
+        bytes_out: bytes written of masks and the files next to them.
         stages: seconds, count, mean and maximum of each stage.
         requests: requests to remote storage by kind, and their bytes.
-        batches: how many batches the network was given, and their mean size.
-        comparison: with the nights before; only of `citymask nightly`.
-        worst_failures: the most frequent kinds of failure; only of `citymask nightly`.
+        batches: number of batches given to the network, and their mean size.
+        comparison: comparison with previous nights; only written by `citymask nightly`.
+        worst_failures: most frequent kinds of failure; only written by `citymask nightly`.
     """
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
@@ -81,7 +81,7 @@ class RunRecord(BaseModel):
 
     @property
     def began(self) -> datetime | None:
-        """When the run started; None where the record does not say it in ISO 8601."""
+        """When the run started; None if the record does not give it in ISO 8601."""
         try:
             time = datetime.fromisoformat(self.started_at)
         except ValueError:
@@ -89,7 +89,7 @@ class RunRecord(BaseModel):
         return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
     def to_document(self) -> dict[str, Any]:
-        """The record as JSON has it; what only nights have is left out where there is none."""
+        """The record as a JSON document, without the fields of nightly runs if they are None."""
         document = self.model_dump()
         for of_nights in ("comparison", "worst_failures"):
             if document[of_nights] is None:
@@ -97,16 +97,16 @@ class RunRecord(BaseModel):
         return document
 
     def to_json(self) -> str:
-        """The record as text, indented; bytes of paths that are not UTF-8 are lone surrogates."""
+        """The record as indented JSON; bytes of paths that are not UTF-8 are lone surrogates."""
         return json.dumps(self.to_document(), indent=2, ensure_ascii=False) + "\n"
 
 
 def read_record(path: str) -> RunRecord:
-    """Read a run record of this version or another.
+    """Read a run record of this or another version.
 
     Raises:
         StorageError: the file cannot be read.
-        ValueError: it is not a run record; one line.
+        ValueError: it is not a run record; the message has one line.
     """
     document = json.loads(storage.read(path))
     try:
@@ -117,23 +117,23 @@ def read_record(path: str) -> RunRecord:
         raise ValueError(f"{where}: {first['msg']}") from error
     if record.format > FORMAT:
         logger.info(
-            "%s: format %d of a newer version; read as far as format %d goes",
+            "%s: format %d of a newer version; only the fields of format %d are used",
             path, record.format, FORMAT,
         )  # fmt: skip
     return record
 
 
 def record_files(output: str) -> Iterator[tuple[str, RunRecord]]:
-    """Path and content of each run record that can be read; the others are named in the log."""
+    """Path and content of each run record; unreadable ones are logged and skipped."""
     for file in storage.list_folder(f"{output}/{columns.RUNS}", ".json"):
         try:
             yield file.path, read_record(file.path)
         except (storage.StorageError, ValueError) as error:
-            logger.warning("%s: not a run record (%s); passed over", file.path, error)
+            logger.warning("%s: not a run record (%s); skipped", file.path, error)
 
 
 def read_records(output: str) -> list[RunRecord]:
-    """The run records of an output folder that can be read, oldest first."""
+    """The readable run records of an output folder, oldest first."""
     found = (record for _, record in record_files(output))
     return sorted(found, key=lambda record: (record.started_at, record.run_id))
 
@@ -141,7 +141,7 @@ def read_records(output: str) -> list[RunRecord]:
 def write_record(record: RunRecord) -> None:
     """Write a run record to its output folder; raises StorageError.
 
-    Bytes of paths that are not UTF-8 are escaped as JSON has it, and so come back as they were.
+    Bytes of paths that are not UTF-8 are written as JSON escapes, so reading restores them.
     """
     name = f"{columns.RUNS}/{record.run_id}.json"
     storage.write(record.output, name, record.to_json().encode(errors="backslashreplace"))

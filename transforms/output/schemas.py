@@ -1,4 +1,4 @@
-"""Schemas: the columns of `statistics/`, `failures/` and `gated/`, and the tables in them."""
+"""Schemas: the columns of `statistics/`, `failures/` and `gated/`, and their tables."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -38,7 +38,7 @@ GATED_SCHEMA = pa.schema(
 )
 
 EXTRA_PREFIX = "input_"
-"""Put before a metadata column whose name the statistics use themselves."""
+"""Prefix of a metadata column whose name is also a column of the statistics."""
 
 
 def statistics_table(
@@ -51,9 +51,9 @@ def statistics_table(
 ) -> pa.Table:
     """The statistics rows of segmented images, in the columns of the output contract.
 
-    The columns are those of the column groups that any of the images has values for, then the
-    extra columns. A name of any group is never given to an extra column, so that a column means the
-    same in all files.
+    The columns are those of each column group for which an image has values, then the extra
+    columns. An extra column never gets a name of any group, so a column means the same in all
+    files.
 
     Args:
         segmented: the images.
@@ -86,8 +86,8 @@ def statistics_table(
 def failure_table(failures: Sequence[Failure], run_id: str) -> pa.Table:
     """The failure rows of images, in the columns of the output contract.
 
-    What could not be written is no attempt that counts: a disk that is full for some nights must
-    not bring good photos into quarantine.
+    A failed write does not count as an attempt: a disk that is full for some nights must not put
+    good photos into quarantine.
     """
     return pa.Table.from_pylist(
         [
@@ -108,9 +108,9 @@ def failure_table(failures: Sequence[Failure], run_id: str) -> pa.Table:
 
 
 def _extra_arrays(extras: Sequence[tuple[ExtraColumn, ...]]) -> dict[str, pa.Array]:
-    """Extra columns by name over rows that may each have others.
+    """The extra columns by name, over rows whose columns may differ.
 
-    Whole numbers among fractions become fractions; what is mixed otherwise becomes text.
+    A mix of integers and floats becomes float64; any other mix becomes text.
     """
     types: dict[str, set[str]] = {}
     for extra in extras:

@@ -1,6 +1,6 @@
-"""Stopping: a run finishes the work units that it has begun and leaves the others to the next run.
+"""Stopping: a run finishes the work units it has started and leaves the others to the next run.
 
-The request to stop is a file below the output folder; every process looks for it before it starts a
+The request to stop is a file in the output folder; every process checks for it before it starts a
 work unit.
 """
 
@@ -18,16 +18,16 @@ STOP = f"{storage.WORK_FOLDER}/stop"
 
 MAX_IMAGES = "max_images"
 MAX_MINUTES = "max_minutes"
-"""Reasons beside the names of signals."""
+"""Reasons to stop, in addition to the names of signals."""
 
 
 def request(output: str, reason: str) -> None:
-    """Ask the run that writes to `output` to stop; raises StorageError if that is impossible."""
+    """Ask the run that writes to `output` to stop; raises StorageError."""
     storage.write(output, STOP, reason.encode())
 
 
 def request_soon(output: str, reason: str) -> threading.Thread:
-    """The same without waiting for it, in a thread that logs an error if it is impossible."""
+    """Like `request`, but in a thread that logs an error instead of raising it."""
     thread = threading.Thread(target=_request, args=(output, reason), name="stop", daemon=True)
     thread.start()
     return thread
@@ -49,7 +49,7 @@ def must_stop(output: str, run_id: str) -> bool:
 
 
 def withdraw(output: str) -> None:
-    """Remove the request that an earlier run was given."""
+    """Remove the request made to an earlier run."""
     path = f"{output}/{STOP}"
     if storage.exists(path):
         storage.remove(path)
@@ -57,7 +57,7 @@ def withdraw(output: str) -> None:
 
 @contextmanager
 def after(output: str, minutes: float | None) -> Iterator[None]:
-    """As a context: the run is asked to stop after so many minutes."""
+    """Context manager: asks the run to stop after the given minutes; None: never."""
     if minutes is None:
         yield
         return

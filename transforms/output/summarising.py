@@ -38,12 +38,12 @@ class GroupCounts:
         group: name of the group.
         done: images with a row.
         failed: images that failed in this run.
-        skipped: images that this run found done already; they are among `done`.
-        left: images that this run left for the next, because it was asked to stop.
-        pixels: pixels per class in the order of the ids; empty where no image is done.
-        images: images that show the class, in the same order.
-        merged_images: images that show the merged class, in the order of the mapping.
-        gated: images that are set aside, by this run or before it.
+        skipped: images that were done before this run; they are included in `done`.
+        left: images that this run left for the next one, because it was asked to stop.
+        pixels: pixels per class in the order of the ids; empty if no image is done.
+        images: images that show each class, in the same order.
+        merged_images: images that show each merged class, in the order of the mapping.
+        gated: images that are set aside, by this run or an earlier one.
     """
 
     group: str
@@ -75,10 +75,10 @@ class ArchiveCounts:
     """Counts of a whole archive and of its groups by name.
 
     Attributes:
-        classes: what the pixels are counts of.
-        archive: over all images.
-        groups: by name.
-        merged: what the classes are merged to as well, or None.
+        classes: the classes that `pixels` counts.
+        archive: counts over all images.
+        groups: counts per group, by name.
+        merged: optional class mapping.
         has_gate: whether images could be set aside.
     """
 
@@ -112,7 +112,7 @@ class ArchiveCounts:
 
 
 def counts_of_result(result: UnitResult) -> Iterator[GroupCounts]:
-    """The counts of a segmented unit, an entry per image."""
+    """The counts of a segmented unit, one per image."""
     for item in result.segmented:
         shown = tuple(int(n > 0) for n in item.pixels)
         yield GroupCounts(item.planned.ref.group, done=1, pixels=item.pixels, images=shown)
@@ -140,7 +140,7 @@ def counts_of_gated(gated: SkippedImages) -> GroupCounts:
 def counts_of_files(
     files: Iterable[str], model: str, classes: ClassTable, merged: MergedClasses | None = None
 ) -> Iterator[GroupCounts]:
-    """The counts of the rows of `model` in statistics files, an entry per file and group."""
+    """The counts of the rows of `model` in statistics files, one per file and group."""
     names = [columns.PIXELS_PREFIX + key for key in classes.keys]
     wanted = [columns.MODEL, columns.GROUP, *names]
     # Files without these columns hold rows of models with other classes.
@@ -151,7 +151,7 @@ def counts_of_files(
 def counts_of_table(
     table: pa.Table, model: str, classes: ClassTable, merged: MergedClasses | None = None
 ) -> Iterator[GroupCounts]:
-    """The counts of the rows of `model` in a table, an entry per group."""
+    """The counts of the rows of `model` in a table, one per group."""
     names = [columns.PIXELS_PREFIX + key for key in classes.keys]
     table = table.filter(pc.equal(table[columns.MODEL], model)).drop_columns(columns.MODEL)
     images, merged_images = (f"{columns.IMAGE}:", f"{columns.IMAGE}:{MERGED}:")
@@ -181,8 +181,8 @@ class SummarisePixels(beam.PTransform):
     """Adds up counts: PCollection[GroupCounts] -> PCollection[ArchiveCounts] of one element.
 
     Attributes:
-        classes: the classes that the counts are of.
-        merged: what to merge them to besides.
+        classes: the classes that the pixels are counted for.
+        merged: optional class mapping.
         has_gate: whether images could be set aside.
     """
 
@@ -209,12 +209,12 @@ class SummarisePixels(beam.PTransform):
 
 @dataclass
 class CountCommitted(beam.PTransform):
-    """Counts what stands in an output folder: PCollection[str] -> PCollection[GroupCounts].
+    """Counts the rows in output folders: PCollection[str] -> PCollection[GroupCounts].
 
     Attributes:
-        model: the `model_id` whose rows count.
+        model: the `model_id` whose rows are counted.
         classes: its classes.
-        merged: what to merge them to besides.
+        merged: optional class mapping.
     """
 
     model: str
@@ -231,9 +231,9 @@ class CountCommitted(beam.PTransform):
 
 
 def write_summary(counts: ArchiveCounts, output: str) -> Summary:
-    """Write `summary.json` and `summary.csv`; raises StorageError where that is impossible.
+    """Write `summary.json` and `summary.csv`; raises StorageError if they cannot be written.
 
-    The summary of a run that was asked to stop says so, and how many images it left.
+    If the run was asked to stop, the summary has the reason and the number of images left.
     """
     summary, left = counts.summary(), counts.archive.left
     reason = stopping.reason(output) or (stopping.MAX_IMAGES if left else None)

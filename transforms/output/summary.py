@@ -11,8 +11,7 @@ from transforms import storage
 from transforms.output import columns
 
 FORMAT = 1
-"""Raised when a program of today could not read a summary of tomorrow. A summary without a format
-is of this one."""
+"""Increased when a change would break today's readers. A summary without a format has format 1."""
 
 CSV_COLUMNS = (
     "group", "images_done", "images_failed", "images_skipped",
@@ -21,17 +20,17 @@ CSV_COLUMNS = (
 
 CLASSES = "classes"
 MERGED = "merged"
-"""Levels of a summary: the model's classes, and what a mapping makes of them."""
+"""Levels of a summary: the model's classes, and the merged classes of a mapping."""
 
 
 class Document(BaseModel):
-    """A mapping of the document; keys that only newer versions know are kept as they are."""
+    """A mapping in the document; unknown keys of newer versions are kept."""
 
     model_config = ConfigDict(extra="allow")
 
 
 class Images(Document):
-    """Images by what became of them; `gated` only where images could be set aside."""
+    """Counts of images by outcome; `gated` only if images could be set aside."""
 
     done: int = 0
     failed: int = 0
@@ -44,9 +43,9 @@ class ClassShare(Document):
 
     Attributes:
         name: its name.
-        pixels: over all images.
-        fraction: of all pixels, 0 to 1.
-        images: images that show it.
+        pixels: its pixels over all images.
+        fraction: its share of all pixels, 0 to 1.
+        images: the number of images that show it.
     """
 
     name: str
@@ -56,7 +55,7 @@ class ClassShare(Document):
 
 
 class Group(Document):
-    """Counts of some images; `merged` only where classes are merged."""
+    """Counts of some images; `merged` only if classes are merged."""
 
     images: Images = Images()
     classes: list[ClassShare] = Field(default_factory=list)
@@ -78,15 +77,15 @@ class Summary(Group):
     format: int = FORMAT
 
     def to_document(self) -> dict[str, Any]:
-        """The summary as JSON has it; what does not apply is left out."""
+        """The summary as a JSON document, without the entries that are None."""
         return self.model_dump(exclude_none=True, exclude={"format"} if self.format == 1 else None)
 
     def to_json(self) -> str:
-        """The summary as text, indented."""
+        """The summary as indented JSON."""
         return json.dumps(self.to_document(), indent=2, ensure_ascii=False) + "\n"
 
     def to_csv(self) -> str:
-        """The same as a table: a row per class, for the archive (empty group) and each group."""
+        """The summary as CSV: a row per class, for the archive (empty group) and each group."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
@@ -100,7 +99,7 @@ class Summary(Group):
 
 
 def read_summary(output: str) -> Summary:
-    """Read the summary of an output folder, of this version or another.
+    """Read the summary of an output folder, of this or another version.
 
     Raises:
         StorageError: the file cannot be read, or is not a summary.

@@ -52,5 +52,5 @@ def test_a_folder_without_results(tmp_path):
 def test_a_damaged_card_is_named(tmp_path, text):
     (tmp_path / "models").mkdir()
     (tmp_path / "models/m.json").write_text(text)
-    with pytest.raises(ArchiveError, match="m.json: is no description"):
+    with pytest.raises(ArchiveError, match="m.json: not a model description"):
         open_archive(str(tmp_path))
