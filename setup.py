@@ -20,6 +20,7 @@ setup(
         "transforms": ["reporting/page/**/*"],
     },
     install_requires=[
+        "annotated-types>=0.6,<1",
         "apache-beam[gcp]>=2.70,<2.80",
         "tensorflow>=2.19,<2.23",
         "keras>=3.10,<4",

@@ -92,6 +92,25 @@ def test_masks_of_a_run_give_the_metrics_of_their_model(
     assert measured[0]["images"] == 5
 
 
+@pytest.mark.parametrize("choice", [("--windows", "1"), ("--projection", "equirectangular")])
+def test_a_model_is_measured_as_a_run_with_the_same_choice_segments(
+    citymask, tiny_model, tmp_path, choice
+):
+    random = np.random.default_rng(1)
+    for name in "ab":
+        pixels = np.kron(random.integers(0, 255, (16, 32, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+        save(tmp_path / "val" / f"{name}.png", pixels)
+        save(tmp_path / "valannot" / f"{name}.png", random.integers(0, 3, (128, 256), np.uint8))
+    rows = ["name,red,green,blue", "Sky,0,0,255", "Tree top,0,128,0", "Road,9,9,9", ""]
+    (tmp_path / "classes.csv").write_text("\n".join(rows))
+    options = ["--output", tmp_path / "out", "--model", tiny_model]
+    done = citymask("run", tmp_path / "val", *options, *choice)
+    assert done.exit_code == 0, done.output
+    of_model = evaluate(citymask, tmp_path, tmp_path, "--model", tiny_model, *choice)
+    assert evaluate(citymask, tmp_path, tmp_path, "--masks", tmp_path / "out" / "masks") == of_model
+    assert evaluate(citymask, tmp_path, tmp_path, "--model", tiny_model) != of_model
+
+
 def test_masks_in_a_tar_give_the_same_metrics(citymask, labelled, masks, measured, tmp_path):
     shard = tmp_path / "masks.tar"
     with tarfile.open(shard, "w") as archive:
