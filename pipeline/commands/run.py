@@ -1,6 +1,7 @@
 """`citymask run`: from INPUTs to masks, rows and a summary."""
 
 import sys
+from signal import Signals
 from typing import Any
 
 import click
@@ -9,13 +10,12 @@ from pipeline import console
 from pipeline.commands.common import Refused, foreseen_errors
 from pipeline.commands.options import BeamCommand, Days, day_options, settings_options
 from pipeline.errors import EXIT_UNEXPECTED
-from pipeline.reports import report_on
 from pipeline.runners import dataflow_options
 from pipeline.runs.performing import performed, show_plan, submit, verdict
 from pipeline.runs.request import RunRequest
 from pipeline.runs.settings import Settings
 from transforms.output import columns
-from transforms.output.run_records import write_record
+from transforms.output.run_records import RunRecord, write_record
 
 
 @click.command(cls=BeamCommand)
@@ -72,7 +72,7 @@ def run(
         return
     with foreseen_errors(), performed(request, beam_arguments, level) as (record, signal):
         write_record(record)
-        unwritten = report_on(record, signal) if report else ""
+        unwritten = _report(record, signal) if report else ""
     if not quiet:
         console.print_classes(record.output)
         console.print_closing(record)
@@ -82,3 +82,10 @@ def run(
     click.echo(reason, err=True, nl=bool(reason))
     click.echo(unwritten, err=True, nl=bool(unwritten))
     sys.exit(code or (EXIT_UNEXPECTED if unwritten else 0))
+
+
+def _report(record: RunRecord, signal: Signals | None) -> str:
+    """See `report_on`, which most runs do without: its imports would slow their start."""
+    from pipeline.reports import report_on
+
+    return report_on(record, signal)
