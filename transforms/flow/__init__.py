@@ -1,4 +1,4 @@
-"""What travels between steps (records), and how: in blocks, in threads, counted.
+"""Records that flow between steps, and shared means to process them: blocks, threads, progress.
 
-It may import storage.
+May import storage.
 """

@@ -1,6 +1,6 @@
-"""Blocks: what is joined by name crosses the shuffle many at a time.
+"""Blocks: elements that are joined by name are shuffled in blocks.
 
-One element at a time costs far more, in pickling and in the runner's own keeping.
+Single elements cost far more in pickling and in the runner's bookkeeping.
 """
 
 import zlib
@@ -20,7 +20,7 @@ BLOCK_SIZE = 512
 class BlockByName(beam.DoFn):
     """Gathers elements into blocks: T -> (bucket of the name, Block of T).
 
-    Elements of one name share a bucket, with those of other names.
+    Elements with the same name are in the same bucket; a bucket holds many names.
 
     Args:
         name_of: the name of an element.

@@ -1,14 +1,14 @@
-"""Captures: times, numbers and headings of a photo as metadata spells them."""
+"""Captures: parses times, numbers and headings in the spellings of photo metadata."""
 
 from datetime import date, datetime, timezone
 from typing import Any
 
 
 def parse_time(value: Any) -> datetime | None:
-    """A time without zone: ISO 8601 text, a date, or Unix seconds or milliseconds.
+    """Parse ISO 8601 text, a date, or Unix seconds or milliseconds as a time without time zone.
 
-    Times with an offset and Unix times become UTC; the others stay as they are. What is none of
-    these is None.
+    Times with an offset and Unix times are converted to UTC; others are unchanged. None for any
+    other value.
     """
     if isinstance(value, str):
         try:
@@ -32,7 +32,7 @@ def parse_time(value: Any) -> datetime | None:
 
 
 def parse_number(value: Any, lowest: float, highest: float) -> float | None:
-    """The value as a number between two others; what is none is None."""
+    """The value as a number from `lowest` to `highest`; None for any other value."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):
@@ -41,6 +41,6 @@ def parse_number(value: Any, lowest: float, highest: float) -> float | None:
 
 
 def parse_heading(value: Any) -> float | None:
-    """The value as degrees in 0 <= heading < 360; what is none is None."""
+    """The value as degrees, 0 <= heading < 360; None if it is not a heading."""
     number = parse_number(value, -360, 360)
     return None if number is None else number % 360

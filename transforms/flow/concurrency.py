@@ -1,4 +1,4 @@
-"""Concurrency: mapping ahead in threads, so that waiting for one thing overlaps with others."""
+"""Concurrency: maps ahead in threads, so that waiting times overlap."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,11 +10,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 REQUESTS = 16
-"""Requests to storage that are on their way at the same time; they wait more than they work."""
+"""Concurrent requests to storage; they mostly wait."""
 
 
 class Pause(Enum):
-    """Stands among items for: there are no more for now, but others may come."""
+    """Marks, among items, that there are none for now but more may follow."""
 
     PAUSE = "pause"
 
@@ -25,9 +25,9 @@ def map_ahead(
     items: Iterable[T | Pause],
     depth: int,
 ) -> Iterator[R | Pause]:
-    """Map in the pool and in order, with at most `depth` items on their way.
+    """Map in the pool and in order, with at most `depth` items in progress.
 
-    A pause is passed on at once: what is on its way stays there.
+    A pause is passed on at once; items in progress stay so.
     """
     pending: deque[Future[R]] = deque()
     for item in items:
@@ -42,7 +42,7 @@ def map_ahead(
 
 
 def map_requests(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Map what waits for storage, in order and several items at a time."""
+    """Map a function that waits for storage, in order, `REQUESTS` items at a time."""
     with ThreadPoolExecutor(REQUESTS, "request") as pool:
         for result in map_ahead(pool, function, items, REQUESTS):
             if not isinstance(result, Pause):

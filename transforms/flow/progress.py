@@ -1,8 +1,8 @@
-"""Progress as log records: what each step has finished, for whoever listens.
+"""Progress as log records: how many images each step has finished.
 
-Logging reaches every thread of the process, and runners carry it across processes, so that a
-progress bar needs no channel of its own. The records are of level DEBUG: nobody listens on a
-remote worker, and a record that nobody wants costs one comparison.
+Logging reaches every thread of the process, and runners forward it between processes, so a progress
+bar needs no channel of its own. The records have level DEBUG: a remote worker has no listener, and
+a disabled record costs one comparison.
 """
 
 import logging
@@ -10,10 +10,10 @@ import logging
 logger = logging.getLogger(__name__)
 
 COUNTS = "counts"
-"""Attribute of a progress record: a dictionary of how many images moved on, by what happened."""
+"""Attribute of a progress record: a dictionary of image counts by outcome."""
 
 
 def report(**counts: int) -> None:
-    """Tell listeners that images were `found`, `skipped`, `done` or `failed`."""
+    """Report how many images were `found`, `skipped`, `done` or `failed`."""
     if logger.isEnabledFor(logging.DEBUG):
         logger.debug("%s", counts, extra={COUNTS: counts})

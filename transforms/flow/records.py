@@ -1,4 +1,4 @@
-"""What flows between the steps: small frozen records, never pixels."""
+"""Records that flow between the steps: small and frozen, never pixels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,8 +19,8 @@ class Capture:
     Attributes:
         latitude: WGS 84, degrees, north positive.
         longitude: WGS 84, degrees, east positive.
-        captured_at: without time zone: UTC where the source names its offset, else as the camera
-            wrote it.
+        captured_at: without time zone: UTC if the source has an offset, else as the camera wrote
+            it.
         heading: degrees clockwise from north, 0 <= heading < 360.
     """
 
@@ -37,7 +37,7 @@ class Capture:
         return self.latitude, self.longitude
 
     def filled_from(self, other: "Capture") -> "Capture":
-        """This capture, with what is unknown taken from `other`; a position is taken whole."""
+        """This capture, with unknown values taken from `other`; a position is taken as a whole."""
         located = self if self.position else other
         return Capture(
             located.latitude,
@@ -52,10 +52,10 @@ UNKNOWN_CAPTURE = Capture()
 
 @dataclass(frozen=True)
 class Look:
-    """What a photo looks like, see `transforms.photos.looks`.
+    """Perceptual hash and sharpness of a photo, see `transforms.photos.looks`.
 
     Attributes:
-        perceptual_hash: hexadecimal digits; photos that look alike differ in few bits.
+        perceptual_hash: hexadecimal digits; hashes of similar photos differ in few bits.
         sharpness: 0 to 1.
     """
 
@@ -65,7 +65,7 @@ class Look:
 
 @dataclass(frozen=True)
 class ExtraColumn:
-    """A metadata column kept as it is: its name, Arrow type (`pyarrow.type_for_alias`), value."""
+    """A metadata column kept unchanged: its name, Arrow type (`pyarrow.type_for_alias`), value."""
 
     name: str
     arrow_type: str
@@ -73,7 +73,7 @@ class ExtraColumn:
 
 
 class Projection(str, Enum):
-    """How a photo is to be taken; its values are those of the option and of the column."""
+    """Projection of a photo; the values are those of the option and of the column."""
 
     AUTO = "auto"
     PERSPECTIVE = "perspective"
@@ -82,20 +82,20 @@ class Projection(str, Enum):
 
 @dataclass(frozen=True)
 class ImageRef:
-    """Where one image is and what is known of it before it is read.
+    """Where an image is, and what is known about it before it is read.
 
     Attributes:
         image: name of the image, its escaped path relative to its INPUT (see `output.names`).
         uri: the file, or `shard#member`, as text.
         path: the file or shard to open.
-        version: changes when the image changes: size and modification time.
-        group: what summaries are grouped by.
+        version: size and modification time; changes when the image changes.
+        group: the group that summaries count it in.
         container: name of the shard format of `path`; empty if `path` is the image's own file.
         offset: first byte of the image's data in `path`.
         length: bytes from `offset`; None for a whole file.
         capture: position, time and heading from a manifest or shard; they override EXIF.
         extra: further metadata columns.
-        damage: what the listing found wrong with this member; such an image fails when read.
+        damage: the problem that the listing found with this member; it fails when read.
     """
 
     image: str
@@ -113,14 +113,14 @@ class ImageRef:
 
 @dataclass(frozen=True)
 class PlannedImage:
-    """One image to segment, and what planning decided about it.
+    """An image to segment, and what planning decided about it.
 
     Attributes:
-        ref: the image, under the name that it has in the output folder.
+        ref: the image, with its name in the output folder.
         mask: path of its mask relative to the output folder.
         attempts: how often this version of the image has failed before.
         replaces: the run whose row of this image the new one replaces; empty if there is none.
-        look: what the photo looks like, if the run has a gate.
+        look: the photo's look, if the run has a gate.
     """
 
     ref: ImageRef
@@ -132,14 +132,14 @@ class PlannedImage:
 
 @dataclass(frozen=True)
 class Block(Generic[T]):
-    """Many small records as one element: they cross a shuffle in a fraction of the time."""
+    """Many small records as one element, which makes shuffles much faster."""
 
     items: tuple[T, ...]
 
 
 @dataclass(frozen=True)
 class PassedOver:
-    """A file or shard member that is not an image, and why it was passed over."""
+    """A file or shard member that is not an image, and why it was skipped."""
 
     uri: str
     reason: str
@@ -147,7 +147,7 @@ class PassedOver:
 
 @dataclass(frozen=True)
 class SkippedImages:
-    """So many images of one group are done already, or set aside."""
+    """The number of images of one group that are already done, or set aside."""
 
     group: str
     images: int
@@ -155,7 +155,7 @@ class SkippedImages:
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """Images that are segmented and committed together: the grain of work and of resume."""
+    """Images that are segmented and committed together; runs resume at whole units."""
 
     unit_id: str
     images: tuple[PlannedImage, ...]
@@ -163,7 +163,7 @@ class WorkUnit:
 
 @dataclass(frozen=True)
 class Segmented:
-    """The row of one image whose mask is in place.
+    """The row of one image whose mask is written.
 
     Attributes:
         planned: the image.
@@ -171,8 +171,8 @@ class Segmented:
         height: displayed rows of the photo.
         capture: position, time and heading from metadata or EXIF.
         pixels: pixels per class in the order of the class ids; they add up to width x height.
-        on_sphere: what a panorama's mask covers of the sphere; None for a flat photo.
-        values: values for the row of outputs per photo, by the names of the outputs; None where an
+        on_sphere: solid angles of a panorama's classes; None for a flat photo.
+        values: values of the outputs per photo for the row, by the names of the outputs; None if an
             output has none for this image.
     """
 
@@ -187,7 +187,7 @@ class Segmented:
 
 @dataclass(frozen=True)
 class Failure:
-    """The row of one image that could not be done: in which stage and why."""
+    """The row of one image that could not be segmented: in which stage and why."""
 
     planned: PlannedImage
     stage: str
@@ -197,12 +197,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class Aside:
-    """The row of one image that is not segmented, because it is not worth it.
+    """The row of one image that is set aside, so not segmented.
 
     Attributes:
         planned: the image.
         reason: `columns.DUPLICATE` or `columns.BLURRED`.
-        value: bits in which its hash differs from that of the other image, or its sharpness.
+        value: number of bits in which its hash differs from that of `of`, or its sharpness.
         of: the image that it duplicates, or None.
     """
 
@@ -214,7 +214,7 @@ class Aside:
 
 @dataclass(frozen=True)
 class UnitResult:
-    """What became of the images of a work unit; every one of them is in one of the three."""
+    """The outcome of a work unit: each image is segmented, failed or left."""
 
     unit_id: str
     segmented: tuple[Segmented, ...]

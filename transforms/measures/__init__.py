@@ -1,4 +1,4 @@
-"""What is derived from rows: shares, indicators, means, positions and hexagons.
+"""Values derived from rows: shares, indicators, means, positions and hexagons.
 
-It may import output, flow and storage.
+May import output, flow and storage.
 """

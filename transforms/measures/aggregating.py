@@ -1,7 +1,7 @@
 """Aggregating: means of shares and indicators per group, hexagon or archive.
 
-Sums are tables with a row per key, and sums of the same key add up: rows can be aggregated a table
-at a time, on many machines.
+Sums are tables with a row per key, and sums of the same key can be added, so rows can be aggregated
+one table at a time, on many machines.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,22 +17,22 @@ from transforms.output import columns
 
 KEY = "key"
 IMAGES = "images"
-"""Columns of sums and of means; the measures' own follow."""
+"""First columns of sums and of means; the columns of the measures follow."""
 
 ARCHIVE = ""
-"""The one key of a whole archive."""
+"""The only key of a whole archive."""
 
 _SUM, _COUNT = "sum:", "count:"
-"""Put before a measure for its sum, and for the photos that it is defined for."""
+"""Prefixes of a measure's sum, and of the number of photos for which it is defined."""
 
 
 def measures(classes: ClassTable, indicators: Indicators) -> list[str]:
-    """The columns that `deriving.derive` adds and that have means: shares, then indicators."""
+    """The columns added by `deriving.derive` that are averaged: shares, then indicators."""
     return [*(columns.SHARE_PREFIX + key for key in classes.keys), *indicators.keys]
 
 
 def group_keys(table: pa.Table) -> pa.ChunkedArray:
-    """The group of each photo, a key for `sums_per_key`."""
+    """The group of each photo, as keys for `sums_per_key`."""
     return table[columns.GROUP]
 
 
@@ -47,9 +47,9 @@ def sums_per_key(
     """Sums over the photos of each key.
 
     Args:
-        table: rows with the wanted columns, as `deriving.derive` makes them.
-        keys: text, the key of each row; rows whose key is null do not count.
-        wanted: columns of numbers; null is no value and is not counted.
+        table: rows with the wanted columns, as returned by `deriving.derive`.
+        keys: text, the key of each row; rows with a null key are ignored.
+        wanted: columns of numbers; nulls are not counted.
 
     Returns:
         A row per key: `key`, `images`, and the sum and the count of each wanted column.
@@ -64,7 +64,7 @@ def sums_per_key(
 
 
 def add_sums(sums: Iterable[pa.Table]) -> pa.Table:
-    """The sums of all photos that some sums of the same measures are of; at least one is given."""
+    """Add sums of the same measures; at least one must be given."""
     return reduce(lambda total, more: _total(pa.concat_tables([total, more])), sums)
 
 
@@ -72,8 +72,8 @@ def means(sums: pa.Table) -> pa.Table:
     """The means over the photos of each key.
 
     Returns:
-        A row per key, in their order: `key`, `images`, then a float64 column per measure, its mean
-        over the photos that it is defined for, null where there are none.
+        A row per key, sorted by key: `key`, `images`, then a float64 column per measure: its mean
+        over the photos for which it is defined, null if there are none.
     """
     values = {KEY: sums[KEY], IMAGES: sums[IMAGES]}
     for name in sums.column_names:
@@ -88,6 +88,6 @@ def means(sums: pa.Table) -> pa.Table:
 def _total(sums: pa.Table) -> pa.Table:
     names = [name for name in sums.column_names if name != KEY]
     total = sums.group_by(KEY).aggregate([(name, "sum") for name in names])
-    # Its chunks are slices, and each would be pickled with all that it is a slice of.
+    # The chunks are slices, and a pickled slice would include the whole array.
     total = total.combine_chunks()
     return total.rename_columns([name.removesuffix("_sum") for name in total.column_names])

@@ -1,4 +1,4 @@
-"""CSV: lines of cells, with text from outside that a spreadsheet must not run."""
+"""CSV: lines of cells; untrusted text must not be run as a formula by a spreadsheet."""
 
 import csv
 import io
@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a formula begins with; see https://owasp.org/www-community/attacks/CSV_Injection."""
+"""First characters of a formula; see https://owasp.org/www-community/attacks/CSV_Injection."""
 
 
 def as_text(value: str) -> str:
-    """A cell that spreadsheets take for text: `'` stands before what they would take for a formula.
+    """A cell that spreadsheets read as text: `'` is put before what would be a formula.
 
     >>> as_text("=1+1")
     "'=1+1"
@@ -19,7 +19,7 @@ def as_text(value: str) -> str:
 
 
 def lines(rows: Iterable[Iterable[Any]]) -> bytes:
-    """Rows of cells as lines of CSV, see RFC 4180; None is an empty cell."""
+    """Rows of cells as lines of CSV (RFC 4180); None becomes an empty cell."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()

@@ -1,7 +1,7 @@
-"""Deriving: shares and indicators, columns that are made on demand and never stored.
+"""Deriving: shares and indicators, columns that are computed on demand and never stored.
 
-What is stored are counts. A share is that of a class in what a photo shows: of the sphere where the
-row knows solid angles, as of a panorama, else of the pixels.
+The stored values are counts. A share is a class's part of what a photo shows: of the solid angle if
+the row has solid angles, as for a panorama, else of the pixels.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,17 +33,17 @@ def shares_of(table: pa.Table, classes: ClassTable) -> np.ndarray:
 
 
 def derive(table: pa.Table, classes: ClassTable, indicators: Indicators) -> pa.Table:
-    """Statistics rows with a column per share and indicator, and the definitions' version.
+    """Add a column per share and indicator, and the version of the definitions.
 
     Args:
         table: statistics rows.
         classes: the model's classes.
-        indicators: what to derive for them.
+        indicators: the indicators to derive for them.
 
     Returns:
-        The rows with `share_<class>` and a column per indicator behind them, float64; an indicator
-        that is not defined for a photo is null. A manifest's own column of such a name gets
-        `input_` in front, as in statistics.
+        The rows followed by `share_<class>` and a column per indicator, float64; an indicator that
+        is not defined for a photo is null. A manifest's column with such a name gets the prefix
+        `input_`, as in statistics.
     """
     shares = shares_of(table, classes)
     values = {columns.SHARE_PREFIX + key: shares[:, c] for c, key in enumerate(classes.keys)}
@@ -57,7 +57,7 @@ def derive(table: pa.Table, classes: ClassTable, indicators: Indicators) -> pa.T
 
 
 def distinct_names(names: Sequence[str], taken: Iterable[str]) -> list[str]:
-    """Names of columns, with `input_` before those that are taken or given before, in any case."""
+    """Column names, with the prefix `input_` if they are taken or repeated, ignoring case."""
     used = {name.lower() for name in taken}
     found = []
     for name in names:
@@ -69,6 +69,6 @@ def distinct_names(names: Sequence[str], taken: Iterable[str]) -> list[str]:
 
 
 def _matrix(table: pa.Table, prefix: str, classes: ClassTable) -> np.ndarray:
-    """Columns of numbers as float64 `(N, C)`; NaN where there is none."""
+    """Columns of numbers as float64 `(N, C)`; null becomes NaN."""
     found = [table[prefix + key].to_numpy() for key in classes.keys]
     return np.stack(found, axis=1).astype(np.float64)

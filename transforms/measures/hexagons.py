@@ -1,4 +1,4 @@
-"""Hexagons: the H3 cells that photos stand in. See https://h3geo.org."""
+"""Hexagons: the H3 cells of photos. See https://h3geo.org."""
 
 from collections.abc import Callable
 
@@ -29,7 +29,7 @@ def cells_of(placed: pa.Table, resolution: int) -> np.ndarray:
 
 
 def cell_keys(table: pa.Table, resolution: int) -> pa.Array:
-    """The cell of each photo as text; null without a position. The arguments are as above."""
+    """The cell of each photo as text; null without a position. Arguments as for `cells_of`."""
     found = map(h3.int_to_str, cells_of(positioned(table), resolution).tolist())
     return pa.array(
         [next(found) if has else None for has in has_position(table).to_pylist()], pa.string()
@@ -37,7 +37,7 @@ def cell_keys(table: pa.Table, resolution: int) -> pa.Array:
 
 
 def parents_of(cells: np.ndarray, resolution: int) -> np.ndarray:
-    """The cells of a coarser resolution that hold some cells, sorted uint64."""
+    """The parents of cells at a coarser resolution, sorted uint64."""
     parents = (h3_numbers.cell_to_parent(int(cell), resolution) for cell in cells)
     return np.unique(np.fromiter(parents, np.uint64, len(cells)))
 
@@ -55,8 +55,8 @@ def corners(cell: str) -> list[tuple[float, float]]:
 def outline(cell: str) -> dict:
     """The GeoJSON geometry of a cell.
 
-    Its ring goes round counterclockwise and ends where it begins (RFC 7946, section 3.1.6). A cell
-    that crosses the 180th meridian is cut there (section 3.1.9).
+    Its ring is counterclockwise and closed (RFC 7946, section 3.1.6). A cell that crosses the 180th
+    meridian is split there (section 3.1.9).
     """
     ring = [(longitude, latitude) for latitude, longitude in corners(cell)]
     longitudes = [x for x, _ in ring]
@@ -73,7 +73,7 @@ def _closed(ring: list[Point]) -> list[list[float]]:
 
 
 def _cut(ring: list[Point], inside: Callable[[float], float]) -> list[Point]:
-    """The part of a convex ring in which `inside(x)` is not negative (Sutherland and Hodgman)."""
+    """The part of a convex ring where `inside(x)` is not negative (Sutherland and Hodgman)."""
     found: list[Point] = []
     for (x0, y0), (x1, y1) in zip(ring[-1:] + ring[:-1], ring, strict=True):
         a, b = inside(x0), inside(x1)

@@ -1,4 +1,4 @@
-"""Photos: from encoded bytes to pixels at the size people see, and what EXIF says of them."""
+"""Decoding: from encoded bytes to pixels at the displayed size, and the EXIF metadata."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,19 +17,19 @@ from transforms.photos.exif import read_capture
 from transforms.photos.projections import recognise
 
 DEFAULT_MAX_PIXELS = 250_000_000
-"""Photos that claim more pixels are refused before anything is allocated for them."""
+"""Larger photos are refused before any memory is allocated for them."""
 
 UNSUPPORTED_FORMATS = {
     *("EPS", "PDF", "MPEG", "WMF", "FITS", "GRIB", "HDF5", "BUFR", "STUB", "PCD"),
     *("ICO", "ICNS", "CUR", "IPTC"),
 }
-"""What Pillow opens but is no photo, or only with the help of an external program, or what holds an
-image of a size that its own header does not tell."""
+"""Formats that Pillow opens but that are not photos, need an external program, or hold an image
+whose size is not in the file's header."""
 
 UNDECODABLE_EXTENSIONS = {".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
-"""Photos that Pillow cannot decode: listed all the same, so that they are reported as failed."""
+"""Photos that Pillow cannot decode; listed nevertheless, so that they are reported as failed."""
 
-# The limit is max_pixels, checked on the header; Pillow's own would refuse large photos.
+# The limit is max_pixels, checked on the header; Pillow's own limit would refuse large photos.
 Image.MAX_IMAGE_PIXELS = None
 Image.init()
 FORMATS = tuple(name for name in Image.ID if name not in UNSUPPORTED_FORMATS)
@@ -38,13 +38,13 @@ EXTENSIONS = UNDECODABLE_EXTENSIONS | {
 }
 
 _JPEG_FORMATS = ("JPEG", "MPO")
-"""Pillow's names of a JPEG, and of several in one file, of which the first is the photo."""
+"""Pillow's names for a JPEG, and for a file of several JPEGs, of which the first is the photo."""
 
 _JPEG_MODES = ("RGB", "L")
 
 _UPRIGHT = 1
 _SWAPS_AXES = (5, 6, 7, 8)
-"""EXIF orientations that turn a photo by a quarter."""
+"""EXIF orientations that rotate a photo by 90 degrees."""
 
 
 class DecodeError(Exception):
@@ -53,11 +53,11 @@ class DecodeError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Photo(NetworkInput):
-    """A decoded photo at the size that the network takes; `width` and `height` are as displayed.
+    """A decoded photo at the network's input size; `width` and `height` are as displayed.
 
     Attributes:
-        capture: what EXIF says of position, time and heading.
-        contradiction: why it is no panorama although it is said to be one; else empty.
+        capture: position, time and heading from EXIF.
+        contradiction: why it is not a panorama although it is claimed to be one; else empty.
     """
 
     capture: Capture = UNKNOWN_CAPTURE
@@ -65,7 +65,7 @@ class Photo(NetworkInput):
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name ends like an image, in any case."""
+    """Whether a file name has the extension of an image, in upper or lower case."""
     dot = name.rfind(".")
     return dot >= 0 and name[dot:].lower() in EXTENSIONS
 
@@ -76,13 +76,13 @@ def decode_photo(
     max_pixels: int,
     claim: Projection = Projection.AUTO,
 ) -> Photo:
-    """Decode a photo straight to its network input; JPEGs are scaled down while decoding.
+    """Decode a photo directly to its network input; JPEGs are scaled down while decoding.
 
     Args:
-        data: an encoded image of any format in `FORMATS`; of animations the first frame.
+        data: an encoded image of any format in `FORMATS`; of an animation, the first frame is used.
         shape_for: the network input shape `(h, w)` for a displayed `(width, height)`.
         max_pixels: larger photos are refused before pixels are allocated.
-        claim: what is said of its projection.
+        claim: its claimed projection.
 
     Raises:
         DecodeError: not an image, damaged, of an unsupported codec, or too large.
@@ -124,7 +124,7 @@ def decode_full(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def capture_of(data: bytes) -> Capture:
-    """What the EXIF tags of an encoded photo say; raises DecodeError where it is no image."""
+    """The capture in the EXIF tags of an encoded photo; raises DecodeError if it is not an image."""
     with _open(data, DEFAULT_MAX_PIXELS) as image:
         return read_capture(_exif(image))
 
@@ -139,7 +139,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
             f"not an image, or of an unsupported codec: {len(data)} bytes that start with "
             f"{data[:12]!r}"
         ) from None
-    except Exception as error:  # Pillow's plugins raise what they like on damaged headers.
+    except Exception as error:  # Pillow's plugins raise many types on damaged headers.
         raise DecodeError(f"damaged header: {_reason(error)}") from error
     width, height = image.size
     if min(width, height) < 1:
@@ -154,10 +154,10 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _decode_jpeg(data: bytes, image: Image.Image) -> np.ndarray | None:
-    """The pixels of a JPEG as uint8 RGB `(h, w, 3)`, of the size that a draft of `image` has set.
+    """The pixels of a JPEG as uint8 RGB `(h, w, 3)`, at the size set by `Image.draft`.
 
-    They are those that Pillow would make of it, in less time. None for all other formats, and for
-    what is unusual or damaged: Pillow has to judge that.
+    They equal Pillow's but are decoded faster. None for other formats, and for unusual or damaged
+    files, which are left to Pillow.
     """
     if image.format in _JPEG_FORMATS and image.mode in _JPEG_MODES:
         with suppress(ValueError):
@@ -166,7 +166,7 @@ def _decode_jpeg(data: bytes, image: Image.Image) -> np.ndarray | None:
 
 
 def _load(image: Image.Image) -> Image.Image:
-    """The pixels as 8-bit RGB; deeper grey values keep their upper bits, alpha is dropped."""
+    """The pixels as 8-bit RGB; deeper grey values keep their upper bits; alpha is dropped."""
     try:
         image.load()
         if image.mode.startswith("I;16"):
@@ -179,7 +179,7 @@ def _load(image: Image.Image) -> Image.Image:
             scale = 255 if values.max() <= 1 else 1
             image = Image.fromarray((values * scale).clip(0, 255).astype(np.uint8))
         return image.convert("RGB")
-    except Exception as error:  # As above: OSError, SyntaxError, struct.error, ...
+    except Exception as error:  # OSError, SyntaxError, struct.error, ...
         raise DecodeError(f"damaged or unsupported image data: {_reason(error)}") from error
 
 
@@ -189,7 +189,7 @@ def _exif(image: Image.Image) -> Image.Exif:
         exif.get_ifd(ExifTags.IFD.GPSInfo)
         exif.get_ifd(ExifTags.IFD.Exif)
         return exif
-    except Exception:  # A damaged EXIF block costs the metadata, not the photo.
+    except Exception:  # With a damaged EXIF block, only the metadata is lost.
         return Image.Exif()
 
 
@@ -199,7 +199,7 @@ def _xmp(image: Image.Image) -> bytes:
 
 
 def _orientation(image: Image.Image, exif: Image.Exif) -> int:
-    """The EXIF orientation still to be applied; Pillow itself turns TIFF upright."""
+    """The EXIF orientation that is still to be applied; Pillow applies that of TIFF itself."""
     orientation = exif.get(ExifTags.Base.Orientation)
     if image.format == "TIFF" or not isinstance(orientation, int):
         return _UPRIGHT

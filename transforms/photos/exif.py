@@ -11,9 +11,9 @@ from transforms.flow.records import Capture
 
 
 def read_capture(exif: Image.Exif) -> Capture:
-    """Position, time and heading from EXIF 2.32 tags, or from the JSON that Mapillary's apps leave.
+    """Position, time and heading from EXIF 2.32 tags, else from the JSON that Mapillary's apps write.
 
-    Tags that are damaged or out of range count as unknown.
+    Values that are damaged or out of range are unknown.
     """
     gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
     details = exif.get_ifd(ExifTags.IFD.Exif)
@@ -38,7 +38,7 @@ def _degrees(gps: dict[int, Any], tag: int, ref_tag: int, limit: int) -> float |
 
 
 def _text(value: Any) -> str:
-    """An EXIF text without its padding; some cameras write it as bytes."""
+    """An EXIF text without padding; some cameras write it as bytes."""
     if isinstance(value, bytes):
         value = value.decode("latin-1")
     return value.strip("\0 ") if isinstance(value, str) else ""

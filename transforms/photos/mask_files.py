@@ -1,7 +1,4 @@
-"""Mask files: from pixel arrays to PNG and JPEG bytes, and masks back again.
-
-Beside masks these are overlays and confidence images.
-"""
+"""Mask files: encodes masks, overlays and confidence images as PNG or JPEG, and decodes masks."""
 
 import struct
 import zlib
@@ -24,23 +21,23 @@ _GREY, _COLORED, _INDEXED = 0, 2, 3
 """Colour types of the PNG specification, 3rd edition, section 11.2.1."""
 
 _UP = 2
-"""Filter type of its section 9.2: each row holds the differences to the row above it."""
+"""Filter type of the PNG specification, section 9.2: each row holds the differences to the row
+above it."""
 
 _LEVEL = 1
-"""The rows of a mask so filtered are runs of zeros, which zlib's run-length strategy takes at once,
-whatever the level. Confidences change so smoothly that the same serves them.
-"""
+"""Compression level. Filtered mask rows are mostly runs of zeros, which zlib's run-length strategy
+compresses well at any level. Confidence changes smoothly enough to compress well too."""
 
 
 MODE = "P"
 """Pillow's name for the pixels of a mask: values with a palette."""
 
 GREY_MODE = "L"
-"""The same without a palette, as other programs may have written it."""
+"""Pillow's name for the pixels of a mask without a palette, as other programs may write it."""
 
 
 class MaskError(ValueError):
-    """A file is not a mask, is damaged, or has another size; the message does not name it."""
+    """A file is not a mask, is damaged, or has another size; the message does not name the file."""
 
 
 def encode_mask(mask: np.ndarray, palette: bytes) -> bytes:
@@ -59,10 +56,10 @@ def encode_rgb(colors: np.ndarray) -> bytes:
 
 
 def encode_overlay(photo: Image.Image, mask: np.ndarray, palette: bytes) -> bytes:
-    """A JPEG of the RGB photo blended with the mask's colours; pixels without a class stay.
+    """A JPEG of the RGB photo blended with the mask's colours; pixels without a class are kept.
 
-    It has the photo's size, unless that is more than a JPEG can have. It is encoded without the
-    GIL, which Pillow holds.
+    It has the photo's size, up to the maximum size of a JPEG. simplejpeg encodes without the GIL;
+    Pillow would hold it.
     """
     colors = Image.fromarray(mask)
     colors.putpalette(palette)
@@ -76,7 +73,7 @@ def encode_overlay(photo: Image.Image, mask: np.ndarray, palette: bytes) -> byte
 
 
 def load_mask(data: bytes) -> Image.Image:
-    """A mask as a Pillow image of mode `P` or `L`, decoded whole.
+    """A mask as a fully decoded Pillow image of mode `P` or `L`.
 
     Raises:
         MaskError: it is not a PNG with one value per pixel, or damaged.
@@ -117,10 +114,10 @@ def palette_of(file: BinaryIO) -> bytes:
 
 
 def check_chunks(data: bytes) -> None:
-    """Check the frame of a PNG and the checksums of all its chunks, which Pillow does not.
+    """Check the structure of a PNG and the checksums of all its chunks, which Pillow does not do.
 
     Raises:
-        MaskError: no PNG, cut short or damaged.
+        MaskError: not a PNG, truncated or damaged.
     """
     if not data.startswith(_PNG_SIGNATURE):
         raise MaskError(f"no PNG image: {len(data)} bytes that start with {data[:8]!r}")
@@ -144,7 +141,7 @@ def check_chunks(data: bytes) -> None:
 
 
 def _encode_png(values: np.ndarray, color_type: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of 8 bits a channel, with `chunks` of kind and data before the pixels.
+    """A PNG with 8 bits per channel, and `chunks` of kind and data before the pixels.
 
     Pillow would write the same pixels, but takes several times as long.
     """

@@ -1,6 +1,6 @@
-"""Projections: whether a photo is a panorama, by what was asked for, its metadata and its file.
+"""Projections: whether a photo is a panorama, according to the option, its metadata and its file.
 
-A file says it in XMP, as in Google's Photo Sphere XMP Metadata
+A file declares it in XMP, with Google's Photo Sphere XMP Metadata
 (https://developers.google.com/streetview/spherical-metadata).
 """
 
@@ -14,10 +14,10 @@ from models.panoramas import ZENITH, Panorama
 from transforms.flow.records import ExtraColumn, Projection
 
 PROJECTION_TYPE = "projection_type"
-"""Metadata column that says of what projection a photo is."""
+"""Metadata column with the projection of a photo."""
 
 EQUIRECTANGULAR_NAMES = ("equirectangular", "spherical")
-"""Its values for panorama, in lower case; all others are for flat photos."""
+"""Its values for panoramas, in lower case; all other values mean flat photos."""
 
 GPANO = "http://ns.google.com/photos/1.0/panorama/"
 
@@ -26,19 +26,19 @@ SIZES = (
     "CroppedAreaImageWidthPixels", "CroppedAreaImageHeightPixels",
     "CroppedAreaLeftPixels", "CroppedAreaTopPixels",
 )  # fmt: skip
-"""The properties that say what part of the sphere a cropped panorama shows."""
+"""The properties that define which part of the sphere a cropped panorama shows."""
 
 TOLERANCE = 0.01
-"""So much may a ratio of sides be off: sizes are rounded when photos are scaled."""
+"""Accepted relative error of an aspect ratio: sizes are rounded when photos are scaled."""
 
 
 @dataclass(frozen=True)
 class Recognised:
-    """What a photo was taken for.
+    """The projection recognised for a photo.
 
     Attributes:
-        panorama: what it shows of the sphere; None for a flat photo.
-        contradiction: why it was not taken for the panorama that it is said to be; else empty.
+        panorama: the part of the sphere that it shows; None for a flat photo.
+        contradiction: why it is not the panorama that it is claimed to be; else empty.
     """
 
     panorama: Panorama | None = None
@@ -46,7 +46,7 @@ class Recognised:
 
 
 def claimed(wanted: Projection, extra: Iterable[ExtraColumn]) -> Projection:
-    """What is said of a photo before it is opened: by the option, else by its metadata."""
+    """The projection claimed before a photo is opened: by the option, else by its metadata."""
     if wanted is not Projection.AUTO:
         return wanted
     for column in extra:
@@ -59,12 +59,12 @@ def claimed(wanted: Projection, extra: Iterable[ExtraColumn]) -> Projection:
 def recognise(claim: Projection, xmp: bytes, width: int, height: int) -> Recognised:
     """Whether a photo of `width` x `height` displayed pixels is a panorama.
 
-    What is said to be one, but has not the shape of one, is taken as a flat photo: its pixels would
-    be given places on the sphere that they do not have.
+    A claimed panorama without the shape of one is treated as a flat photo: its pixels would get
+    wrong places on the sphere.
 
     Args:
-        claim: what is said of it; `AUTO` leaves it to the file.
-        xmp: the XMP packet of the file; empty where it has none.
+        claim: the claimed projection; `AUTO` leaves it to the file.
+        xmp: the XMP packet of the file; empty if it has none.
         width: columns.
         height: rows.
     """
@@ -82,7 +82,7 @@ def recognise(claim: Projection, xmp: bytes, width: int, height: int) -> Recogni
 
 
 def photo_sphere(xmp: bytes) -> dict[str, str]:
-    """The Photo Sphere properties of an XMP packet; none if it is damaged or declares entities."""
+    """The Photo Sphere properties of an XMP packet; empty if it is damaged or declares entities."""
     if GPANO.encode() not in xmp:
         return {}
     try:
@@ -95,7 +95,7 @@ def photo_sphere(xmp: bytes) -> dict[str, str]:
 
 
 def _cropped(properties: dict[str, str], width: int, height: int) -> Recognised:
-    """A panorama that says what part of the sphere it shows, whatever size it now has."""
+    """A panorama that declares which part of the sphere it shows; it may have been scaled since."""
     try:
         full_width, full_height, columns, rows, left, top = (
             int(float(properties[name])) for name in SIZES

@@ -1,4 +1,4 @@
 """The step that runs the network: from work units to masks and rows.
 
-It may import planning, inputs, photos, output, flow and storage.
+May import planning, inputs, photos, output, flow and storage.
 """

@@ -1,4 +1,4 @@
-"""Measurements: the Beam metrics of the step that segments."""
+"""Measurements: the Beam metrics of the segmenting step."""
 
 from collections.abc import Callable
 
@@ -6,19 +6,19 @@ COUNTERS = "citymask.segmenting"
 """Namespace of the Beam metrics of this step: the counters and distributions named below."""
 
 PIXELS = "citymask.pixels"
-"""Namespace of the counters of pixels, a counter per class name."""
+"""Namespace of the pixel counters, one per class name."""
 
 DONE = "done"
 FAILED = "failed"
 LEFT = "left"
 PANORAMAS = "panoramas"
 CONTRADICTIONS = "contradictions"
-"""Photos that are said to be panoramas and are none; see `projections.recognise`."""
+"""Photos that are claimed to be panoramas but are not; see `projections.recognise`."""
 
 BYTES_IN = "bytes_in"
 BYTES_OUT = "bytes_out"
 BATCH_SIZE = "batch_size"
 MICROSECONDS = "_microseconds"
-"""Ending of the distributions of time: per image, for infer per batch, for commit per unit."""
+"""Suffix of the time distributions: per image; for infer per batch; for commit per unit."""
 
 Measure = Callable[[str, float], None]

@@ -15,11 +15,11 @@ class SegmentOptions:
 
     Attributes:
         output: the output folder.
-        run_id: the run whose rows these are.
-        outputs: what is made of each photo besides its mask: names of `output.names.BESIDE`.
+        run_id: the run, as stored in the rows.
+        outputs: further outputs per photo, names of `output.names.BESIDE`.
         max_pixels: larger photos are refused.
-        projection: how photos are taken; left open, as metadata and files say.
-        masks: what kind of masks there are.
+        projection: projection of the photos; `AUTO` takes it from metadata and files.
+        masks: the kind of masks.
         merged: optional class mapping.
         engine: how the network is run, and with how many threads.
     """

@@ -1,4 +1,4 @@
-"""The step that segments: a DoFn around a stream of work units."""
+"""The segmenting step: a DoFn around a stream of work units."""
 
 import math
 import time
@@ -27,25 +27,25 @@ from transforms.segmenting.stream import UnitStream
 from transforms.segmenting.unit import UnitSegmenter
 
 MOST_UNITS = 2
-"""So many units have begun at a time, and are finished when a run is asked to stop."""
+"""Maximum units in progress at a time; they are finished when a run is asked to stop."""
 
 LOOK_SECONDS = 5.0
-"""Between two looks into a remote output folder, whether the run must stop."""
+"""Time between two checks of a remote output folder for a request to stop."""
 
 
 @dataclass
 class SegmentArchive(beam.PTransform):
     """Segments images: PCollection[ImageRef] -> PCollection[UnitResult].
 
-    Every image is segmented, whatever the output folder holds, and its mask goes to `masks/`.
+    Every image is segmented, regardless of existing results, and its mask is written to `masks/`.
     Images are grouped into work units; each unit's masks are written first, then its rows. Only
     descriptors and counts are shuffled, never pixels.
 
     Attributes:
         package: the model.
-        options: where and how.
-        unit_size: most images in a work unit.
-        max_images: most images to segment; None: all. The others are left.
+        options: where and how images are segmented.
+        unit_size: maximum images in a work unit.
+        max_images: maximum images to segment; None: all. The others are left.
         hints: Beam's resource hints for the step that runs the network.
     """
 
@@ -75,8 +75,8 @@ class SegmentArchive(beam.PTransform):
 class SegmentUnit(beam.DoFn):
     """Segments work units; model and threads are shared by the whole process.
 
-    While the last photos of a unit are on their way, the next unit begins: the result of a unit
-    mostly comes with a later one, at the latest with the end of the bundle.
+    The next unit starts while the last photos of a unit are still in progress: the result of a unit
+    usually comes with a later unit, at the latest at the end of the bundle.
     """
 
     def __init__(self, package: ModelPackage, options: SegmentOptions):
@@ -88,7 +88,7 @@ class SegmentUnit(beam.DoFn):
         self._looked = -math.inf
 
     def start_bundle(self) -> None:
-        self._stream = None  # One of a bundle that failed is not gone on with.
+        self._stream = None  # The stream of a failed bundle is not continued.
 
     def process(self, unit: WorkUnit) -> Iterator[UnitResult]:
         if self._stream and self._stream.open_units == MOST_UNITS:
@@ -98,7 +98,7 @@ class SegmentUnit(beam.DoFn):
             _measure(LEFT, len(unit.images))
             yield UnitResult(unit.unit_id, (), (), left=unit.images)
             return
-        if self._segmenter is None:  # Not in setup: a run without work loads no model.
+        if self._segmenter is None:  # Not in setup, so that a run without work loads no model.
             self._segmenter = self._shared.acquire(self._load)
         if self._stream is None:
             self._stream = UnitStream(self._segmenter, _measure)
@@ -118,7 +118,7 @@ class SegmentUnit(beam.DoFn):
         request_counters.report()
 
     def _must_stop(self) -> bool:
-        """If looking costs a request, the answer may be some seconds old."""
+        """If the check costs a request, the answer may be some seconds old."""
         now = time.monotonic()
         costs = storage.store_of(self._options.output).costs_requests
         if costs and now - self._looked < LOOK_SECONDS:
@@ -144,7 +144,7 @@ def _measure(name: str, value: float) -> None:
 
 @cache
 def _measuring(name: str) -> Callable[[int], None]:
-    """What takes a value for the Beam metric of that name; making one costs more than using it."""
+    """The update function of a Beam metric; cached, as creating a metric costs more than a call."""
     if name == BATCH_SIZE or name.endswith(MICROSECONDS):
         return Metrics.distribution(COUNTERS, name).update
     return Metrics.counter(COUNTERS, name).inc

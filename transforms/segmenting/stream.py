@@ -1,4 +1,4 @@
-"""The stream: work units one after the other through the threads of a segmenter."""
+"""The stream: passes work units one after the other through the threads of a segmenter."""
 
 import math
 import time
@@ -14,18 +14,18 @@ from transforms.segmenting.measurements import DONE, FAILED, MICROSECONDS, Measu
 from transforms.segmenting.unit import UnitSegmenter, _Item
 
 TELL_SECONDS = 0.1
-"""Between two reports of progress: one for each photo would cost 1 % of the time."""
+"""Time between two progress reports: one per photo would cost 1 % of the run time."""
 
 
 class UnitStream:
-    """Units one after the other through the threads of a segmenter, which never run dry between.
+    """Passes units through the threads of a segmenter, which stay busy between units.
 
     Args:
-        segmenter: what segments them.
+        segmenter: segments the units.
         measure: called in the caller's thread with the name and value of each measurement.
 
     Attributes:
-        open_units: units that were added and have not ended.
+        open_units: number of units that were added and are not finished.
     """
 
     def __init__(self, segmenter: UnitSegmenter, measure: Measure):
@@ -40,7 +40,7 @@ class UnitStream:
         self._items = segmenter.work_on(self._feed())
 
     def add(self, unit: WorkUnit) -> Iterator[UnitResult]:
-        """Give it a unit; the results of those that have ended meanwhile, mostly earlier ones.
+        """Add a unit; returns the results of units that have finished, usually earlier ones.
 
         Raises:
             StorageError: the rows of a unit cannot be written.
@@ -50,7 +50,7 @@ class UnitStream:
         return self._results()
 
     def finish(self) -> Iterator[UnitResult]:
-        """The results of all units that are left; raises what `add` raises."""
+        """The results of all remaining units; raises what `add` raises."""
         self._closed = True
         return self._results()
 
@@ -84,18 +84,18 @@ class UnitStream:
         self._tell()
 
     def _tell(self) -> None:
-        """Report how many images have ended since the last time."""
+        """Report how many images have finished since the last report."""
         progress.report(**self._untold)
         self._untold.clear()
         self._told = time.monotonic()
 
 
 def segment_unit(segmenter: UnitSegmenter, unit: WorkUnit, measure: Measure) -> UnitResult:
-    """Write the masks of a unit, then commit its rows; every image ends as a row of one kind.
+    """Write the masks of a unit, then commit its rows: each image gets a row of some kind.
 
     Args:
-        segmenter: what segments it.
-        unit: what to do.
+        segmenter: segments the unit.
+        unit: the unit.
         measure: called in this thread with the name and value of each measurement.
 
     Raises:

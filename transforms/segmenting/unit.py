@@ -1,10 +1,10 @@
 """Segmenting: from work units to masks and committed rows, everything inside one DoFn.
 
-Reading and writing have many threads, which wait for storage. What works has a thread for each
-core and two to spare. Where the network takes one photo at a time, as on a CPU, each of these
-threads takes a photo from its bytes to its files: no core waits for another one. Where it takes
-batches, as on a GPU, they decode ahead and encode behind. Pixels never leave the DoFn, and the
-depths of the queues bound the memory.
+Many threads read and write, as they mostly wait for storage. For the computation there is one
+thread per core plus two spare ones. If the network takes one photo at a time, as on a CPU, each of
+these threads takes a photo from its bytes to its files, so no core waits for another. If it takes
+batches, as on a GPU, they decode ahead of it and encode behind it. Pixels never leave the DoFn, and
+the depths of the queues bound the memory.
 """
 
 import logging
@@ -47,20 +47,20 @@ from transforms.segmenting.outputs import SegmentedPhoto, load_outputs
 logger = logging.getLogger(__name__)
 
 SPARE_THREADS = 2
-"""So many more threads work than there are cores: while one waits for the network or for Python's
-lock, another one uses its core."""
+"""Worker threads in addition to one per core: while one thread waits for the network or for the
+GIL, another uses its core."""
 
 AHEAD = 4
-"""Photos that wait for each thread, as bytes, or have their files ready to be written."""
+"""Photos per thread that wait as bytes, or with their files ready to be written."""
 
 WINDOWED_PHOTOS = 2
-"""Photos that are in memory in full at a time, where they are segmented in windows: they may be
-large, and the windows of one keep the machine busy while the other is decoded."""
+"""Photos held decoded in memory at a time when they are segmented in windows: they may be large,
+and the windows of one keep the machine busy while the other is decoded."""
 
 
 @dataclass
 class _Item:
-    """An image of a unit on its way through the stages, and how it ended."""
+    """An image of a unit on its way through the stages, and its outcome."""
 
     unit: WorkUnit
     planned: PlannedImage
@@ -75,7 +75,7 @@ class _Item:
 
     @contextmanager
     def isolated(self) -> Iterator[None]:
-        """Whatever goes wrong inside is the failure of this image alone."""
+        """Context manager: an error inside becomes the failure of this image only."""
         try:
             yield
         except Exception as error:
@@ -83,20 +83,20 @@ class _Item:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Name and time what happens inside."""
+        """Context manager: names and times a stage."""
         self._stage = name
         start = time.perf_counter()
         yield
         self.measured[name + MICROSECONDS] = (time.perf_counter() - start) * 1e6
 
     def fail(self, stage: str, error: Exception) -> None:
-        """End as a failure in `stage`."""
+        """Set the outcome to a failure in `stage`."""
         message = names.printable(str(error)) or "no further message"
         self.outcome = Failure(self.planned, stage, type(error).__name__, message)
         self.let_go()
 
     def let_go(self) -> None:
-        """Free the memory of what is needed no more."""
+        """Free memory that is no longer needed."""
         self.data = self.photo = self.prepared = self.inferred = None
         self.files = {}
 
@@ -106,8 +106,8 @@ class UnitSegmenter:
 
     Args:
         package: the model.
-        segmenter: the model made ready to run.
-        options: where and how.
+        segmenter: the loaded model.
+        options: where and how images are segmented.
     """
 
     def __init__(self, package: ModelPackage, segmenter: Segmenter, options: SegmentOptions):
@@ -130,13 +130,13 @@ class UnitSegmenter:
         self._writing = ThreadPoolExecutor(REQUESTS, "write")
 
     def work_on(self, items: Iterable[_Item | Pause]) -> Iterator[_Item | Pause]:
-        """Bring images from their reference to their files, in the order in which they end."""
+        """Process images from their references to their files."""
         data = map_ahead(self._reading, self._read, items, REQUESTS)
         encoded = self._each_alone(data) if self._alone else self._in_batches(data)
         return map_ahead(self._writing, self._write, encoded, REQUESTS)
 
     def commit(self, unit: WorkUnit, items: Iterable[_Item]) -> UnitResult:
-        """Write the rows of a unit whose images have ended; raises StorageError."""
+        """Write the rows of a unit whose images are finished; raises StorageError."""
         outcomes = {item.planned: item.outcome for item in items}
         ordered = [outcomes[planned] for planned in unit.images]
         result = UnitResult(
@@ -179,7 +179,7 @@ class UnitSegmenter:
         return item
 
     def _each_alone(self, items: Iterable[_Item | Pause]) -> Iterator[_Item | Pause]:
-        """Take each image through all that works in one thread."""
+        """Decode, segment and encode each image in one thread."""
 
         def work(item: _Item) -> _Item:
             (item,) = self._predict([self._decode(item)])
@@ -197,9 +197,9 @@ class UnitSegmenter:
         return map_ahead(self._working, self._encode, _each_of(batches), depth)
 
     def _gather(self, items: Iterable[_Item | Pause]) -> Iterator[Sequence[_Item] | Pause]:
-        """Batches of images of equal network shape and margin; one that has failed is by itself.
+        """Batches of images with equal network shape and margin; a failed image is alone.
 
-        An image waits for others of its shape until the unit after its own has come by.
+        An image waits for others of its shape until the next unit has been added.
         """
         waiting: dict[tuple[int, ...], list[_Item]] = defaultdict(list)
         newest = None
@@ -221,7 +221,7 @@ class UnitSegmenter:
         yield from waiting.values()
 
     def _predict(self, batch: Sequence[_Item]) -> Sequence[_Item]:
-        """Give each image of a batch what the network says of it."""
+        """Run the network on a batch and store each image's result."""
         prepared = [item.prepared for item in batch if item.prepared]
         if not prepared:
             return batch
@@ -232,7 +232,7 @@ class UnitSegmenter:
             if len(batch) == 1:
                 batch[0].fail(INFER, error)
                 return batch
-            # What one image may have caused must not cost its neighbours.
+            # One image may have caused the error: retry each alone.
             return [item for one in batch for item in self._predict([one])]
         batch[0].measured[INFER + MICROSECONDS] = (time.perf_counter() - start) * 1e6
         batch[0].measured[BATCH_SIZE] = len(batch)
@@ -244,7 +244,7 @@ class UnitSegmenter:
         return batch
 
     def _encode(self, item: _Item) -> _Item:
-        """Make the files of an image: its mask, and beside it what was asked for."""
+        """Make the files of an image: its mask and the requested outputs."""
         photo, planned = item.photo, item.planned
         if photo is None or item.inferred is None:
             return item
@@ -261,7 +261,7 @@ class UnitSegmenter:
                     file, values[name] = output.make(made)
                     if file is not None:
                         item.files[names.beside(planned.mask, name)] = file
-                # The mask comes last: should the others fail, an older one keeps fitting its row.
+                # The mask comes last: if another output fails, an older mask still fits its row.
                 item.files[planned.mask] = mask_files.encode_mask(mask, self._palette)
             capture = planned.ref.capture.filled_from(photo.capture)
             item.outcome = Segmented(

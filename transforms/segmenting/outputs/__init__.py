@@ -1,7 +1,7 @@
-"""What is made of each photo besides its mask: a module per output, named as the output is.
+"""Outputs per photo in addition to its mask: one module per output, with the output's name.
 
-Each module has a constant `OUTPUT`. Which outputs there are, and the endings of their files, is
-said in `transforms.output.names.BESIDE`; a value goes to the row by a column group.
+Each module has a constant `OUTPUT`. `transforms.output.names.BESIDE` lists the outputs and the
+endings of their files; a column group writes an output's value to the row.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,14 +16,14 @@ from models.segmenter import Segmentation
 
 @dataclass(frozen=True, eq=False)
 class SegmentedPhoto:
-    """What outputs are made of.
+    """The data that outputs are made from.
 
     Attributes:
         data: the encoded photo; None unless an output needs it.
         max_pixels: larger photos are refused.
-        segmentation: mask, counts and what else was asked for.
-        mask: the mask in the values of its file, uint8 of shape `(height, width)`.
-        palette: of the mask's file, 256 RGB triples.
+        segmentation: mask, counts and requested extras.
+        mask: the mask with the values of its file, uint8 of shape `(height, width)`.
+        palette: palette of the mask file, 256 RGB triples.
     """
 
     data: bytes | None
@@ -38,7 +38,7 @@ class PhotoOutput:
     """An output per photo.
 
     Attributes:
-        make: gives the bytes of its file, or None where there is none, and a value for the row.
+        make: returns the bytes of its file, or None if it has none, and a value for the row.
         needs_photo: whether it needs the encoded photo.
     """
 
@@ -47,5 +47,5 @@ class PhotoOutput:
 
 
 def load_outputs(names: Iterable[str]) -> dict[str, PhotoOutput]:
-    """The outputs of these names."""
+    """The outputs with these names."""
     return {name: import_module(f"{__name__}.{name}").OUTPUT for name in names}

@@ -1,4 +1,4 @@
-"""Confidences: the confidence of each pixel as an 8-bit grey PNG, and means for the row."""
+"""Confidence: the confidence of each pixel as an 8-bit grey PNG, and means for the row."""
 
 from models.segmenter import Confidence
 from transforms.photos.mask_files import encode_grey
