@@ -1,9 +1,9 @@
-"""What the Flex Template's launcher runs: the template's parameters become a `citymask run`.
+"""Entry point of the Flex Template's launcher: converts its parameters to a `citymask run`.
 
-The launcher calls this file with `--NAME=VALUE` for each parameter that was given, and adds options
-of Beam (`--runner`, `--project`, `--template_location`, ...), which are passed on as they are.
-Parameters have the names of the options of `citymask run`, with `_` for `-`, but for `inputs`:
-that is all INPUTs, separated by `;`. A flag is `true` or `false`.
+The launcher calls this file with `--NAME=VALUE` for each given parameter, and adds options of Beam
+(`--runner`, `--project`, `--template_location`, ...), which are passed on unchanged. Parameters
+have the names of the options of `citymask run`, with `_` for `-`, except `inputs`: all INPUTs,
+separated by `;`. A flag is `true` or `false`.
 """
 
 import sys
@@ -18,7 +18,7 @@ INPUTS = "inputs"
 SEPARATOR = ";"
 ON_DATAFLOW = "--runner=DataflowRunner"
 NO_WAIT = "--no-wait"
-"""The job begins only after this program has ended."""
+"""Added since the job starts only after the launcher has exited."""
 
 OPTIONS = {
     name.removeprefix("--").replace("-", "_"): option
@@ -30,7 +30,7 @@ OPTIONS = {
 
 
 def command_line(arguments: Collection[str]) -> list[str]:
-    """The command line of citymask that the launcher's arguments come to.
+    """The arguments of citymask for the launcher's arguments.
 
     Raises:
         click.UsageError: a flag is neither true nor false.

@@ -18,7 +18,7 @@ DAY = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 
 
 def metadata(settings: type[Settings] = Settings) -> dict[str, Any]:
-    """The document: the folders, the settings that a template can have, days, and Beam's image."""
+    """The content of metadata.json for these settings."""
     return {
         "name": "citymask",
         "description": "Class masks and per-class pixel statistics of street photos.",
@@ -48,11 +48,11 @@ def metadata(settings: type[Settings] = Settings) -> dict[str, Any]:
                 "to", "Last day", "Only images of this day or earlier, YYYY-MM-DD.", regex=DAY
             ),
             _flag("quiet", "Quiet launcher", "Print errors only."),
-            _flag("verbose", "Verbose launcher", "Print what libraries say as well."),
+            _flag("verbose", "Verbose launcher", "Also print messages of libraries."),
             _parameter(
                 "sdk_container_image",
                 "Image of the workers",
-                "An image made with deploy/docker, by its full name and tag: for gpu, the one with "
+                "Full name and tag of an image built with deploy/docker; with gpu, the one with "
                 "CUDA.",
                 regex="^[^ ]+(:|@sha256:)[^ /:]+$",
                 optional=False,
@@ -102,7 +102,7 @@ def _parameter(
 
 
 def _text(default: Any) -> str | None:
-    """A default as the service has it: text."""
+    """A default value as text."""
     value = getattr(default, "value", default)
     return str(value).lower() if isinstance(value, bool) else None if value is None else str(value)
 

@@ -1,4 +1,4 @@
-"""What commands share: errors as one line with their exit code, sizes, class tables."""
+"""Helpers of commands: one-line errors with exit codes, sizes, class tables."""
 
 import re
 from collections.abc import Iterator
@@ -23,30 +23,30 @@ from transforms import storage
 from transforms.output.locking import LockedError
 
 CLASS_FILE = "classes.csv"
-"""The class table beside labelled photos."""
+"""Name of the class table in a folder of labelled photos."""
 
 
 class Refused(click.ClickException):
-    """One clear line, and the exit code of wrong usage or configuration."""
+    """A one-line error with the exit code of wrong usage or configuration."""
 
     exit_code = EXIT_CONFIGURATION
 
 
 class Held(click.ClickException):
-    """One clear line, and the exit code of an output folder that another run holds."""
+    """A one-line error with the exit code of an output folder that another run holds."""
 
     exit_code = EXIT_LOCKED
 
 
 class Broken(click.ClickException):
-    """One clear line, and the exit code of work that did not come to its end."""
+    """A one-line error with the exit code of work that was not completed."""
 
     exit_code = EXIT_UNEXPECTED
 
 
 @contextmanager
 def foreseen_errors() -> Iterator[None]:
-    """Turn what can go wrong before or around the work into one line and its exit code."""
+    """Context manager: converts expected errors to one line and an exit code."""
     try:
         yield
     except LockedError as error:

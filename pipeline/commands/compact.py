@@ -1,4 +1,4 @@
-"""`citymask compact`: many small files of rows become few large ones."""
+"""`citymask compact`: merges many small Parquet files into few large ones."""
 
 import os
 
@@ -14,7 +14,7 @@ from transforms.output.compacting import compact as merge_files
 @click.command()
 @click.argument("output", metavar="OUT")
 def compact(output: str) -> None:
-    """Merge the small Parquet files of OUT into few large ones; the rows stay as they are.
+    """Merge the small Parquet files of OUT into few large ones; the rows are unchanged.
 
     OUT is the output folder of `citymask run`. Whoever reads it meanwhile finds every row once; who
     has listed the files just before finds them gone ("file not found") and reads again.

@@ -31,19 +31,21 @@ from transforms.flow.records import Projection
 @click.command(cls=BeamCommand)
 @click.option(
     "--model", metavar="NAME_OR_PATH",
-    help="Segment the photos with this model. Default: the one that comes with citymask.",
+    help="Segment the photos with this model. Default: the shipped default model.",
 )  # fmt: skip
 @click.option(
     "--masks", multiple=True, metavar="MASKS",
-    help="Take these masks instead; may be given more than once.",
+    help="Evaluate these masks instead; may be given more than once.",
 )  # fmt: skip
 @click.option("--data", required=True, metavar="DIR", help="Folder in the CamVid layout.")
 @click.option("--split", default="val", show_default=True, metavar="S")
 @settings_options(Settings, only=("engine", "precision", "windows", "projection"))
-@click.option("--json", "json_file", type=click.Path(), metavar="FILE", help="Write metrics there.")
+@click.option(
+    "--json", "json_file", type=click.Path(), metavar="FILE", help="Write metrics to FILE."
+)
 @click.option(
     "--confusion", type=click.Path(), metavar="FILE.csv",
-    help="Write the confusion matrix there, and a chart of it beside it.",
+    help="Write the confusion matrix to FILE, and a chart of it beside it.",
 )  # fmt: skip
 @click.pass_obj
 def evaluate(
@@ -59,7 +61,7 @@ def evaluate(
     json_file: str | None,
     confusion: str | None,
 ) -> None:
-    """Measure a model on labelled photos, or masks that are there, at the labels' own size.
+    """Measure a model on labelled photos, or existing masks, at the labels' own size.
 
     MASKS is a directory (searched recursively), a glob pattern, a .tar or .tfrecord shard, or a
     manifest of index masks: PNG images of class ids, 255 for no class. A mask belongs to the label
@@ -106,7 +108,7 @@ def _evaluate_masks(
 
 
 def _check_classes(package: ModelPackage, data: str) -> None:
-    """Raise ValueError where labelled photos say that their classes are not those of the model."""
+    """Raise ValueError if the classes of the labelled photos are not those of the model."""
     file = Path(data, CLASS_FILE)
     names = ClassTable.read(file).names if file.exists() else package.classes.names
     if names != package.classes.names:

@@ -1,4 +1,4 @@
-"""`citymask export`: the results in the forms that other tools open."""
+"""`citymask export`: writes the results in formats of other tools."""
 
 from typing import Any
 
@@ -21,18 +21,20 @@ from transforms.output.archives import ArchiveError, open_archive
 @click.argument("output", metavar="OUT")
 @click.option(
     "--format", "chosen", type=click.Choice(list(FORMATS)), multiple=True, required=True,
-    help="What to write, into OUT/exports/NAME; may be given more than once.",
+    help="Format to write to OUT/exports/NAME; may be given more than once.",
 )  # fmt: skip
-@click.option("--model", metavar="M", help="Whose results. Default: of the model that ran last.")
+@click.option(
+    "--model", metavar="M", help="Model whose results to use. Default: the model that ran last."
+)
 @click.option(
     "--indicators",
     "file",
     metavar="FILE",
-    help="Indicators in place of the usual ones.",
+    help="Indicators that replace the built-in ones.",
 )
 @click.option(
     "--resolution", type=click.IntRange(0, 15), default=9, show_default=True, metavar="R",
-    help="Of the hexagons of h3: 0 to 15.",
+    help="H3 resolution of the hexagons: 0 to 15.",
 )  # fmt: skip
 @click.pass_obj
 def export(
@@ -66,7 +68,7 @@ def export(
 
 
 def _counted(made: Export) -> str:
-    """The photos of an export in words; nothing where the runner does not count."""
+    """The number of photos of an export as text; empty if the runner has no metrics."""
     if made.exported is None:
         return ""
     text = f": {made.exported.photos} photos"

@@ -23,14 +23,18 @@ IMAGE, GROUP, HEXAGON, ARCHIVE = "image", "group", "hexagon", "archive"
 @click.argument("output", metavar="OUT")
 @click.option(
     "--by", type=click.Choice([IMAGE, GROUP, HEXAGON, ARCHIVE]), default=IMAGE, show_default=True,
-    help="A line per photo, or means over the photos of each.",
+    help="A line per photo, or means per group or hexagon.",
 )  # fmt: skip
 @click.option(
     "--resolution", type=click.IntRange(0, 15), default=9, show_default=True, metavar="R",
     help="H3 resolution of the hexagons: 0 to 15.",
 )  # fmt: skip
-@click.option("--indicators", "file", metavar="FILE", help="Indicators in place of the usual ones.")
-@click.option("--model", metavar="M", help="Whose results. Default: of the model that ran last.")
+@click.option(
+    "--indicators", "file", metavar="FILE", help="Indicators that replace the built-in ones."
+)
+@click.option(
+    "--model", metavar="M", help="Model whose results to use. Default: the model that ran last."
+)
 def indicators(output: str, by: str, resolution: int, file: str | None, model: str | None) -> None:
     """Print shares and indicators of the photos in OUT, the output folder of earlier runs, as CSV.
 

@@ -1,4 +1,4 @@
-"""`citymask models`: what models come with the program."""
+"""`citymask models`: lists the shipped models."""
 
 import click
 
@@ -8,5 +8,5 @@ from pipeline import console
 
 @click.command()
 def models() -> None:
-    """List the models that come with citymask."""
+    """List the shipped models."""
     console.print_models([load_package(name) for name in shipped_names()])

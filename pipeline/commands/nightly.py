@@ -1,4 +1,4 @@
-"""`citymask nightly`: the run of every night, as a file says, and what to know in the morning."""
+"""`citymask nightly`: a run configured by a file, with comparison, retention and notifications."""
 
 import sys
 from dataclasses import asdict
@@ -26,9 +26,9 @@ from transforms.output.summary import read_summary
 @click.command(cls=BeamCommand)
 @click.argument("config", metavar="CONFIG.yaml")
 @day_options
-@click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the plan; write nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors and alarms only.")
-@click.option("--verbose", "-v", is_flag=True, help="Print what libraries say as well.")
+@click.option("--verbose", "-v", is_flag=True, help="Also print messages of libraries.")
 @click.pass_obj
 def nightly(
     beam_arguments: dict[str, Any],
@@ -38,11 +38,11 @@ def nightly(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Do what is new, as CONFIG.yaml says, and compare the night with those before.
+    """Process what is new, as configured by CONFIG.yaml, and compare with previous nights.
 
     --date, --from and --to take images of some days only, to fill a gap. Days are those of arrival
     or of capture, as CONFIG.yaml says. All options of Apache Beam's runners are accepted as well;
-    they go before those of CONFIG.yaml.
+    they override those of CONFIG.yaml.
     """
     level = console.level_of(quiet, verbose)
     console.set_up_logging(level)
@@ -89,7 +89,7 @@ def nightly(
 
 
 def _report(file: NightlyConfig, record: RunRecord, signal: Signals | None) -> str:
-    """Write the report if it is asked for; one line if that fails, else empty."""
+    """Write the report if configured; an error line if that fails, else empty."""
     if not file.report.write:
         return ""
     return report_on(record, signal, **file.report.model_dump(exclude={"write"}))

@@ -1,4 +1,4 @@
-"""The options of commands: those of settings, and those that commands share."""
+"""Command-line options derived from settings, and options that commands share."""
 
 import functools
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _DAY = click.DateTime(["%Y-%m-%d"])
 
 
 class BeamCommand(click.Command):
-    """A command whose line may also hold any option of Beam."""
+    """A command that also accepts all options of Beam."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not {"-h", "--help"} & set(args):
@@ -29,11 +29,11 @@ class BeamCommand(click.Command):
 def settings_options(
     settings: type[BaseModel], only: tuple[str, ...] = ()
 ) -> Callable[[Callable], Callable]:
-    """Give a command an option for each setting, which it takes by the setting's name.
+    """Add an option for each setting to a command, as a parameter of the setting's name.
 
     Args:
         settings: the model that declares them.
-        only: names of those to give; empty: all.
+        only: names of the settings to add; empty: all.
     """
 
     def decorate(command: Callable) -> Callable:
@@ -66,7 +66,7 @@ def _option(
 
 
 def day_options(command: Callable) -> Callable:
-    """Give a command `--date`, `--from` and `--to`, which it takes as `days`."""
+    """Add `--date`, `--from` and `--to` to a command, as its parameter `days`."""
 
     @click.option("--date", "day", type=_DAY, metavar="D", help="Only images of this day.")
     @click.option("--from", "first", type=_DAY, metavar="D", help="Only of this day or later.")

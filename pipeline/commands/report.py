@@ -1,4 +1,4 @@
-"""`citymask report`: a page about the results in an output folder."""
+"""`citymask report`: writes a page about the results in an output folder."""
 
 from typing import Any
 
@@ -16,7 +16,9 @@ from transforms.reporting import DEFAULT_GALLERY
 
 @click.command(cls=BeamCommand)
 @click.argument("output", metavar="OUT")
-@click.option("--model", metavar="M", help="Whose results. Default: those of the latest model.")
+@click.option(
+    "--model", metavar="M", help="Model whose results to use. Default: the model that ran last."
+)
 @click.option(
     "--gallery", type=click.IntRange(0), default=DEFAULT_GALLERY, show_default=True, metavar="N",
     help="Show at most N photos.",
@@ -27,9 +29,11 @@ from transforms.reporting import DEFAULT_GALLERY
 )  # fmt: skip
 @click.option(
     "--attribution", metavar="TEXT",
-    help="Whom the licence of the tiles asks to name. Default: their host.",
+    help="Attribution of the tiles. Default: their host.",
 )  # fmt: skip
-@click.option("--indicators", metavar="FILE.yaml", help="Indicators in place of the usual ones.")
+@click.option(
+    "--indicators", metavar="FILE.yaml", help="Indicators that replace the built-in ones."
+)
 @click.pass_obj
 def report(beam_arguments: dict[str, Any], output: str, **settings: Any) -> None:
     """Write a page about the results in OUT, the output folder of earlier runs, to OUT/report/.

@@ -25,15 +25,15 @@ from transforms.output.run_records import RunRecord, write_record
 @day_options
 @click.option(
     "--no-wait", is_flag=True,
-    help="On Dataflow: submit the job, print its id and its page, and do not wait for it.",
+    help="On Dataflow: submit the job, print its id and page, and exit.",
 )  # fmt: skip
 @click.option("--report", is_flag=True, help="Write a page about all results to OUT/report/.")
 @click.option(
     "--dry-run", is_flag=True,
-    help="Say what would be done and about how long it would take; write nothing.",
+    help="Print the plan and an estimate of its duration; write nothing.",
 )  # fmt: skip
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
-@click.option("--verbose", "-v", is_flag=True, help="Print what libraries say as well.")
+@click.option("--verbose", "-v", is_flag=True, help="Also print messages of libraries.")
 @click.pass_obj
 def run(
     beam_arguments: dict[str, Any],
@@ -47,7 +47,7 @@ def run(
     verbose: bool,
     **settings: Any,
 ) -> None:
-    """Segment the images of INPUT... into masks and statistics under OUT.
+    """Segment the images of INPUT... and write masks and statistics to OUT.
 
     INPUT is a directory (searched recursively), a glob pattern, an image, a .tar or .tfrecord
     shard, or a .csv, .parquet or .txt manifest. Images that have results already are skipped. All

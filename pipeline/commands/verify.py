@@ -1,4 +1,4 @@
-"""`citymask verify`: what is wrong in an output folder."""
+"""`citymask verify`: checks an output folder."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ from transforms.output.findings import Finding, read_findings
 from transforms.output.rows import count_by_model
 
 SHOWN = 3
-"""Findings of a kind that are printed."""
+"""Maximum findings of a kind that are printed."""
 
 
 @click.command(cls=BeamCommand)
@@ -67,7 +67,7 @@ def verify(beam_arguments: dict[str, Any], output: str) -> None:
 
 
 def build_graph(pipeline: beam.Pipeline, output: str) -> None:
-    """Add the steps that verify an output folder and write what they find."""
+    """Add the steps that verify an output folder and write the findings."""
     (
         pipeline
         | "Verify" >> VerifyOutput(output)
@@ -102,7 +102,7 @@ def _check_output(output: str) -> None:
 
 
 def _print_findings(findings: Sequence[Finding]) -> None:
-    """Print how much was found of each kind, and the first of it, to standard output."""
+    """Print the number of findings of each kind, and the first ones, to standard output."""
     by_kind = defaultdict(list)
     for finding in findings:
         by_kind[finding.kind].append(finding)

@@ -15,7 +15,7 @@ WORKER = f"exec {shlex.quote(sys.executable)} -m pipeline.runners.worker"
 
 
 class LocalRunner(Runner):
-    """Beam's runner inside this process, or another of Beam's runners that needs no service."""
+    """Beam's in-process runner, or another of Beam's runners that needs no service."""
 
     def run(self, build: Build, watch: Watch | None = None) -> Metrics:
         """See `Runner.run`. Progress comes by log records (`transforms.flow.progress`)."""
@@ -27,13 +27,13 @@ class LocalRunner(Runner):
         return Metrics.of(result)
 
     def _workers(self, direct: DirectOptions) -> PipelineRunner | None:
-        """The runner of several worker processes, where these are asked for."""
+        """The runner of several worker processes, or None if one process was requested."""
         named = self.options.get("runner", LOCAL_RUNNER)
         if named != LOCAL_RUNNER or direct.direct_running_mode != IN_PROCESSES:
             return None
         from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
         from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-        # Beam would start workers that a Ctrl-C ends at once.
+        # Beam's own workers would be killed by Ctrl-C.
         direct.direct_running_mode = "in_memory"
         return FnApiRunner(SubprocessSDKEnvironment.from_command_string(WORKER))

@@ -1,4 +1,4 @@
-"""Beam's options on citymask's command line: Beam's own parser takes what it knows."""
+"""Beam's options on citymask's command line, parsed by Beam's own parser."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,17 @@ IN_PROCESS_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
 LOCAL_RUNNER = "DirectRunner"
 LOCAL_WORKERS = {"direct_num_workers", "direct_running_mode"}
-"""Beam's options on how the local runner shares the work."""
+"""Beam's options for parallelism of the local runner."""
 
 IN_PROCESSES = "multi_processing"
 """Beam's name for several worker processes on this machine."""
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Split a command line into what is left for citymask and the Beam options that are set.
+    """Split a command line into citymask's arguments and the given Beam options.
 
     Raises:
-        click.UsageError: a Beam option has a value that Beam does not take.
+        click.UsageError: a Beam option has an invalid value.
     """
     parser = _Parser(add_help=False, allow_abbrev=False)
     for options in PipelineOptions.__subclasses__():
@@ -39,7 +39,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]
 
 
 def pipeline_options(given: dict[str, Any]) -> PipelineOptions:
-    """Options for a pipeline; the local runner is the one inside this process."""
+    """Options for a pipeline; the local runner is Beam's in-process runner."""
     options = dict(given)
     if is_local(options):
         options["runner"] = IN_PROCESS_RUNNER
@@ -52,7 +52,7 @@ def is_local(given: Mapping[str, Any]) -> bool:
 
 
 def with_workers(given: Mapping[str, Any], workers: int) -> dict[str, Any]:
-    """The Beam options given, with those for `workers` processes on this machine.
+    """The given Beam options, plus those for `workers` processes on this machine.
 
     Raises:
         ConfigurationError: another runner is chosen, or Beam's own options for this are given.

@@ -1,4 +1,4 @@
-"""The interface of a runner, and the one place where a pipeline is made."""
+"""The interface of a runner, and the function that creates pipelines."""
 
 import gc
 import logging
@@ -37,7 +37,7 @@ class Metrics:
 
     @classmethod
     def of(cls, result: PipelineResult) -> "Metrics":
-        """The metrics of a graph that runs or has ended."""
+        """The metrics of a running or finished graph."""
         try:
             query = result.metrics().query()
         except (NotImplementedError, grpc.RpcError) as error:
@@ -45,7 +45,7 @@ class Metrics:
             return cls(False, {}, {})
         counters: Counter[tuple[str, str]] = Counter()
         for entry in query["counters"]:
-            # Beam gives None for the 0 of a portable runner.
+            # Beam returns None for a 0 of a portable runner.
             counters[entry.key.metric.namespace, entry.key.metric.name] += entry.result or 0
         return cls(True, counters, {m.key.metric.name: m.result for m in query["distributions"]})
 
@@ -55,18 +55,18 @@ class Metrics:
 
 
 Watch = Callable[[Metrics], object]
-"""Called again and again with the metrics so far, while a graph runs elsewhere."""
+"""Called repeatedly with the current metrics while a graph runs elsewhere."""
 
 
 class Runner(ABC):
     """One way to run a graph.
 
     Attributes:
-        options: Beam's options: those given, and the runner's defaults for the others.
+        options: Beam's options: the given ones, and the runner's defaults for the others.
         has_other_machines: whether workers may run on machines that have neither this disk nor the
             packages that are installed here.
         hints: Beam's resource hints for the step that runs the network.
-        notes: what a user should read before the work begins.
+        notes: messages for the user before the work starts.
     """
 
     has_other_machines = False
@@ -80,7 +80,7 @@ class Runner(ABC):
         """Check the options before any work.
 
         Args:
-            paths: what the workers read and write.
+            paths: paths that the workers read and write.
 
         Raises:
             ConfigurationError: an option is missing or wrong, or workers cannot see a path.
@@ -93,7 +93,7 @@ class Runner(ABC):
 
         Args:
             build: adds the steps of the graph.
-            watch: told of the metrics meanwhile, where the graph runs elsewhere.
+            watch: called with the current metrics if the graph runs elsewhere.
 
         Raises:
             ConfigurationError: Beam misses an option for the runner.
@@ -105,12 +105,12 @@ class Runner(ABC):
 def start(
     build: Build, options: PipelineOptions, runner: PipelineRunner | None = None
 ) -> PipelineResult:
-    """Give a graph to its runner; the one inside this process runs it to its end.
+    """Start a graph on its runner; the in-process runner returns after it has finished.
 
     Args:
         build: adds the steps of the graph.
         options: options of the pipeline.
-        runner: what runs it; None: what the options name.
+        runner: the runner; None: the one named by the options.
 
     Raises:
         ConfigurationError: Beam does not know the runner or misses an option for it.
@@ -120,7 +120,7 @@ def start(
     except ValueError as error:
         raise ConfigurationError(f"Beam: {' '.join(str(error).split())}") from error
     build(pipeline)
-    # What is loaded by now stays: the garbage collector need not search it again and again.
+    # Objects loaded so far stay alive; exclude them from garbage collection.
     gc.freeze()
     try:
         return pipeline.run()

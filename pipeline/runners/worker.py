@@ -1,4 +1,4 @@
-"""A process that works for the local runner, in a session of its own.
+"""A worker process of the local runner, in its own session.
 
 Ctrl-C in a terminal goes to all processes of a session. It is for the program alone: that asks its
 workers to finish what has begun.

@@ -1,4 +1,4 @@
-"""Performing: a run from its request to its record."""
+"""Performing a run, from its request to its record."""
 
 import time
 from collections import Counter
@@ -49,7 +49,7 @@ def performed(
 
 
 def progress_from_metrics() -> Callable[[Metrics], None]:
-    """A function that reports as progress what metrics show more than the last time."""
+    """A function that reports the increase of the metrics since its last call as progress."""
     reported: Counter[str] = Counter()
 
     def report(metrics: Metrics) -> None:
@@ -62,7 +62,7 @@ def progress_from_metrics() -> Callable[[Metrics], None]:
 
 
 def submit(request: RunRequest, beam_arguments: dict[str, Any]) -> list[str]:
-    """Give a job to Dataflow and do not wait for it; lines that say where it is.
+    """Submit a job to Dataflow without waiting; returns lines with its id and page.
 
     It holds no lock but its own name, and leaves a summary but no run record.
 
@@ -146,7 +146,7 @@ def verdict(
 
     Args:
         record: the run record.
-        signal: what ended the work early, if anything.
+        signal: the signal that ended the work early, if any.
         max_failures: share of the images that may fail; None: all but not every one.
     """
     images = record.images

@@ -1,7 +1,7 @@
-"""Settings: what can be chosen about a run, each declared once.
+"""Settings of a run, each declared once.
 
 The options of `citymask run`, the keys of the nightly file, the options in the run record and the
-parameters of the Flex Template are all made from `Settings`: a setting needs no other place.
+parameters of the Flex Template are all derived from `Settings`.
 """
 
 import glob
@@ -20,23 +20,23 @@ from transforms.planning.policy import DEFAULT_MAX_ATTEMPTS
 from transforms.planning.units import DEFAULT_UNIT_SIZE
 
 BESIDE = "beside"
-"""Key of the validation context: the file from whose folder relative paths start."""
+"""Key of the validation context: the file whose folder relative paths are relative to."""
 
 LIMITS, THRESHOLDS, DATES = "limits", "thresholds", "dates"
-"""Sections of the nightly file that settings stand in."""
+"""Sections of the nightly file."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """How a setting is given outside Python.
+    """How a setting appears on the command line, in the nightly file and in the Flex Template.
 
     Attributes:
-        label: its name for people, in the form of the Flex Template.
-        metavar: what stands for its value in `--help`; empty: its type says it.
-        expected: what its value must be, in words, for errors; empty: its type says it.
-        regex: what its value must match in the template; empty: its type says it.
-        choices: names of the values of an enum, for people.
-        section: section of the nightly file; empty: none. None: the file does not have it.
+        label: its display name in the Flex Template's form.
+        metavar: placeholder of its value in `--help`; empty: derived from its type.
+        expected: the expected value in words, for errors; empty: derived from its type.
+        regex: pattern of its value in the template; empty: derived from its type.
+        choices: display names of the values of an enum.
+        section: section of the nightly file; empty: top level. None: not in the file.
         in_template: whether the Flex Template has it.
     """
 
@@ -62,9 +62,9 @@ def as_share(value: Any) -> float:
 
 
 def seen_from_file(path: str, info: ValidationInfo) -> str:
-    """A path as seen from the folder of the validation context's file; without one, as it is.
+    """A path relative to the folder of the context's file, resolved; unchanged without a file.
 
-    Paths of other stores stay as they are.
+    Paths of other stores are returned unchanged.
     """
     file = (info.context or {}).get(BESIDE)
     if not file:
@@ -89,13 +89,13 @@ Share = Annotated[float, BeforeValidator(as_share)]
 
 
 class Section(BaseModel):
-    """A mapping with no key but its own, and no value of another type than stated."""
+    """A mapping that forbids unknown keys and converts no types."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
 
 
 class Settings(Section):
-    """What can be chosen about a run. The description of each field says what it does."""
+    """The settings of a run. Each field has its description."""
 
     model: Annotated[
         ModelName,
@@ -106,18 +106,18 @@ class Settings(Section):
     )
     confidence: Annotated[bool, Option("Confidences")] = Field(
         False,
-        description="Write an 8-bit confidence image beside each mask, and mean confidences into "
+        description="Write an 8-bit confidence image beside each mask, and mean confidences to "
         "the rows.",
     )
     max_pixels: Annotated[Count, Option("Most pixels of a photo")] = Field(
-        DEFAULT_MAX_PIXELS, description="Refuse photos that claim more pixels."
+        DEFAULT_MAX_PIXELS, description="Refuse photos with more pixels."
     )
     projection: Annotated[
         Projection,
         Option(
             "Projection",
             choices={
-                "auto": "as metadata and files say",
+                "auto": "by metadata",
                 "perspective": "flat photos",
                 "equirectangular": "panoramas",
             },
@@ -125,15 +125,14 @@ class Settings(Section):
     ] = Field(
         Projection.AUTO,
         strict=False,
-        description="What photos are: flat, or panoramas of 2:1; auto: what metadata and files "
-        "say.",
+        description="Projection of the photos: flat, or panoramas of 2:1; auto: by their metadata.",
     )
     engine: Annotated[
         EngineName,
         Option(
             "Engine",
             choices={
-                "auto": "the fastest that the worker has",
+                "auto": "the fastest available",
                 "tensorflow": "TensorFlow",
                 "openvino": "OpenVINO",
                 "jax": "Keras on JAX",
@@ -142,7 +141,7 @@ class Settings(Section):
     ] = Field(
         EngineName.AUTO,
         strict=False,
-        description="What runs the network; auto: the fastest that this machine has.",
+        description="Engine that runs the network; auto: the fastest available.",
     )
     precision: Annotated[
         Precision,
@@ -153,18 +152,18 @@ class Settings(Section):
     ] = Field(
         Precision.AUTO,
         strict=False,
-        description="Arithmetic of the network; f32: bit-stable on one machine.",
+        description="Arithmetic of the network; f32: reproducible bit by bit on one machine.",
     )
     batch_size: Annotated[Count | None, Option("Batch size")] = Field(
         None,
-        description="Photos per call of the network. Default: 1 on a CPU, on a GPU by its memory.",
+        description="Photos per call of the network. Default: 1 on a CPU, by memory on a GPU.",
     )
     workers: Annotated[Count, Option("Workers", "N", in_template=False)] = Field(
         1, description="Segment in N processes, which share the cores of this machine."
     )
     unit_size: Annotated[Count, Option("Work unit size")] = Field(
         DEFAULT_UNIT_SIZE,
-        description="Most images per work unit: the grain of commit and resume.",
+        description="Maximum images per work unit, the unit of commit and resume.",
     )
     windows: Annotated[
         Annotated[float, Field(gt=0, le=1)] | None,
@@ -172,40 +171,39 @@ class Settings(Section):
     ] = Field(
         None,
         description="Segment in overlapping windows at SCALE times each photo's own resolution "
-        "(above 0, up to 1), in place of stretching it to the network's input: for aerial photos.",
+        "(above 0, up to 1) instead of resizing it to the network's input: for aerial photos.",
     )
     label_ids: Annotated[bool, Option("Label ids")] = Field(
         False,
-        description="Write masks with the label ids of the classes' data set in place of 0, 1, "
+        description="Write masks with the label ids of the classes' data set instead of 0, 1, "
         "2, ...",
     )
     merge: Annotated[PathText | None, Option("Merged classes", "FILE.csv", "a CSV file")] = Field(
         None,
-        description="Count merged classes as well; the columns class,merged of a CSV file say "
-        "what goes into what.",
+        description="Also count merged classes: a CSV file with the columns class,merged.",
     )
     force: Annotated[bool, Option("Replace all results", section=None)] = Field(
-        False, description="Segment images again that have results already."
+        False, description="Segment all images again, also those that have results."
     )
     max_attempts: Annotated[Count, Option("Most attempts")] = Field(
         DEFAULT_MAX_ATTEMPTS,
-        description="Leave an image in quarantine once its version has failed so often.",
+        description="Quarantine an image after this number of failures of its version.",
     )
     retry_failed: Annotated[bool, Option("Retry failed")] = Field(
         False, description="Try images in quarantine as well."
     )
     skip_duplicates: Annotated[bool, Option("Skip duplicates")] = Field(
-        False, description="Set photos aside that look like another one nearby; see gated/."
+        False, description="Set aside photos that look like another one nearby; see gated/."
     )
     skip_blurred: Annotated[bool, Option("Skip blurred photos")] = Field(
-        False, description="Set photos aside that are blurred."
+        False, description="Set aside blurred photos."
     )
     max_images: Annotated[Count | None, Option("Most images", "N", section=LIMITS)] = Field(
-        None, description="Take at most N images; leave the others for the next run."
+        None, description="Process at most N images; leave the others for the next run."
     )
     max_minutes: Annotated[
         Positive | None, Option("Most minutes", "M", section=LIMITS, in_template=False)
-    ] = Field(None, description="Begin no work after M minutes; leave the rest for the next run.")
+    ] = Field(None, description="Start no work after M minutes; leave the rest for the next run.")
     max_failures: Annotated[
         Share | None, Option("Most failures", "SHARE", section=THRESHOLDS, in_template=False)
     ] = Field(
@@ -215,7 +213,7 @@ class Settings(Section):
     )
     by: Annotated[Literal["arrival", "capture"], Option("Days of", section=DATES)] = Field(
         "arrival",
-        description="Days on which files arrived (UTC), or on which photos were taken.",
+        description="Select days by arrival of the files (UTC), or by capture of the photos.",
     )
     gpu: Annotated[
         Text | None,
@@ -229,5 +227,5 @@ class Settings(Section):
         "nvidia-tesla-t4 or nvidia-l4:1. The workers' image must be one with CUDA.",
     )  # fmt: skip
     require_gpu: Annotated[bool, Option("Insist on a GPU")] = Field(
-        False, description="Fail where a worker sees no GPU."
+        False, description="Fail if a worker finds no GPU."
     )

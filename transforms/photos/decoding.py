@@ -124,7 +124,7 @@ def decode_full(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def capture_of(data: bytes) -> Capture:
-    """The capture in the EXIF tags of an encoded photo; raises DecodeError if it is not an image."""
+    """The capture in the EXIF tags of an encoded photo; raises DecodeError if it is no image."""
     with _open(data, DEFAULT_MAX_PIXELS) as image:
         return read_capture(_exif(image))
 

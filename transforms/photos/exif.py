@@ -11,7 +11,7 @@ from transforms.flow.records import Capture
 
 
 def read_capture(exif: Image.Exif) -> Capture:
-    """Position, time and heading from EXIF 2.32 tags, else from the JSON that Mapillary's apps write.
+    """Position, time and heading from EXIF 2.32 tags, else from Mapillary's JSON description.
 
     Values that are damaged or out of range are unknown.
     """
