@@ -1,1 +1,1 @@
-"""The commands of the command line, a module each."""
+"""The commands of the command line, a module each. It may import all of pipeline but `cli`."""

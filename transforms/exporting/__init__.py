@@ -2,6 +2,8 @@
 
 A module per format; `FORMATS` has them by name. `graph.ExportArchive` makes any number of them in
 one pipeline. Every format steps over the same parts of the archive and writes them side by side.
+
+It may import measures, inputs, photos, output, flow and storage.
 """
 
 from transforms.exporting.bigquery import BigQuery
