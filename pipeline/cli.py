@@ -1,4 +1,7 @@
-"""The command line: its commands, and how it ends whatever goes wrong."""
+"""The command line: its commands, and how it ends whatever goes wrong.
+
+It imports nothing heavy: a command's module, and Beam with it, is imported by `main`.
+"""
 
 import atexit
 import gc
@@ -9,11 +12,11 @@ import click
 
 from pipeline import __version__
 from pipeline.errors import EXIT_SIGNAL, EXIT_UNEXPECTED, first_line
-from pipeline.runs.signals import RaiseOnSignal
+from pipeline.interrupts import RaiseOnSignal
 
 COLLECT_AFTER = 50_000
-"""New objects after which Python looks for garbage: what is imported and built at the start stays,
-and by Python's own 700 it would be gone through again and again."""
+"""New objects after which Python collects garbage. Almost everything imported at the start stays;
+Python's default of 700 would collect some 500 times during the imports, to no use."""
 
 COMMANDS = (
     "run", "nightly", "compact", "train", "evaluate", "models", "verify", "report", "export",

@@ -1,15 +1,14 @@
-"""What an interrupt from the keyboard (SIGINT) and a polite kill (SIGTERM) do."""
+"""How a run ends in order after an interrupt (SIGINT) or a request to terminate (SIGTERM)."""
 
 import logging
 import signal
 import threading
 from typing import Any
 
+from pipeline.interrupts import SIGNALS
 from transforms.output import stopping
 
 logger = logging.getLogger(__name__)
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopOnSignal:
@@ -49,19 +48,3 @@ class StopOnSignal:
         else:
             self._restore()
             signal.raise_signal(number)
-
-
-class RaiseOnSignal:
-    """Ends whatever goes on with an exception, and remembers the signal.
-
-    Beam turns the exception into one of another type, so `received` tells what really happened.
-    """
-
-    def __init__(self) -> None:
-        self.received: signal.Signals | None = None
-        for number in SIGNALS:
-            signal.signal(number, self._receive)
-
-    def _receive(self, number: int, _: Any) -> None:
-        self.received = signal.Signals(number)
-        raise KeyboardInterrupt
