@@ -15,7 +15,6 @@ from pipeline.nights import comparing, printing
 from pipeline.nights.config import NightlyConfig, load_config
 from pipeline.nights.notifying import NotifyError, notify
 from pipeline.nights.retention import remove_old
-from pipeline.reports import report_on
 from pipeline.runs.performing import performed, show_plan, verdict
 from pipeline.runs.record import utc_now
 from pipeline.runs.request import RunRequest
@@ -92,4 +91,6 @@ def _report(file: NightlyConfig, record: RunRecord, signal: Signals | None) -> s
     """Write the report if configured; an error line if that fails, else empty."""
     if not file.report.write:
         return ""
+    from pipeline.reports import report_on  # Its imports would slow the start of other nights.
+
     return report_on(record, signal, **file.report.model_dump(exclude={"write"}))
