@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -218,8 +219,8 @@ class Town:
     @property
     def record(self) -> dict[str, Any]:
         """The newest run record."""
-        *_, record = self.server.files(BUCKET, "out/runs/").values()
-        return json.loads(record)
+        records = map(json.loads, self.server.files(BUCKET, "out/runs/").values())
+        return max(records, key=itemgetter("started_at"))
 
     def asked(self, kind: str, prefix: str) -> dict[str, int]:
         """How often the run asked for what has a prefix."""
