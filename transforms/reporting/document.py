@@ -23,11 +23,10 @@ from transforms.reporting.surveying import Survey
 from transforms.reporting.totals import Totals
 
 MOST_GROUPS = 1_000
+"""Groups that the page shows at most."""
 
 EXAMPLES = 5
 """Images that a kind of failure names at most."""
-
-"""Groups that the page shows."""
 
 LARGEST_FIRST = [(aggregating.IMAGES, "descending"), (aggregating.KEY, "ascending")]
 
