@@ -12,6 +12,7 @@ PHOTOS = 36
 MEMBERS = 8
 BROKEN = "south/broken.jpg"
 LARGE = "north/large.png"
+SHARD = "shard.tar"
 
 
 def photo_bytes(seed: int, scale: int = 1) -> bytes:
@@ -29,7 +30,7 @@ def make_archive(folder: Path) -> Path:
         put(photo_path(folder, number), photo_bytes(number))
     put(folder / LARGE, photo_bytes(50, 24))
     put(folder / BROKEN, b"not a photo")
-    put(folder / "shard.tar", shard_bytes(100))
+    put(folder / SHARD, shard_bytes(100))
     return folder
 
 

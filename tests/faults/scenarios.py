@@ -14,6 +14,7 @@ from typing import Any
 from tests.faults.archives import (
     LARGE,
     PHOTOS,
+    SHARD,
     change_archive,
     photo_bytes,
     photo_path,
@@ -79,6 +80,14 @@ def first_run(work: Path) -> Story:
     expected = work / "expected"
     succeed(city, expected)
     return Story(city, expected)
+
+
+def first_unit_of_shard(story: Story) -> Story:
+    """The shard alone; disturbed runs take its first work unit only, so none is written beside."""
+    city = replace(story.city, archive=story.city.archive / SHARD)
+    expected = city.work / "expected of the shard"
+    succeed(city, expected)
+    return Story(city, expected, disturbed=("--max-images", str(UNIT_SIZE)))
 
 
 def first_run_with_all(story: Story) -> Story:
@@ -181,7 +190,7 @@ def disk_full(story: Story, disk: SmallDisk, pages: int) -> tuple[Differences, s
         shutil.copytree(story.begun, output)
     output.mkdir(exist_ok=True)
     disk.leave(pages)
-    code = story.city.run(output, *story.options)
+    code = story.city.run(output, *story.options, *story.disturbed)
     missing = what_is_missing(story.city, output)
     found = rows_without_mask(output)
     good = missing in (columns.MASKS, "nothing")  # The former is the failure of an image.
@@ -264,7 +273,7 @@ def inputs_changed(work: Path, random: random.Random) -> Differences:
         os.truncate(path, path.stat().st_size // 2)
     for path in gone:
         path.unlink()
-    put(archive / "shard.tar", shard_bytes(200))
+    put(archive / SHARD, shard_bytes(200))
     go_on(process)
     code = finish(process)
     found = Differences(others=(f"the run ends with {code}",) if code else ())
