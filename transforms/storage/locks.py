@@ -28,7 +28,7 @@ from transforms.storage.files import (
     StorageError,
 )
 
-logger = logging.getLogger("citymask")
+logger = logging.getLogger(__name__)
 
 
 class LockedError(Exception):

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline import console
+from tests.command_line import logging_kept
 from tests.faulty_proxy import BUSY, DROP_ANSWER, PASS, FaultyProxy, always, once
 from tests.gcs_server import GcsServer
 from tests.waiting import until
@@ -81,6 +83,16 @@ def test_the_lock_of_a_silent_owner_is_taken_over_after_a_while_and_that_is_logg
         assert owner_in(server).run_id == "mine"
     (record,) = warnings(caplog)
     assert "took the lock over from run dead (host elsewhere, process 7" in record.getMessage()
+
+
+def test_a_run_that_waits_for_the_lock_says_so_at_the_usual_level(server, capsys):
+    write_lock(server, "dead")
+    with logging_kept():
+        console.set_up_logging(console.NORMAL)
+        with held("mine"):
+            pass
+    assert "run dead (host elsewhere, process 7" in (said := capsys.readouterr().err)
+    assert "holds the lock; waiting for a sign of life" in said
 
 
 def test_of_two_that_wait_for_a_dead_owner_one_gets_the_lock(server):
