@@ -33,6 +33,7 @@ from tests.faulty_proxy import DISTURBANCES, PASS, FaultyProxy, sometimes
 from tests.gcs_server import GcsServer, RefusedError
 from tests.made_models import make_model
 from tests.memory_store import registered
+from tests.same_results import assert_same_masks_and_rows, assert_same_results
 from tests.shard_files import write_photo_records, write_tar
 from tests.storage_emulator import storage_emulator
 from tests.waiting import until
@@ -53,9 +54,6 @@ PHOTOS = 6
 IMPATIENT = gcs_client.Patience(retry_seconds=1.0)
 PATIENCE = 60.0
 """Seconds after which what does not come will not come."""
-
-OF_PLACE = ["uri", "version", "run_id"]
-"""Columns that say where and when; all others are of the photo."""
 
 
 def nothing(method: str, name: str) -> None:
@@ -98,25 +96,6 @@ def fetched(output_at, tmp_path_factory):
         return output_at(folder)
 
     return fetch
-
-
-def assert_same_masks_and_rows(found, expected) -> None:
-    """Masks byte for byte, and rows but for where and when."""
-    assert found.masks == expected.masks
-    for mask in expected.masks:
-        assert (found.path / mask).read_bytes() == (expected.path / mask).read_bytes()
-    rows = (output.rows.drop(columns=OF_PLACE).sort_index(axis=1) for output in (found, expected))
-    pd.testing.assert_frame_equal(*rows)
-
-
-def assert_same_results(found, expected) -> None:
-    """The same, and of which images failed, and the summary."""
-    assert_same_masks_and_rows(found, expected)
-    failure = ["image", "stage", "error", "attempts"]
-    failures = (output.failures.reindex(columns=failure) for output in (found, expected))
-    pd.testing.assert_frame_equal(*failures)
-    for name in ("summary.json", "summary.csv"):
-        assert (found.path / name).read_bytes() == (expected.path / name).read_bytes()
 
 
 class TestEveryInput:

@@ -5,18 +5,17 @@ import json
 import tarfile
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from tests.faults.archives import photo_bytes
 from tests.made_models import make_model
 from tests.memory_store import MemoryStore, registered
+from tests.same_results import assert_same_results
 from transforms import storage
 from transforms.output.locking import LOCK, OutputLock, Pulse
 
 ROOT = "memory://town"
 OUT = f"{ROOT}/out"
-OF_PLACE = ["uri", "version", "run_id"]
 
 
 def put_photos(root: str) -> None:
@@ -75,12 +74,7 @@ def test_a_run_gives_what_it_gives_on_local_files(store, run, fetched, tmp_path,
     run(ROOT, OUT)
     run(str(tmp_path), str(tmp_path / "out"))
     found, expected = fetched(), output_at(tmp_path / "out")
-    assert found.masks == expected.masks
-    for mask in expected.masks:
-        assert (found.path / mask).read_bytes() == (expected.path / mask).read_bytes()
-    rows = (o.rows.drop(columns=OF_PLACE).sort_index(axis=1) for o in (found, expected))
-    pd.testing.assert_frame_equal(*rows)
-    assert found.summary == expected.summary
+    assert_same_results(found, expected)
     assert storage.read(f"{OUT}/{LOCK}") == b""
 
 

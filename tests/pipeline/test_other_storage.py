@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from tests.faults.archives import photo_bytes
 from tests.made_models import make_model
+from tests.same_results import assert_same_results
 from tests.shard_files import write_tar
 from tests.shelf import ShelfFileSystem
-
-OF_PLACE = ["uri", "version", "run_id"]
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +45,7 @@ def run(citymask, tmp_path, model, output_at):
 
 def test_a_run_gives_what_it_gives_on_local_files(shelf, run):
     found, expected = run("shelf:/", "of-shelf"), run(shelf, "of-disk")
-    assert found.masks == expected.masks
-    for mask in expected.masks:
-        assert (found.path / mask).read_bytes() == (expected.path / mask).read_bytes()
-    rows = (o.rows.drop(columns=OF_PLACE).sort_index(axis=1) for o in (found, expected))
-    pd.testing.assert_frame_equal(*rows)
-    assert found.summary == expected.summary
+    assert_same_results(found, expected)
 
     (shelf / "photos/lund/2.png").unlink()
     run("shelf:/", "of-shelf")
