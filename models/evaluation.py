@@ -269,7 +269,7 @@ def evaluate(
 
     Raises:
         ValueError: photos or labels are missing or do not fit the package's classes.
-        EngineError: the engine asked for cannot be had.
+        EngineError: the requested engine is not available.
     """
     photos = list_split(data_dir, split, len(package.classes))
     segmenter = Segmenter.load(package, replace(options, batch_size=1))

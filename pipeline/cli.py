@@ -1,4 +1,4 @@
-"""The command line: its commands, and how it ends whatever goes wrong.
+"""The command line: its commands, and how errors and signals end it.
 
 It imports nothing heavy: a command's module, and Beam with it, is imported by `main`.
 """
@@ -43,7 +43,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; whatever goes wrong ends with one line and the contract's exit code."""
+    """Run the command line; any error ends it with one line and the exit code for its kind."""
     gc.set_threshold(COLLECT_AFTER)
     atexit.register(gc.freeze)  # What is left at the end goes with the process.
     signals = RaiseOnSignal()
@@ -55,8 +55,8 @@ def main() -> None:
     except (Exception, KeyboardInterrupt) as error:
         if signals.received:
             click.echo(
-                f"Interrupted ({signals.received.name}); the next run goes on from what is "
-                "committed.", err=True
+                f"Interrupted ({signals.received.name}); the next run resumes where this one "
+                "stopped.", err=True
             )  # fmt: skip
             sys.exit(EXIT_SIGNAL + signals.received)
         if {"--verbose", "-v"} & set(sys.argv):

@@ -1,4 +1,4 @@
-"""What a person sees: progress while a run goes on, and a table when it ends."""
+"""What a user sees: progress during a run, and a table at its end."""
 
 import logging
 import os
@@ -238,7 +238,7 @@ def print_closing(record: RunRecord) -> None:
     if panoramas["contradictions"]:
         parts.append(f"{panoramas['contradictions']} taken as flat (said to be panoramas)")
     if passed_over:
-        parts.append(f"{passed_over} other files passed over")
+        parts.append(f"{passed_over} other files ignored")
     _print_line(console, ", ".join(parts))
     _print_line(console, f"Results in {output}")
     if images["failed"]:
@@ -287,7 +287,7 @@ _PLANNED = {
     "new": "new",
     "replaced": "changed since they were done",
     "retried": "failed before",
-    "redone": "done, but to be done anew",
+    "redone": "done, to be redone",
     "outside_dates": "of these, of other days",
     "quarantined": "in quarantine (failed too often)",
     "gated": "set aside before",

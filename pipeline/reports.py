@@ -116,7 +116,7 @@ def report_on(record: RunRecord, signal: Signals | None, **settings: Any) -> str
 
 
 def nights_of(records: Iterable[RunRecord], archive: Archive) -> Iterator[contract.Night]:
-    """The runs, as the page is told of them; one whose record cannot be shown is passed over."""
+    """The runs in the form the page shows; a run whose record cannot be shown is skipped."""
     for record in records:
         try:
             yield _night(record, archive)

@@ -93,7 +93,7 @@ def train(
         shutil.rmtree(work, ignore_errors=True)
     elif Path(output).exists() and not resume:
         raise Refused(
-            f"{output} exists: --resume goes on with the training there, --force starts anew"
+            f"{output} exists: --resume continues the training there, --force starts over"
         )
     try:
         config = TrainingConfig(

@@ -55,9 +55,9 @@ class DataflowRunner(Runner):
     def check(self, paths: Sequence[str]) -> None:
         """See `Runner.check`. An active job of the same name holds the lock.
 
-        The service itself refuses a second job of a name; asked before, it spares the first one
-        what a run does to its output folder before it begins. And Beam goes on trying for minutes
-        to write to a bucket that is not there.
+        The service itself refuses a second job of the same name. Asking first keeps this run from
+        touching the output folder of the active job. The check of the bucket is here because Beam
+        retries writes to a missing bucket for minutes.
         """
         dataflow_options.check(self.options, paths)
         for name in ("temp_location", "staging_location"):
@@ -84,7 +84,7 @@ class DataflowRunner(Runner):
             _cancel(result, job)
             raise
         except _UNREACHABLE as error:
-            raise JobError(f"{job} goes on, but its state is unknown: {error}") from error
+            raise JobError(f"{job} continues, but its state is unknown: {error}") from error
 
     def submit(self, build: Build) -> list[str]:
         """Submit a job, or only describe it, and do not wait for it; lines that say where it is.
@@ -126,7 +126,7 @@ def _cancel(result: PipelineResult, job: str) -> None:
     try:
         result.cancel()
     except _UNREACHABLE as error:
-        logger.error("%s cannot be cancelled from here and goes on: %s", job, error)
+        logger.error("%s cannot be cancelled from here and continues: %s", job, error)
     else:
         logger.info("%s is being cancelled", job)
 

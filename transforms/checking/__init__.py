@@ -1,4 +1,4 @@
-"""Whether what stands in OUT is right: verification, and evaluation of masks.
+"""Checks of an output folder: verification, and evaluation of masks against labels.
 
 It may import inputs, photos, output, flow and storage.
 """

@@ -1,4 +1,4 @@
-"""Evaluating: masks that are there already, compared with the labels of the same photos.
+"""Evaluating: compares existing masks with the labels of the same photos.
 
 What is wrong with a mask is part of the result, not an exception: so it is told in one line by any
 runner, and all masks are looked at.
@@ -238,7 +238,7 @@ class EvaluateMasks(beam.PTransform):
     """Compares masks with labels: PCollection[str] -> PCollection[Evaluation] of one element.
 
     The input are INPUTs as `ListImages` takes them, whose images are masks; overlays and
-    confidence images beside them are passed over. Every label must have one mask, and every mask a
+    confidence images beside them are ignored. Every label must have one mask, and every mask a
     label (see `label_of`). Only names and counts are shuffled, never pixels.
 
     Attributes:

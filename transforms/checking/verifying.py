@@ -1,4 +1,4 @@
-"""Verifying: whether the files of an output folder are whole, and its masks are what the rows say.
+"""Verifying: checks that the files of an output folder are whole and that masks match rows.
 
 Whatever is wrong becomes a `Finding`, and everything is checked. Only names and findings
 are shuffled, never pixels.
@@ -163,7 +163,7 @@ def summary_note(output: str, rows_of_models: dict[str, int]) -> str:
         return ""
     return (
         f"{columns.SUMMARY_JSON} counts {done} images of {model}, there are {found} rows of them; "
-        "the next run writes it anew"
+        "the next run rewrites it"
     )
 
 

@@ -1,7 +1,7 @@
-"""Exporting: the results of an archive in the forms that other tools open.
+"""Exporting: writes the results of an archive in the formats of other tools.
 
 A module per format; `FORMATS` has them by name. `graph.ExportArchive` makes any number of them in
-one pipeline. Every format steps over the same parts of the archive and writes them side by side.
+one pipeline. All formats process the same parts of the archive in parallel.
 
 It may import measures, inputs, photos, output, flow and storage.
 """

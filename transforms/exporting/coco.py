@@ -1,4 +1,4 @@
-"""COCO: panoptic and RLE annotations, for what reads COCO.
+"""COCO: panoptic and RLE annotations, for tools that read COCO.
 
 See https://cocodataset.org/#format-data. All classes are stuff: a photo has one segment of each
 class that it shows. Category ids are class ids and one.

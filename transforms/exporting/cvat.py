@@ -1,4 +1,4 @@
-"""CVAT: the layout of its format "Segmentation mask 1.1", which is that of Pascal VOC.
+"""CVAT: its format "Segmentation mask 1.1", the layout of Pascal VOC.
 
 See https://docs.cvat.ai/docs/dataset_management/formats/format-smask. CVAT knows the photos of a
 task by their paths without the ending. The folder is imported as a zip archive. Instances are the

@@ -1,4 +1,4 @@
-"""Formats: what every kind of export is made of.
+"""Format: the interface of an export format.
 
 Parts of the archive are written side by side, by any worker and perhaps twice, so what a part
 becomes depends on nothing else. What has to be one file is left as fragments, which the last step

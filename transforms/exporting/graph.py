@@ -1,4 +1,4 @@
-"""The graph of exports: a survey of the files, the parts of each format, then its last step."""
+"""The Beam graph of exports: survey the files, write the parts of each format, then finish it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ LEFT_OUT = "left_out"
 class ExportArchive(beam.PTransform):
     """Writes exports: a pipeline -> PCollection[str], the names of the formats that are whole.
 
-    Nobody may write to the output folder meanwhile.
+    The output folder must not change meanwhile.
 
     Attributes:
         archive: what is exported.

@@ -1,4 +1,4 @@
-"""JSON of any length: its lists are written as items and joined as streams. See RFC 8259."""
+"""JSON files of any length: list items are written in parts and joined as streams. See RFC 8259."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Exports of masks: each mask is read, and becomes a file and entries in lists."""
+"""Exports of masks: each mask becomes a file and entries in JSON lists."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence

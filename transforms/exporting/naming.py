@@ -1,4 +1,4 @@
-"""Naming: names that a format gives to photos, each of which has to be of one photo alone.
+"""Naming: unique names of photos in an export.
 
 No worker sees all names, so the last step looks at them, as a stream. It holds 8 bytes of each.
 """

@@ -1,4 +1,4 @@
-"""Parts: the rows of an archive, cut into shares that workers export side by side.
+"""Parts: the rows of an archive, split into parts that workers export in parallel.
 
 Files differ in size and, in part, in columns. A survey of them says how many rows of the model each
 holds, and in which columns; from it follow parts of equal size, whose rows have numbers that are

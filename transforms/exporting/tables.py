@@ -1,4 +1,4 @@
-"""Tables: rows of photos with all that is known and derived of them, as exports hold them."""
+"""Tables: the rows of an export, with all stored columns and the derived measures."""
 
 import json
 from collections.abc import Iterator

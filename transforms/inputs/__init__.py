@@ -1,4 +1,4 @@
-"""From INPUTs to image references and bytes.
+"""Inputs: from INPUTs to image references and encoded bytes.
 
 It may import photos, output, flow and storage.
 """

@@ -130,7 +130,7 @@ def first_image(spec: str, excluded: str = "") -> ImageRef | None:
 class ListImages(beam.PTransform):
     """Lists the images of INPUTs: PCollection[str] -> PCollection[ImageRef].
 
-    Files that are not images are passed over and counted, by reason, in Beam counters.
+    Files that are not images are ignored and counted, by reason, in Beam counters.
 
     Attributes:
         excluded: a directory that is never listed: the output folder.
@@ -163,7 +163,7 @@ def _list_images(block: Block[Listed]) -> Iterator[ImageRef]:
         for item in list_members(listed):
             if isinstance(item, PassedOver):
                 Metrics.counter(COUNTERS, f"passed_over: {item.reason}").inc()
-                logger.debug("passed over %s: %s", item.uri, item.reason)
+                logger.debug("ignored %s: %s", item.uri, item.reason)
             else:
                 images += 1
                 yield item

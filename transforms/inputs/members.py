@@ -1,4 +1,4 @@
-"""Members: the images in a shard, and what a shard format has to do to make them available."""
+"""Members: the images in a shard, and the interface of a shard format."""
 
 import os
 from abc import ABC, abstractmethod
@@ -38,7 +38,7 @@ class ShardFormat(ABC):
         name: unique and short: every `ImageRef` to a member carries it.
         extension: the usual extension, for messages, as `.tar`.
         only_images: whether every member is an image whatever its name; else members whose names
-            have no image's extension are passed over.
+            do not end in an image extension are ignored.
     """
 
     name: str

@@ -43,7 +43,7 @@ class TFRecordFormat(ShardFormat):
     def members(self, path: str) -> Iterator[Member]:
         """Index a TFRecord shard, in the order of its records.
 
-        A record whose length is damaged is yielded as a member with `damage`, and the index goes on
+        A record whose length is damaged is yielded as a member with `damage`; the index continues
         at the next record whose header is intact. The checksum of the data is compared when it is
         read.
 

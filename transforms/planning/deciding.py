@@ -1,4 +1,4 @@
-"""Deciding: which images are to be segmented, and under which names."""
+"""Deciding: which images to segment, and under which names."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Duplicates: which photos look like another one nearby."""
+"""Duplicates: finds photos that look like another one nearby."""
 
 import math
 from collections import defaultdict, deque

@@ -1,4 +1,4 @@
-"""Reporting: what the page of an output folder shows, a module for each of its ideas.
+"""The report: a page about an output folder, from rows, photos and masks to HTML.
 
 It may import measures, inputs, photos, output, flow and storage.
 """

@@ -1,4 +1,4 @@
-"""The contract between what gathers a report's data and the page that shows them.
+"""The schema of a report's data: written by this room, read by the page's JavaScript.
 
 `data.js` holds one `Report` as JSON. All `values` are in the order of `Report.measures`, rounded to
 `DIGITS`; None is a value that is not defined. Pictures are named by ids, which are numbers, and

@@ -1,4 +1,4 @@
-"""The document: all that was counted, in the form of the contract."""
+"""The document: totals, groups and failures in the schema of `contract`."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The graph of a report: the way of the data from rows, photos and masks to a page.
+"""The Beam graph of a report: from rows, photos and masks to a page.
 
     statistics --survey--> how coarse the map is
     statistics --gather--> totals, sums per group and cell, points, candidates for the gallery

@@ -1,4 +1,4 @@
-"""Locating: from the `uri` of a row back to the photo, also inside a shard."""
+"""Locating: finds the photo of a row by its `uri`, inside a shard as well."""
 
 from collections.abc import Iterable, Iterator
 

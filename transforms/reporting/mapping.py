@@ -1,4 +1,4 @@
-"""Mapping: photos as points on a map or, where they are too many, the hexagons they stand in."""
+"""Mapping: photos as points on a map or, if there are too many, as hexagons."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Pictures: what the page shows of a photo: itself, blended with its mask, and the mask alone."""
+"""Pictures: the thumbnails of a photo: the photo, the overlay and the mask."""
 
 import base64
 import logging

@@ -1,4 +1,4 @@
-"""Reading: statistics rows in the columns that a report looks at, of many small files at a time."""
+"""Reading: the columns of statistics rows that a report needs, many small files at a time."""
 
 from collections.abc import Iterator, Sequence
 

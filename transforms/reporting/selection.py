@@ -1,4 +1,4 @@
-"""Selection: which photos of an archive its gallery shows.
+"""Selection: the photos shown in the gallery.
 
 Those with the most and the least of each measure, those the network was least sure of, one of each
 place, and for what room is left others by lot. The lot of a photo is drawn from its name, so that

@@ -1,4 +1,4 @@
-"""Surveying: where the photos of an archive are, looked at once before anything is counted.
+"""Surveying: the extent of the positions of an archive, found in a first pass over its rows.
 
 It settles how coarse the map has to be.
 """

@@ -1,4 +1,4 @@
-"""Tiles: the background of the map, if there is to be one."""
+"""Tiles: the optional background of the map."""
 
 from urllib.parse import urlsplit
 

@@ -1,4 +1,4 @@
-"""Storage: listing, ranged reads and writes that are either whole or not there.
+"""Storage: listing, ranged reads and atomic writes.
 
 It imports no other room.
 

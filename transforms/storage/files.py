@@ -1,4 +1,4 @@
-"""What all stores have in common: files as they are found, and errors."""
+"""What all stores share: descriptions of files, and errors."""
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -43,7 +43,7 @@ class FoundFile:
 
     @property
     def version(self) -> str:
-        """Changes when the file is written anew."""
+        """Changes when the file is rewritten."""
         return f"{self.generation or self.size}-{self.modified_ns}"
 
 

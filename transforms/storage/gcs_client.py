@@ -1,4 +1,4 @@
-"""The client of Google Cloud Storage: how it is made, how patient it is, and what its errors mean.
+"""The client of Google Cloud Storage: its creation, retries and errors.
 
 Requests that fail for the moment are repeated with growing delays. See the documentation of retries
 at https://cloud.google.com/storage/docs. `STORAGE_EMULATOR_HOST` names another server than

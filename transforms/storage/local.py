@@ -1,4 +1,4 @@
-"""Local files. A file is written elsewhere and then moved into place, so it is always whole."""
+"""Local files. A file is written under a temporary name and renamed, so it is always whole."""
 
 import ctypes
 import glob

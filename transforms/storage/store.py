@@ -1,4 +1,4 @@
-"""Store: what a place for files can do, and what its callers have to know about it."""
+"""Store: the interface of a place for files, and its capabilities."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator

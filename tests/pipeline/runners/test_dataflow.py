@@ -643,4 +643,6 @@ def test_a_job_that_cannot_be_cancelled_is_not_left_in_silence(cloud, photos, ti
         _, errors = launcher.communicate(timeout=PATIENCE)
     assert service.job.active
     assert launcher.returncode == 128 + signal.SIGINT
-    assert re.search(rf"{service.job.id} .* cannot be cancelled from here and goes on: 403", errors)
+    assert re.search(
+        rf"{service.job.id} .* cannot be cancelled from here and continues: 403", errors
+    )
