@@ -2,10 +2,10 @@
 
 A network that is fed a window sees padding beside its edges where the photo continues. So the
 logits next to an inner edge are dropped, those behind them fade in, and where windows overlap the
-weighted mean is taken. Windows start at multiples of `SHAPE_MULTIPLE`: there the network's strides fall on
-the same pixels as in the whole photo. A network that sees no further than the dropped margin gives
-the logits of the whole photo, up to rounding. Others differ as much as what they miss matters: a
-mean over the whole input, as in the default model, becomes one over the window.
+weighted mean is taken. Windows start at multiples of `SHAPE_MULTIPLE`: there the network's strides
+fall on the same pixels as in the whole photo. A network that sees no further than the dropped
+margin gives the logits of the whole photo, up to rounding. Others differ as much as what they miss
+matters: a mean over the whole input, as in the default model, becomes one over the window.
 
 Windows go from left to right and from top to bottom, and rows of the mask are filled as soon as no
 window to come overlaps them. So the logits in memory are those of one row of windows.

@@ -23,17 +23,17 @@ from transforms.reporting.surveying import Survey
 from transforms.reporting.totals import Totals
 
 MOST_GROUPS = 1_000
-"""Groups that the page shows at most."""
+"""Maximum groups on the page."""
 
 EXAMPLES = 5
-"""Images that a kind of failure names at most."""
+"""Maximum example images of a kind of failure."""
 
 LARGEST_FIRST = [(aggregating.IMAGES, "descending"), (aggregating.KEY, "ascending")]
 
 
 @dataclass(frozen=True, eq=False)
 class Gathered:
-    """What the rows of an archive came to.
+    """The results of counting the rows of an archive.
 
     Attributes:
         survey: where the photos are.
@@ -60,7 +60,7 @@ class Gathered:
 
 @dataclass(frozen=True)
 class Frame:
-    """What a report says besides its rows.
+    """The parts of a report that do not come from rows.
 
     Attributes:
         created_at: when it was begun.
@@ -78,12 +78,12 @@ class Frame:
 
 
 def largest_groups(sums: pa.Table, most: int = MOST_GROUPS) -> pa.Table:
-    """The sums of the groups with the most images; of equal ones, of the first by name."""
+    """The sums of the groups with the most images; ties go to the first by name."""
     return sums.take(pc.select_k_unstable(sums, most, LARGEST_FIRST))
 
 
 def wanted_pictures(chosen: Chosen) -> list[Wanted]:
-    """The gallery's photos, of which pictures are to be made."""
+    """The photos of the gallery, for which pictures are made."""
     wanted = (columns.URI, columns.VERSION, columns.MASK, columns.WIDTH, columns.HEIGHT)
     rows = zip(*(chosen.photos[name].to_pylist() for name in wanted), strict=True)
     return [Wanted(_id(position), *row) for position, row in enumerate(rows)]
@@ -143,7 +143,7 @@ def build(
 
 
 def shown_failures(failures: pa.Table) -> list[contract.FailureKind]:
-    """The kinds of failures that the page shows, with a few examples each."""
+    """The kinds of failures, with a few examples each."""
     return [
         contract.FailureKind(
             stage=kind.stage,
@@ -157,7 +157,7 @@ def shown_failures(failures: pa.Table) -> list[contract.FailureKind]:
 
 
 def plain(value: Any) -> Any:
-    """A JSON value without NaN and infinity, which JSON has not: null in their place."""
+    """A JSON value with null in place of NaN and infinity, which JSON lacks."""
     return json.loads(json.dumps(value), parse_constant=lambda _: None)
 
 
@@ -231,7 +231,7 @@ def _map(
 
 
 def _gallery_ids(chosen: Chosen | None, resolution: int | None) -> dict[str, str]:
-    """The id of a gallery photo by its name or, with a resolution, by the cell it stands in."""
+    """Ids of gallery photos by name or, given a resolution, by H3 cell."""
     if chosen is None:
         return {}
     keys = (
@@ -272,7 +272,7 @@ def _gallery(
 
 
 def _id(position: int) -> str:
-    """The id of the gallery's photo at a position."""
+    """The id of the gallery photo at a position."""
     return str(position + 1)
 
 

@@ -16,7 +16,7 @@ from transforms.reporting import contract
 
 @dataclass(frozen=True)
 class Measures:
-    """What each photo of an archive has a value of: class shares, then indicators.
+    """The measures of a photo: class shares, then indicators.
 
     Attributes:
         classes: the model's classes.
@@ -28,27 +28,27 @@ class Measures:
 
     @property
     def names(self) -> list[str]:
-        """Their columns in derived rows."""
+        """Names of the measures' columns in derived rows."""
         return aggregating.measures(self.classes, self.indicators)
 
     @property
     def pixels(self) -> list[str]:
-        """The columns of pixels per class."""
+        """Names of the columns of pixels per class."""
         return [columns.PIXELS_PREFIX + key for key in self.classes.keys]
 
     def __len__(self) -> int:
         return len(self.names)
 
     def derive(self, table: pa.Table) -> pa.Table:
-        """Statistics rows with a column per measure, float64; null where it is not defined."""
+        """Statistics rows with a float64 column per measure; null where undefined."""
         return derive(table, self.classes, self.indicators)
 
     def values(self, derived: pa.Table) -> np.ndarray:
-        """The measures of derived rows, float64 `(N, M)`; NaN where one is not defined."""
+        """The measures of derived rows, float64 `(N, M)`; NaN where undefined."""
         return np.stack([numbers(derived[name]) for name in self.names], axis=1)
 
     def described(self) -> list[contract.Measure]:
-        """What the page is told of each."""
+        """The description of each measure for the page."""
         classes = [
             contract.Measure(
                 key=each.key,

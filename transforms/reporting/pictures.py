@@ -48,7 +48,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Made:
-    """What could be made for a photo of the gallery.
+    """The pictures that were made of a gallery photo.
 
     Attributes:
         id: of the photo.
@@ -62,7 +62,7 @@ class Made:
 
 
 def make_pictures(wanted: Wanted, archive: Archive) -> tuple[Made, dict[str, bytes]]:
-    """Make the pictures of a photo. One that is gone or has changed costs its own picture only.
+    """Make the pictures of a photo. A missing or changed photo loses only its own picture.
 
     Args:
         wanted: the photo.
@@ -84,14 +84,14 @@ def make_pictures(wanted: Wanted, archive: Archive) -> tuple[Made, dict[str, byt
 
 
 def fit(size: Size, side: int) -> Size:
-    """A size scaled down so that its longer side is at most `side`; none is scaled up."""
+    """A size scaled down so that its longer side is at most `side`; never scaled up."""
     scale = min(1.0, side / max(size))
     width, height = (max(1, round(length * scale)) for length in size)
     return width, height
 
 
 def _read_photo(wanted: Wanted, size: Size) -> np.ndarray | None:
-    """The photo as uint8 RGB of a size; None where it is gone or not what its row says."""
+    """The photo as uint8 RGB at a size; None if it is missing or does not match its row."""
     if wanted.ref is None:
         return None
     shape = size[::-1]
@@ -128,7 +128,7 @@ def _script(identity: str, mask: np.ndarray) -> bytes:
 
 
 def _overlay(pixels: np.ndarray | None, mask: np.ndarray, archive: Archive) -> bytes:
-    """The photo blended with its mask, small; the colours of the mask where there is no photo."""
+    """A thumbnail of the photo blended with its mask; the mask's colours if there is no photo."""
     width, height = fit(mask.shape[::-1], contract.OVERLAY_SIDE)
     small = _resized(mask, (width, height))
     palette = archive.classes.palette()

@@ -8,7 +8,7 @@ from transforms.output import archives, columns
 from transforms.output.archives import Archive
 
 ROWS = 16_384
-"""Rows that are worth being worked on together; a compacted file has more of them."""
+"""Rows to collect before processing; a compacted file may have more."""
 
 OF_PHOTO = {
     columns.IMAGE: pa.string(),
@@ -25,7 +25,7 @@ OF_PHOTO = {
     columns.PROJECTION: pa.string(),
     columns.CONFIDENCE: pa.float64(),
 }
-"""Columns of what is known of a photo besides its pixels."""
+"""Columns of a photo's metadata."""
 
 
 def read_photos(

@@ -25,15 +25,15 @@ from transforms.reporting.reading import OF_PHOTO
 
 LOT = "lot"
 PLACE = "place"
-"""Columns of candidates: by what a photo is drawn, and the hexagon or group that it stands for."""
+"""Columns of candidates: the random number of a photo, and its hexagon or group."""
 
 MOST_EXTREMES = 12
-"""Photos at either end of a measure; fewer where there are many measures."""
+"""Maximum photos at either end of a measure; fewer if there are many measures."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How a gallery is filled.
+    """How the gallery is filled.
 
     Attributes:
         size: most photos in it.
@@ -45,17 +45,17 @@ class Rules:
 
     @property
     def cells(self) -> int:
-        """Most hexagons of the map of which it has a photo each."""
+        """Maximum hexagons of the map that get a photo each."""
         return max(1, self.size // 2)
 
     @property
     def extremes(self) -> int:
-        """Photos at either end of each measure: together they fill half of the gallery."""
+        """Photos at either end of each measure; together they fill half of the gallery."""
         return min(max(1, self.size // (4 * len(self.measures))), MOST_EXTREMES)
 
     @property
     def unsure(self) -> int:
-        """Photos for their low confidence."""
+        """Photos chosen for low confidence."""
         return self.size // 20
 
 
@@ -76,7 +76,7 @@ class Chosen:
 
 
 def candidates_of(derived: pa.Table, rules: Rules, resolution: int) -> pa.Table:
-    """The rows among derived ones that might be chosen; `resolution` is that of the hexagons."""
+    """The derived rows that may be chosen; `resolution` is that of the hexagons."""
     table = pa.table(
         {
             **{name: derived[name] for name in (*OF_PHOTO, *rules.measures)},
@@ -91,13 +91,13 @@ def candidates_of(derived: pa.Table, rules: Rules, resolution: int) -> pa.Table:
 
 
 def merge_candidates(candidates: Iterable[pa.Table | None], rules: Rules) -> pa.Table | None:
-    """The rows among candidates that might be chosen of all of them; None where there are none."""
+    """The candidates that may still be chosen after merging; None if there are none."""
     tables = [table for table in candidates if table is not None]
     return _reduced(pa.concat_tables(tables), rules) if tables else None
 
 
 def choose(candidates: pa.Table, measures: Measures, rules: Rules) -> Chosen:
-    """Choose the gallery among the candidates of a whole archive."""
+    """Choose the gallery from the candidates of the whole archive."""
     lots = candidates[LOT].to_numpy()
     most, least = _extremes(candidates, rules)
     unsure = _unsure(candidates, rules)
@@ -144,7 +144,7 @@ def _reduced(table: pa.Table, rules: Rules) -> pa.Table:
 
 
 def _extremes(table: pa.Table, rules: Rules) -> tuple[list[list[int]], list[list[int]]]:
-    """Per measure the rows with the most of it, if they have any, and with the least."""
+    """Per measure, the rows with the highest nonzero values and with the lowest."""
     lots = table[LOT].to_numpy()
     most, least = [], []
     for name in rules.measures:
@@ -156,12 +156,12 @@ def _extremes(table: pa.Table, rules: Rules) -> tuple[list[list[int]], list[list
 
 
 def _unsure(table: pa.Table, rules: Rules) -> list[int]:
-    """The rows of the lowest confidence, where that is known."""
+    """The rows with the lowest confidence, where known."""
     return _lowest(numbers(table[columns.CONFIDENCE]), table[LOT].to_numpy(), rules.unsure)
 
 
 def _places(table: pa.Table) -> list[int]:
-    """One row of each place, in the order of their lots."""
+    """One row per place, in random order."""
     order = np.argsort(table[LOT].to_numpy())
     places = table[PLACE].combine_chunks().dictionary_encode().indices.to_numpy()
     _, first = np.unique(places[order], return_index=True)
@@ -169,7 +169,7 @@ def _places(table: pa.Table) -> list[int]:
 
 
 def _some_places(table: pa.Table, rules: Rules) -> list[int]:
-    """One row of each place; where there are more than a gallery has room for, of some of them.
+    """One row per place; if there are too many places for the gallery, of some of them.
 
     Which places these are must not depend on the rows, so it is drawn from their names.
     """
@@ -180,7 +180,7 @@ def _some_places(table: pa.Table, rules: Rules) -> list[int]:
 
 
 def _lowest(values: np.ndarray, lots: np.ndarray, count: int) -> list[int]:
-    """The positions of the lowest values, lowest first and equal ones by lot; NaN is no value."""
+    """The positions of the lowest values, lowest first, ties in random order; NaN is skipped."""
     known = np.flatnonzero(~np.isnan(values))
     if len(known) > count > 0:
         bound = np.partition(values[known], count - 1)[count - 1]
@@ -193,6 +193,6 @@ def _lowest(values: np.ndarray, lots: np.ndarray, count: int) -> list[int]:
 
 
 def _lots(names: Sequence[str]) -> np.ndarray:
-    """A number for each name, uint64, as good as drawn."""
+    """A pseudo-random uint64 for each name."""
     digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names)
     return np.frombuffer(b"".join(digests), "<u8")

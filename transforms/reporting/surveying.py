@@ -15,13 +15,13 @@ from transforms.measures.positions import positioned
 from transforms.output import columns
 
 FINEST = 12
-"""H3 resolution: its hexagons measure some twenty metres, less says nothing of a street. See
+"""Finest H3 resolution, with hexagons of about twenty metres: smaller than a street is no use. See
 https://h3geo.org/docs/core-library/restable"""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """Some photos; surveys of parts of an archive add up to that of the whole.
+    """A survey of photos; surveys of parts of an archive add up to that of the whole.
 
     Attributes:
         images: how many they are.
@@ -78,7 +78,7 @@ def survey_of(table: pa.Table, limit: int) -> Survey:
 
 
 def add_surveys(surveys: Iterable[Survey], limit: int) -> Survey:
-    """The survey of all photos that some surveys are of."""
+    """The sum of surveys."""
     return reduce(Survey.__add__, surveys, Survey(limit))
 
 

@@ -11,17 +11,17 @@ from transforms.reporting import contract
 from transforms.reporting.measuring import Measures
 
 SHARE_EDGES = np.arange(51) / 50
-"""Of shares, 0 to 1: bins of two percentage points."""
+"""Bin edges of shares, 0 to 1: two percentage points each."""
 
 RATIO_EDGES = np.concatenate(([0], 2.0 ** np.arange(-3, 47)))
-"""Of ratios without an upper end: each bin is as wide as all before it."""
+"""Bin edges of unbounded ratios: each bin is as wide as all before it together."""
 
 BINS = len(SHARE_EDGES) - 1
 
 
 @dataclass(frozen=True, eq=False)
 class Totals:
-    """Counts over some photos; those of parts of an archive add up to those of the whole.
+    """Counts over photos; the totals of parts of an archive add up to those of the whole.
 
     Attributes:
         pixels: int64 `(C,)`, per class.
@@ -52,7 +52,7 @@ def totals_of(derived: pa.Table, measures: Measures) -> Totals:
 
 
 def add_totals(totals: Iterable[Totals], measures: Measures) -> Totals:
-    """The totals of all photos that some totals are of."""
+    """The sum of totals."""
     classes = np.zeros(len(measures.classes), np.int64)
     return reduce(
         Totals.__add__,
@@ -62,7 +62,7 @@ def add_totals(totals: Iterable[Totals], measures: Measures) -> Totals:
 
 
 def distributions(totals: Totals, measures: Measures) -> list[contract.Distribution]:
-    """The distribution of each measure; that of a ratio ends with the last bin that has photos."""
+    """The distribution of each measure; for a ratio, up to the last bin that has photos."""
     found = []
     for edges, counts in zip(_all_edges(measures), totals.counts, strict=True):
         last = BINS if edges is SHARE_EDGES else max([1, *(np.flatnonzero(counts) + 1)])
@@ -77,5 +77,5 @@ def _all_edges(measures: Measures) -> list[np.ndarray]:
 
 
 def _within(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """The values that are defined; the last bit of a sum must not put them outside."""
+    """The defined values, clipped to the bins against rounding errors."""
     return values[~np.isnan(values)].clip(edges[0], edges[-1])
