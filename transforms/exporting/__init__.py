@@ -32,4 +32,4 @@ FORMATS: dict[str, type[Format]] = {
     "fiftyone": FiftyOne,
     "bigquery": BigQuery,
 }
-"""Every format by the name that users give."""
+"""All formats by name."""

@@ -20,17 +20,17 @@ from transforms.measures.deriving import distinct_names
 from transforms.output import columns
 
 RUN_DATE = "run_date"
-"""The key of the partitions; it is in the path, not in the files."""
+"""The partition key; it is in the path only, not in the files."""
 
 NO_DATE = "__HIVE_DEFAULT_PARTITION__"
-"""Hive's partition of rows without a value: those of a run that gave itself another id."""
+"""Hive's partition for rows without a value: those whose run id contains no day."""
 
 MAX_NAME = 300
 
 _RESERVED = re.compile(
     r"(?i)_TABLE_|_FILE_|_PARTITION|_ROW_TIMESTAMP|__ROOT__|_COLIDENTIFIER|_CHANGE_SEQUENCE_NUMBER"
 )
-"""What no column name may begin with."""
+"""Prefixes that BigQuery reserves."""
 
 
 class BigQuery(Format):
@@ -50,7 +50,7 @@ class BigQuery(Format):
 
 
 def column_names(names: list[str]) -> list[str]:
-    """Names that BigQuery takes: letters, digits and `_`, no digit in front, nothing reserved.
+    """Valid BigQuery names: letters, digits and `_`, no leading digit, no reserved prefix.
 
     They differ in more than case.
     """

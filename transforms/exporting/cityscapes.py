@@ -23,10 +23,10 @@ from transforms.photos import mask_files
 
 ENDING = "_labelIds.png"
 UNLABELED = 0
-"""The label id of what is none of the classes."""
+"""The label id of pixels without a class."""
 
 FRAMES = 10**6
-"""Frames in a sequence: their numbers have six digits."""
+"""Frames in a sequence; frame numbers have six digits."""
 
 _CORE = re.compile(r"[A-Za-z0-9-]+_\d{6}_\d{6}(?=_leftImg8bit\.)")
 
@@ -67,14 +67,14 @@ class Cityscapes(NamedMasks):
 
 
 def label_ids(classes: ClassTable) -> list[int]:
-    """The label id of each class in Cityscapes, `UNLABELED` where it has no class of the name."""
+    """The Cityscapes label id of each class; `UNLABELED` if Cityscapes has none of that name."""
     theirs = ClassTable.load("cityscapes")
     known = dict(zip(theirs.keys, theirs.label_ids, strict=True))
     return [known.get(key, UNLABELED) for key in classes.keys]
 
 
 def file_name(photo: MaskedPhoto) -> str:
-    """Where the mask of a photo goes.
+    """The path of the mask of a photo.
 
     >>> photo = MaskedPhoto(7, "a/ulm_000000_000019_leftImg8bit.png", "", "a", 1, 1, "")
     >>> file_name(photo)

@@ -17,11 +17,11 @@ from transforms.photos import mask_files
 
 IMAGES, ANNOTATIONS = "images", "annotations"
 MAX_CLASSES = 256
-"""Annotation ids leave room for so many classes a photo."""
+"""Annotation ids reserved for each photo, one per class."""
 
 
 class CocoFormat(MaskFormat):
-    """A COCO document of one kind of annotations."""
+    """A COCO file with one kind of annotations."""
 
     lists = (IMAGES, ANNOTATIONS)
     file: str
@@ -96,7 +96,7 @@ class CocoRle(CocoFormat):
 
 
 def categories(archive: Archive) -> list[dict[str, Any]]:
-    """The model's classes as COCO's categories."""
+    """The model's classes as COCO categories."""
     entries = zip(archive.classes.names, class_colors(archive), strict=True)
     return [
         {"id": position, "name": name, "supercategory": name, "isthing": 0, "color": list(color)}
@@ -105,7 +105,7 @@ def categories(archive: Archive) -> list[dict[str, Any]]:
 
 
 def image_entry(photo: MaskedPhoto) -> dict[str, Any]:
-    """A photo as COCO's image; its file name is the path below the INPUT, as in statistics."""
+    """A photo as a COCO image; its file name is its path below the INPUT, as in statistics."""
     return {
         "id": photo.number,
         "file_name": photo.image,
@@ -115,7 +115,7 @@ def image_entry(photo: MaskedPhoto) -> dict[str, Any]:
 
 
 def areas(mask: np.ndarray) -> list[tuple[int, int]]:
-    """The class ids in a mask and how many pixels each has; 255 is no class."""
+    """The class ids in a mask and their pixel counts; 255 is no class."""
     counts = np.bincount(mask.ravel(), minlength=256)
     return [
         (class_id, int(counts[class_id])) for class_id in np.flatnonzero(counts[:IGNORE]).tolist()
@@ -123,13 +123,13 @@ def areas(mask: np.ndarray) -> list[tuple[int, int]]:
 
 
 def bounding_box(shown: np.ndarray) -> list[int]:
-    """x, y, width and height of what is not zero in `(height, width)`; there is something."""
+    """Bounding box x, y, width, height of the nonzero pixels, at least one, of `(height, width)`."""
     columns, rows = np.flatnonzero(shown.any(axis=0)), np.flatnonzero(shown.any(axis=1))
     left, top = int(columns[0]), int(rows[0])
     return [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top]
 
 
 def segment_id(color: tuple[int, int, int]) -> int:
-    """The number that a colour stands for in panoptic images."""
+    """The segment id of a colour in panoptic images."""
     red, green, blue = color
     return red + 256 * green + 65536 * blue

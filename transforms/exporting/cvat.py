@@ -15,7 +15,7 @@ from transforms.exporting.naming import NamedMasks
 from transforms.photos import mask_files
 
 BACKGROUND = "background"
-"""CVAT's name for what is no class."""
+"""CVAT's name for pixels without a class."""
 
 
 class Cvat(NamedMasks):

@@ -19,7 +19,7 @@ from transforms.exporting.parts import Part
 from transforms.output.archives import Archive
 
 FRAGMENTS = ".fragments"
-"""Folder of what the last step puts together; then it goes away."""
+"""Folder of fragments that the last step joins and then removes."""
 
 
 class ExportError(Exception):
@@ -28,7 +28,7 @@ class ExportError(Exception):
 
 @dataclass(frozen=True)
 class Exported:
-    """What became of photos.
+    """How many photos were exported or left out.
 
     Attributes:
         photos: those that the export holds.
@@ -64,12 +64,12 @@ class Format(ABC):
     left_out: ClassVar[str] = "left out: they have no position"
 
     def note(self) -> str:
-        """What a user should know of this export, in a line; raises ExportError if it cannot be."""
+        """A one-line notice about this export; raises ExportError if it is impossible."""
         return ""
 
     @abstractmethod
     def write(self, part: Part, schema: pa.Schema) -> Exported:
-        """Write what becomes of a part.
+        """Write a part of the rows.
 
         Args:
             part: which rows.
@@ -81,7 +81,7 @@ class Format(ABC):
         """
 
     def finish(self, parts: int) -> None:
-        """Write what there is to write once all parts are.
+        """Write what depends on all parts, after they are written.
 
         Raises:
             ExportError: it turns out that the export cannot be.
@@ -98,18 +98,18 @@ class Format(ABC):
         return storage.writing(self.archive.output, f"{self.folder}/{name}")
 
     def put_fragment(self, part: Part, kind: str, data: bytes) -> None:
-        """Write what the last step is to read of a part."""
+        """Write a fragment of a part for the last step."""
         self.put(_fragment(part.number, kind), data)
 
     def fragments(self, kind: str, parts: int) -> Iterator[BinaryIO]:
-        """The fragments of a kind, in the order of the parts, each open until the next one."""
+        """The fragments of a kind, in the order of the parts, each open until the next is read."""
         for number in range(parts):
             name = _fragment(number, kind)
             with storage.open_file(f"{self.archive.output}/{self.folder}/{name}") as file:
                 yield file
 
     def remove_fragments(self) -> None:
-        """Call it last."""
+        """Remove the fragments; call it last."""
         storage.remove(f"{self.archive.output}/{self.folder}/{FRAGMENTS}")
 
 

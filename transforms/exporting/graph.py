@@ -20,7 +20,7 @@ LEFT_OUT = "left_out"
 
 @dataclass
 class ExportArchive(beam.PTransform):
-    """Writes exports: a pipeline -> PCollection[str], the names of the formats that are whole.
+    """Writes exports: a pipeline -> PCollection[str], the names of the completed formats.
 
     The output folder must not change meanwhile.
 

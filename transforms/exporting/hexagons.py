@@ -22,7 +22,7 @@ SUMS = "sums"
 FEATURES = "features"
 
 CELLS = 10_000
-"""Written at a time."""
+"""Cells written at a time."""
 
 
 class Hexagons(Format):

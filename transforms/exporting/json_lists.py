@@ -10,17 +10,17 @@ SEPARATOR = b",\n"
 
 
 def to_json(value: Any) -> str:
-    """A value as JSON, in UTF-8 where it is written; NaN is refused."""
+    """A value as JSON text; raises ValueError for NaN."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def items(values: Iterable[str]) -> bytes:
-    """Items of a list, or members of an object, without what stands around them."""
+    """Items of a list, or members of an object, without the enclosing brackets."""
     return SEPARATOR.join(value.encode() for value in values)
 
 
 def copy_items(target: BinaryIO, sources: Iterable[BinaryIO]) -> None:
-    """Copy what `items` made, one source after the other; a source may be empty."""
+    """Copy the output of `items` from one source after another; a source may be empty."""
     separator = b""
     for source in sources:
         if start := source.read(1):
@@ -32,7 +32,7 @@ def copy_items(target: BinaryIO, sources: Iterable[BinaryIO]) -> None:
 def write_object(
     target: BinaryIO, members: dict[str, Any], lists: dict[str, Iterable[BinaryIO]]
 ) -> None:
-    """Write an object: its members, of which there is one at least, then lists of copied items."""
+    """Write an object: its members, at least one, then lists of copied items."""
     target.write(to_json(members).removesuffix("}").encode())
     for name, sources in lists.items():
         target.write(f",\n{to_json(name)}: [\n".encode())
@@ -42,6 +42,6 @@ def write_object(
 
 
 def read_items(sources: Iterable[BinaryIO]) -> Iterator[Any]:
-    """The values that `items` made bytes of."""
+    """The values that `items` encoded."""
     for line in chain.from_iterable(sources):
         yield json.loads(line.rstrip(SEPARATOR))

@@ -18,7 +18,7 @@ from transforms.output.archives import Archive
 from transforms.photos.mask_files import MaskError, decode_mask
 
 NO_COLOR = (0, 0, 0)
-"""What tools take for no class, so no class may have it."""
+"""The colour that tools read as no class, so no class may have it."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class MaskedPhoto:
 
     @property
     def path(self) -> str:
-        """Path of the mask below its folder of masks; as safe as the mask's own."""
+        """Path of the mask below its folder of masks."""
         return self.mask.partition("/")[2]
 
 
 class MaskFormat(Format):
-    """A format in which each mask is written.
+    """A format that writes a file per mask.
 
     Attributes:
         lists: names of the lists that photos have entries in.
@@ -57,12 +57,12 @@ class MaskFormat(Format):
     lists: ClassVar[tuple[str, ...]] = ()
 
     def takes(self, photo: MaskedPhoto) -> bool:
-        """Whether the format has a place for the photo."""
+        """Whether the format can hold the photo."""
         return True
 
     @abstractmethod
     def write_mask(self, photo: MaskedPhoto, mask: np.ndarray) -> Mapping[str, Sequence[str]]:
-        """Write what becomes of a mask.
+        """Write a mask in this format.
 
         Args:
             photo: whose mask it is.
@@ -102,7 +102,7 @@ def photos_of(part: Part, archive: Archive) -> list[MaskedPhoto]:
 
 
 def read_mask(archive: Archive, photo: MaskedPhoto) -> np.ndarray:
-    """The class ids of a mask, uint8 `(height, width)`; what is no class is 255.
+    """The class ids of a mask, uint8 `(height, width)`; 255 is no class.
 
     Raises:
         ExportError: the mask is missing, damaged, or not of the photo's size.
@@ -119,7 +119,7 @@ def read_mask(archive: Archive, photo: MaskedPhoto) -> np.ndarray:
 
 
 def class_colors(archive: Archive) -> list[tuple[int, int, int]]:
-    """The colours of the classes; one that is black gets the darkest grey that is free."""
+    """The colours of the classes; black is replaced by the darkest unused grey."""
     colors = [entry.color for entry in archive.classes.classes]
     greys = ((value,) * 3 for value in range(1, 256))
     free = next(grey for grey in greys if grey not in colors)

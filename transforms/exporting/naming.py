@@ -16,12 +16,12 @@ NAMES = "names"
 
 
 class NamedMasks(MaskFormat):
-    """A format of masks with names of its own; `name_entry` is the entry of each photo."""
+    """A format of masks that renames photos; `name_entry` is the entry of each photo."""
 
     lists = (NAMES,)
 
     def name_entry(self, name: str, photo: MaskedPhoto) -> dict[str, list[str]]:
-        """What `write_mask` returns for a photo of that name."""
+        """The entry that `write_mask` returns for a photo of that name."""
         return {NAMES: [to_json([name, photo.image])]}
 
     def names(self, parts: int) -> Iterator[tuple[str, str]]:
@@ -29,7 +29,7 @@ class NamedMasks(MaskFormat):
         yield from read_items(self.fragments(NAMES, parts))
 
     def check_names(self, parts: int, what: str) -> None:
-        """Refuse names that are given twice.
+        """Check that no name is used twice.
 
         Args:
             parts: how many there are.

@@ -18,7 +18,7 @@ from transforms.output.column_groups import ROW_FIELDS
 
 @dataclass(frozen=True)
 class Survey:
-    """What some statistics files hold of the archive's model.
+    """The rows of the archive's model in some statistics files.
 
     Attributes:
         files: path and rows of the model of each file that has any.
@@ -40,7 +40,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Part:
-    """A share of the archive's rows.
+    """A part of the archive's rows.
 
     Attributes:
         number: its position among the parts, from 0.
@@ -58,7 +58,7 @@ class Part:
         return f"part-{self.number:06}"
 
     def read(self, archive: Archive, schema: pa.Schema) -> pa.Table:
-        """Its rows, in the columns of a schema; a column that a file lacks is null.
+        """Its rows in the columns of a schema; columns missing from a file are null.
 
         Raises:
             StorageError: a file cannot be read.
@@ -73,7 +73,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the rows of an archive lie in its files.
+    """Where the rows of an archive are in its files.
 
     Attributes:
         files: path and rows of each file, in order.
@@ -85,7 +85,7 @@ class Layout:
 
     @classmethod
     def of(cls, surveys: Iterable[Survey]) -> "Layout":
-        """Put surveys together, in whatever order they come."""
+        """Merge surveys, in any order."""
         surveys = sorted((s for s in surveys if s.files), key=lambda survey: survey.files)
         return cls(
             tuple(file for survey in surveys for file in survey.files),
@@ -93,7 +93,7 @@ class Layout:
         )
 
     def parts(self, rows_per_part: int) -> Iterator[Part]:
-        """Parts of so many rows; the last may have fewer."""
+        """Parts of a number of rows; the last may have fewer."""
         number = first = taken = 0
         pieces: list[Piece] = []
         for file, count in self.files:
@@ -111,7 +111,7 @@ class Layout:
 
 
 def survey(files: tuple[str, ...], archive: Archive) -> Survey:
-    """Look what statistics files hold of the archive's model; raises StorageError."""
+    """Survey the rows of the archive's model in statistics files; raises StorageError."""
     tables = statistics_of(archive, files)
     found = [
         (file, len(table), table.schema.remove_metadata())
@@ -125,7 +125,7 @@ def survey(files: tuple[str, ...], archive: Archive) -> Survey:
 
 
 def common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
-    """One schema for files whose further columns differ, every column nullable.
+    """One schema for files whose extra columns differ; every column is nullable.
 
     Columns come in the order of the contract, the others behind them. Whole numbers among fractions
     become fractions; what is mixed otherwise becomes text, as within a file.
@@ -140,7 +140,7 @@ def common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A table in the columns of a schema; those that it lacks are null."""
+    """A table in the columns of a schema; missing columns are null."""
     present = set(table.column_names)
     return pa.table(
         [

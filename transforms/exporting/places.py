@@ -23,7 +23,7 @@ def building(output: str, name: str) -> str:
 
 
 def begin(output: str, name: str) -> None:
-    """Make room; call it while nobody else exports there. Raises StorageError."""
+    """Remove what an earlier export left; no other export may be running. Raises StorageError."""
     abandon(output, name)
     if not _renames(output):
         storage.write(output, f"{final(name)}/{MARKER}", MARKER_TEXT)
