@@ -122,7 +122,7 @@ with DAG(
         retry_delay=timedelta(minutes=10),
         retry_exponential_backoff=2.0,
         max_retry_delay=timedelta(hours=1),
-        # The config's max_minutes ends a long night in order. This is for one that hangs.
+        # max_minutes of the config ends a long night in order. This limit is for one that hangs.
         execution_timeout=timedelta(hours=23),
         # A backfill has a max_active_runs of its own; two nights at once would meet at the lock.
         max_active_tis_per_dag=1,

@@ -1,14 +1,14 @@
 #!/bin/sh
-# Has Cloud Scheduler launch the Flex Template every night. How to use it: docs/dataflow.md
+# Makes Cloud Scheduler launch the Flex Template every night. How to use it: docs/dataflow.md
 #
-# The variables below are needed. Words of the form NAME=VALUE are further parameters of the template:
+# The variables below are required. Arguments of the form NAME=VALUE are further parameters of the template:
 #     sh deploy/dataflow/schedule.sh overlay=true gpu=nvidia-tesla-t4
 set -eu
 : "${PROJECT:?the project}" "${REGION:?where jobs run}" "${BUCKET:?gs://BUCKET of template and temporary files}"
 : "${IMAGE:?the image of the workers}" "${INPUTS:?gs:// inputs, separated by ;}" "${OUTPUT:?gs:// output folder}"
 
-# The name that `citymask run` gives to jobs that write to OUTPUT. Dataflow has one active job of a
-# name at a time: a night that is still at work is left alone.
+# The name that `citymask run` gives to jobs that write to OUTPUT. Dataflow allows one
+# active job of a name, so a night that is still running is not disturbed.
 job=citymask-$(printf %s "${OUTPUT%/}" | sha256sum | cut -c 1-12)
 
 further=
