@@ -123,7 +123,7 @@ def areas(mask: np.ndarray) -> list[tuple[int, int]]:
 
 
 def bounding_box(shown: np.ndarray) -> list[int]:
-    """Bounding box of the nonzero pixels, at least one, of `(height, width)`: x, y, width, height."""
+    """Bounding box of the nonzero pixels of `(height, width)`: x, y, width, height; not of none."""
     columns, rows = np.flatnonzero(shown.any(axis=0)), np.flatnonzero(shown.any(axis=1))
     left, top = int(columns[0]), int(rows[0])
     return [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top]
