@@ -115,7 +115,10 @@ class LockFile(ABC):
 
 
 class Flock(LockFile):
-    """A lock on a file of a local folder; the folder is made if it is missing."""
+    """A lock on a file of a local folder; the folder is made if it is missing.
+
+    Only those who may write to that folder may open the file.
+    """
 
     def __init__(self, root: str, name: str):
         self._root = root
@@ -123,7 +126,8 @@ class Flock(LockFile):
 
     def take(self, owner: Owner, pulse: Pulse) -> Owner | None:
         os.makedirs(os.path.dirname(self._path), exist_ok=True)
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        _only_for_writers(self._file, os.path.dirname(self._path))
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -146,6 +150,20 @@ class Flock(LockFile):
                 return Owner.parse(file.read())
         except OSError:
             return None
+
+
+def _only_for_writers(file: int, folder: str) -> None:
+    """Let those open a lock file who may write to its folder.
+
+    Whoever may open a file may hold its lock, and so keep every run out.
+    """
+    found = os.stat(folder)
+    writers = found.st_mode & 0o222
+    access = 0o600 | writers | writers << 1
+    with suppress(PermissionError):  # The file is another user's, or the group is not one of ours.
+        os.fchmod(file, access & ~0o060)
+        os.fchown(file, -1, found.st_gid)
+        os.fchmod(file, access)
 
 
 class Generations(Protocol):

@@ -86,6 +86,47 @@ def test_the_owner_says_that_it_lives(tmp_path, monkeypatch):
         assert owner["started"] == "beat 0"
 
 
+@pytest.mark.parametrize(
+    ("folder", "lock"), [(0o755, 0o600), (0o2775, 0o660), (0o777, 0o666), (0o700, 0o600)]
+)
+def test_only_who_may_write_to_the_folder_may_open_the_lock(tmp_path, folder, lock):
+    file = tmp_path / locking.LOCK
+    file.parent.mkdir()
+    file.touch(0o644)  # As older versions left it.
+    file.parent.chmod(folder)
+    with held(tmp_path, "mine"):
+        assert file.stat().st_mode & 0o777 == lock
+        assert file.stat().st_gid == file.parent.stat().st_gid
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="acts as two other users")
+@pytest.mark.parametrize(("mode", "may_hold"), [(0o2775, True), (0o755, False)])
+def test_a_member_of_the_group_can_take_the_lock_where_it_may_write(tmp_path, mode, may_hold):
+    folder = tmp_path / os.path.dirname(locking.LOCK)
+    folder.mkdir()
+    os.chown(folder, 4001, 4000)
+    folder.chmod(mode)
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        parent.chmod(0o755)
+    assert _can_take_it(tmp_path, user=4001)
+    assert _can_take_it(tmp_path, user=4002) == may_hold
+
+
+def _can_take_it(output, user):
+    """Whether another user, of a group of its own and of group 4000, can take the lock."""
+    if child := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    try:
+        os.umask(0o002)
+        os.setgroups([4000])
+        os.setgid(user)
+        os.setuid(user)
+        with held(output, "other"):
+            os._exit(0)
+    finally:
+        os._exit(1)
+
+
 def test_a_damaged_lock_file_is_no_owner(tmp_path, caplog):
     with held(tmp_path, "mine"):
         pass
