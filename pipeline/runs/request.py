@@ -195,9 +195,9 @@ def _check_input(spec: str, output: str) -> None:
 def _mask_folder(output: str, model: str) -> tuple[str, list[str]]:
     """`masks`, or a folder of its own for a model that is not the first one in this output."""
     present = rows.models_in(output)
-    own = present.pop(model, None)
+    own = sorted(filter(names.is_mask_folder, present.pop(model, ())))
     if own:
-        return sorted(own)[0], []
+        return own[0], []
     if not any(columns.MASKS in folders for folders in present.values()):
         return columns.MASKS, []
     folder = f"{columns.MASKS}-{names.image_name(model).replace('/', '-')}"

@@ -6,7 +6,6 @@ are shuffled, never pixels.
 
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,9 +45,6 @@ DOUBLED = "doubled"
 FILES = "files"
 ROWS = "rows"
 
-_MASK_FOLDER = re.compile(rf"{columns.MASKS}(-.+@[0-9a-f]{{12}}(\+.*)?)?")
-"""Folders that runs give to masks. What else begins with `masks-` is the user's own."""
-
 _SHARED_BYTES = 200
 """Names that are cut for being too long still share this much."""
 
@@ -80,7 +76,7 @@ def named_rows(file: str) -> Iterator[NamedRow]:
 def mask_folders(output: str) -> list[str]:
     """The folders of masks in an output folder."""
     found = (os.path.basename(folder) for folder in storage.folders(output))
-    return sorted(filter(_MASK_FOLDER.fullmatch, found))
+    return sorted(filter(names.is_mask_folder, found))
 
 
 def mask_files(output: str) -> Iterator[str]:
@@ -110,14 +106,14 @@ def doubled_rows(of_names: Iterable[NamedRow]) -> list[NamedRow]:
 def orphans(files: Iterable[str], masks: Iterable[str]) -> list[str]:
     """The files that are none of the masks, and stand beside none of them.
 
-    Names that differ in case only are taken for one, as they are on some file systems.
+    Names that some file systems take for one are one here.
     """
     known = {
-        path.casefold()
+        names.folded(path)
         for mask in masks
         for path in (mask, *(names.beside(mask, output) for output in names.BESIDE))
     }
-    return sorted(path for path in files if path.casefold() not in known)
+    return sorted(path for path in files if names.folded(path) not in known)
 
 
 def shared_name(path: str) -> str:
@@ -125,7 +121,7 @@ def shared_name(path: str) -> str:
 
     That is the name of the image, up to where `transforms.output.names` may have put a hash.
     """
-    folder, _, name = path.partition("/")[2].casefold().rpartition("/")
+    folder, _, name = names.folded(path.partition("/")[2]).rpartition("/")
     for ending in (*names.BESIDE.values(), names.MASK_ENDING):
         if name.endswith(ending):
             name = name.removesuffix(ending)

@@ -5,30 +5,45 @@ are left out. In each part, the following are written as `%` and two hexadecimal
 `%` itself, control characters and newlines, backslashes, bytes that are not UTF-8, and the dots of
 the part `..`. Everything else is kept, so ordinary names are unchanged. A mask's file name that
 would be longer than 255 bytes is cut and ends with `~` and a hash of the whole name; so does a name
-that already looks cut, or that ends with `.confidence` like the files next to masks.
+that already looks cut, or that ends with `.confidence` like the files next to masks. So does a
+folder that is named like a file next to it could be, such as `a.jpg.png`; and folders that are long
+together end in one with a hash of them all.
 """
 
 import hashlib
 import posixpath
 import re
+import unicodedata
+
+from transforms.output import columns
 
 MASK_ENDING = ".png"
 
 MAX_PART_BYTES = 255
 """Longest file name that common file systems accept."""
 
+MAX_FOLDERS_BYTES = 400
+"""Longest path of the folders of an image. It leaves room for the output folder, for the folder of
+masks and for a file name: Cloud Storage takes paths of up to 1,024 bytes, Linux of 4,095."""
+
 OVERLAY, CONFIDENCE = "overlay", "confidence"
 BESIDE = {OVERLAY: ".overlay.jpg", CONFIDENCE: ".confidence.png"}
 """File endings of the outputs per photo, by the names of their settings. The files are stored next
 to the masks; no mask has one of these endings."""
 
+_MASK_FOLDER = re.compile(rf"{columns.MASKS}(-[^/]+@[0-9a-f]{{12}}(\+[^/]*)?)?")
 _SUFFIX = re.compile(r"(~[0-9a-f]{8})+(?=\.[^./]*$|$)")
 _LIKE_MASKS = "|".join(
     re.escape(ending.removesuffix(MASK_ENDING))
     for ending in BESIDE.values()
     if ending.endswith(MASK_ENDING)
 )
-_RESERVED = re.compile(rf"(~[0-9a-f]{{16}}|(?i:{_LIKE_MASKS}))$")
+_CUT = "~[0-9a-f]{16}"
+_RESERVED = re.compile(rf"({_CUT}|{_LIKE_MASKS})$", re.IGNORECASE)
+_ENDINGS = "|".join(map(re.escape, (MASK_ENDING, *BESIDE.values())))
+_LIKE_FILES = re.compile(rf"({_CUT}|{_LIKE_MASKS}|{_ENDINGS})$", re.IGNORECASE)
+"""Ends of names that stay free for what is appended: of files, and of folders. Case is ignored, as
+some file systems do."""
 
 
 def image_name(relative_path: str) -> str:
@@ -73,9 +88,13 @@ def mask_path(folder: str, image: str) -> str:
     >>> mask_path("masks", "lund/01.jpg")
     'masks/lund/01.jpg.png'
     """
-    *parents, name = image.split("/")
-    parts = [*(_shorten(parent, "") for parent in parents), _shorten(name, MASK_ENDING)]
-    return "/".join([folder, *parts])
+    *folders, name = image.split("/")
+    return "/".join([folder, *_cut_folders(folders), _shorten(name, MASK_ENDING)])
+
+
+def is_mask_folder(name: str) -> bool:
+    """Whether it is what runs call a folder of masks; others may begin with `masks-` as well."""
+    return _MASK_FOLDER.fullmatch(name) is not None
 
 
 def beside(mask: str, output: str) -> str:
@@ -91,6 +110,20 @@ def beside(mask: str, output: str) -> str:
 def is_beside(path: str) -> bool:
     """Whether a path has an ending of `BESIDE`."""
     return path.endswith(tuple(BESIDE.values()))
+
+
+def folded(path: str) -> str:
+    """What two paths have in common that a file system may take for one.
+
+    That is one that ignores case, and the ways to write a letter with its accents. See D145 of the
+    Unicode Standard.
+
+    >>> folded("LUND/E\u0301.jpg") == folded("lund/\u00e9.JPG")
+    True
+    """
+    if path.isascii():
+        return path.lower()
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", path).casefold())
 
 
 def group_of(image: str) -> str:
@@ -117,8 +150,19 @@ def _escape_character(character: str) -> str:
     return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", errors))
 
 
-def _shorten(part: str, extension: str) -> str:
-    if len((part + extension).encode()) <= MAX_PART_BYTES and not _RESERVED.search(part):
+def _cut_folders(folders: list[str]) -> list[str]:
+    """The folders of an image, safe beside files; the last ones as a hash if they are too long."""
+    parts = [_shorten(folder, "", _LIKE_FILES) for folder in folders]
+    if len("/".join(parts).encode()) <= MAX_FOLDERS_BYTES:
+        return parts
+    rest = "~" + _digest("/".join(folders), 16)
+    while len("/".join([*parts, rest]).encode()) > MAX_FOLDERS_BYTES:
+        parts.pop()
+    return [*parts, rest]
+
+
+def _shorten(part: str, extension: str, reserved: re.Pattern[str] = _RESERVED) -> str:
+    if len((part + extension).encode()) <= MAX_PART_BYTES and not reserved.search(part):
         return part + extension
     ending = "~" + _digest(part, 16) + extension
     kept = part.encode()[: MAX_PART_BYTES - len(ending)].decode(errors="ignore")

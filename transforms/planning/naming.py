@@ -15,7 +15,7 @@ def _named(
     """The images with the names they have in the output folder, each name once."""
 
     def place(image: str) -> str:
-        return image.casefold() if fold_case else image
+        return names.folded(image) if fold_case else image
 
     owners = {place(image): row for image, row in standing.items()}
     own_names = _own_names(by_source, standing)
@@ -72,4 +72,4 @@ def shared_name(
 
     Case is folded first: on a file system that ignores case, a hash may be in capitals.
     """
-    return names.base_name(item.image.casefold())
+    return names.base_name(names.folded(item.image))

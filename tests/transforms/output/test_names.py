@@ -1,9 +1,12 @@
 import doctest
 import hashlib
+import itertools
 import os
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from transforms.output import names
 
@@ -125,6 +128,92 @@ def test_an_image_named_like_a_confidence_image_gets_another_mask(image):
     mask = names.mask_path("masks", image)
     assert not mask.lower().endswith(".confidence.png")
     assert mask.startswith(f"masks/{image}~")
+
+
+ENDINGS = [names.MASK_ENDING, *names.BESIDE.values()]
+
+
+@pytest.mark.parametrize("ending", [*ENDINGS, ".PNG", ".Overlay.jpg"])
+def test_a_folder_named_like_the_mask_of_a_photo_stands_beside_that_mask(tmp_path, ending):
+    photos = ["a.jpg", f"a.jpg{ending}/x.jpg", f"a.jpg{ending}/b.jpg{ending}/y.jpg"]
+    for mask in (names.mask_path("masks", photo) for photo in photos):
+        for path in (mask, *(names.beside(mask, output) for output in names.BESIDE)):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).touch(exist_ok=False)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["a.jpg", "a.tar", "png", "a.png.d", "overlay.jpg", "CON", "nul.txt", "a.", "b ", "..."],
+)
+def test_other_folders_keep_their_names(folder):
+    assert names.mask_path("masks", f"{folder}/x.jpg") == f"masks/{folder}/x.jpg.png"
+
+
+PARTS = st.lists(
+    st.sampled_from(["a", ".jpg", *ENDINGS, ".PNG", ".confidence", "~0123456789abcdef", "É" * 120]),
+    min_size=1,
+    max_size=4,
+).map("".join)
+PATHS = st.lists(PARTS, min_size=1, max_size=5).map("/".join)
+
+
+@given(st.lists(PATHS, unique_by=names.folded, max_size=6), st.booleans())
+def test_nothing_that_is_written_for_a_photo_stands_in_the_way_of_another(images, like_masks):
+    if like_masks:  # Names that are made to look like those of the masks of the others.
+        forged = [names.mask_path("", image)[1:].removesuffix(".png") for image in images]
+        images = list({names.folded(image): image for image in images + forged}.values())
+    masks = [names.mask_path("masks", image) for image in images]
+    files = [*masks, *(names.beside(mask, o) for mask in masks for o in names.BESIDE)]
+    folded = [tuple(names.folded(file).split("/")) for file in files]
+    assert len(set(folded)) == len(files)
+    folders = {file[:depth] for file in folded for depth in range(1, len(file))}
+    assert not folders & set(folded)
+    for part in itertools.chain.from_iterable(file.split("/") for file in files):
+        assert len(part.encode()) <= names.MAX_PART_BYTES
+    assert max((len(file.encode()) for file in files), default=0) <= 700
+
+
+def test_many_folders_are_cut_to_a_path_that_every_store_takes(tmp_path):
+    deep = "/".join(f"{number:03}" for number in range(2000))
+    masks = [names.mask_path("masks", f"{deep}/{rest}") for rest in ("a.jpg", "b.jpg", "c/a.jpg")]
+    assert len(set(masks)) == 3
+    for mask in masks:
+        assert mask.startswith("masks/000/001/002/")
+        assert len(mask) <= 450
+        assert mask.endswith(("/a.jpg.png", "/b.jpg.png"))
+    assert os.path.dirname(masks[0]) == os.path.dirname(masks[1]) != os.path.dirname(masks[2])
+    forged = masks[0].removeprefix("masks/").removesuffix(".png")
+    assert names.mask_path("masks", forged) not in masks
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("A.jpg", "a.JPG"),
+        ("\u00e9.jpg", "E\u0301.jpg"),
+        ("stra\u00dfe", "STRASSE"),
+        ("İ", "i\u0307"),
+    ],
+)
+def test_names_that_a_file_system_may_take_for_one_are_folded_to_one(first, second):
+    assert names.folded(first) == names.folded(second)
+
+
+@pytest.mark.parametrize(
+    ("folder", "is_one"),
+    [
+        ("masks", True),
+        ("masks-street@0123456789ab", True),
+        ("masks-street@0123456789ab+label_ids", True),
+        ("masks-mine", False),
+        ("..", False),
+        ("", False),
+        ("masks-a/../../b@0123456789ab", False),
+    ],
+)
+def test_folders_of_masks_have_names_of_their_own(folder, is_one):
+    assert names.is_mask_folder(folder) is is_one
 
 
 @pytest.mark.parametrize(
