@@ -97,7 +97,7 @@ def evaluate_masks(
         )
         runner.run(build)
         evaluation = Evaluation.from_json(storage.read(f"{folder}/{name}").decode())
-        storage.remove(f"{folder}/{name}")
+        storage.remove(folder, name)
     return evaluation.metrics(classes)
 
 

@@ -112,13 +112,14 @@ class MemoryStore(Store):
                 raise ChangedError(f"{path}: somebody else has written it meanwhile")
             return self._put(path, data)
 
-    def remove(self, path: str) -> None:
-        for name in [path, *self._below(path)]:
-            self.stored.pop(name, None)
+    def remove(self, root: str, name: str) -> None:
+        path = os.path.join(root, name)
+        for file in [path, *self._below(path)]:
+            self.stored.pop(file, None)
 
-    def move(self, source: str, target: str) -> None:
-        self.write("", target, self.read(source, 0, None, ""))
-        self.remove(source)
+    def move(self, root: str, name: str, target: str) -> None:
+        self.write(root, target, self.read(os.path.join(root, name), 0, None, ""))
+        self.remove(root, name)
 
     def lock_file(self, root: str, name: str) -> LockFile:
         return ObjectLock(self, root, name)

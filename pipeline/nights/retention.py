@@ -6,6 +6,7 @@ same run or later, or when another row of the same version has a higher count. W
 for each version that still fails, however old it is.
 """
 
+import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import chain
@@ -63,7 +64,7 @@ def remove_old_records(output: str, before: datetime | None) -> int:
     known = sorted((time, path) for time, path in began if time)
     old = [path for time, path in known[:-1] if time < before]
     for path in old:
-        storage.remove(path)
+        storage.remove(output, os.path.relpath(path, output))
     return len(old)
 
 

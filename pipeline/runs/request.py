@@ -62,7 +62,9 @@ def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]
             archives.write_card(output, package, mask_options(request))
         except storage.StorageError as error:
             raise ConfigurationError(str(error)) from error
-        yield make_job(request, package, merged, run_id)
+        job, notes = make_job(request, package, merged, run_id)
+        _check_folders(output, job.mask_folder)
+        yield job, notes
 
 
 def check(request: RunRequest) -> tuple[ModelPackage, MergedClasses | None]:
@@ -153,6 +155,15 @@ def locked(output: str, owner: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _check_folders(output: str, mask_folder: str) -> None:
+    """Raise ConfigurationError where a link would lead the results of a run elsewhere."""
+    try:
+        for folder in (mask_folder, *columns.ROW_FOLDERS, columns.RUNS, columns.MODELS):
+            storage.check_folder(output, folder)
+    except storage.StorageError as error:
+        raise ConfigurationError(f"--output: {error}") from error
 
 
 def mask_options(request: RunRequest) -> MaskOptions:

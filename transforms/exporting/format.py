@@ -110,7 +110,7 @@ class Format(ABC):
 
     def remove_fragments(self) -> None:
         """Remove the fragments; call it last."""
-        storage.remove(f"{self.archive.output}/{self.folder}/{FRAGMENTS}")
+        storage.remove(self.archive.output, f"{self.folder}/{FRAGMENTS}")
 
 
 def _fragment(number: int, kind: str) -> str:

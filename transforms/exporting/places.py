@@ -31,20 +31,19 @@ def begin(output: str, name: str) -> None:
 
 def publish(output: str, name: str) -> None:
     """Put a whole export in the place of the one before it; raises StorageError."""
-    place = f"{output}/{final(name)}"
     if not _renames(output):
-        storage.remove(f"{place}/{MARKER}")
+        storage.remove(output, f"{final(name)}/{MARKER}")
         return
-    if storage.is_folder(place):
-        storage.remove(place)
-    storage.move(f"{output}/{building(output, name)}", place)
+    if storage.is_folder(f"{output}/{final(name)}"):
+        storage.remove(output, final(name))
+    storage.move(output, building(output, name), final(name))
 
 
 def abandon(output: str, name: str) -> None:
     """Remove what there is of an export that is not whole; raises StorageError."""
-    folder = f"{output}/{building(output, name)}"
-    if storage.is_folder(folder):
-        storage.remove(folder)
+    folder = building(output, name)
+    if storage.is_folder(f"{output}/{folder}"):
+        storage.remove(output, folder)
 
 
 def _renames(output: str) -> bool:

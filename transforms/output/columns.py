@@ -53,6 +53,7 @@ MASKS = "masks"
 STATISTICS = "statistics"
 FAILURES = "failures"
 GATED = "gated"
+ROW_FOLDERS = (STATISTICS, FAILURES, GATED)
 RUNS = "runs"
 MODELS = "models"
 SUMMARY_JSON = "summary.json"

@@ -24,7 +24,6 @@ from transforms import storage
 from transforms.output import columns, parquet
 from transforms.storage import local
 
-FOLDERS = (columns.STATISTICS, columns.FAILURES, columns.GATED)
 PREFIX = "merged-"
 """Prefix of the new names; no work unit's id begins with it."""
 
@@ -86,7 +85,7 @@ def compact(output: str, limits: Limits = DEFAULT_LIMITS) -> list[Compacted]:
             exchange itself failed, nothing has changed.
     """
     storage.remove_unfinished(output)
-    present = [name for name in FOLDERS if os.path.isdir(os.path.join(output, name))]
+    present = [name for name in columns.ROW_FOLDERS if os.path.isdir(os.path.join(output, name))]
     packs = {name: list(pack(find_sources(output, name), limits)) for name in present}
     merging = [name for name in present if any(len(sources) > 1 for sources in packs[name])]
     try:

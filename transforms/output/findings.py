@@ -78,9 +78,8 @@ def write_findings(output: str, findings: Iterable[Finding]) -> None:
     """
     ordered = sorted(findings, key=lambda finding: (finding.kind, finding.path, finding.image))
     if not ordered:
-        path = os.path.join(output, columns.FINDINGS)
-        if storage.exists(path):
-            storage.remove(path)
+        if storage.exists(os.path.join(output, columns.FINDINGS)):
+            storage.remove(output, columns.FINDINGS)
         return
     table = pa.Table.from_pylist([asdict(f) for f in ordered], SCHEMA)
     parquet.write_table(output, columns.FINDINGS, table)
@@ -122,13 +121,13 @@ def repair_files(output: str) -> int:
         if not _is_below(finding.path) or storage.find(path).version != finding.version:
             continue
         if finding.kind == MASK_ORPHAN:
-            storage.remove(path)
+            storage.remove(output, finding.path)
             removed += 1
         elif finding.kind == FILE_UNREADABLE:
-            aside = os.path.join(output, UNREADABLE, finding.path)
-            storage.move(path, aside)
+            aside = f"{UNREADABLE}/{finding.path}"
+            storage.move(output, finding.path, aside)
             set_aside += 1
-            logger.info("moved unreadable file %s to %s", path, aside)
+            logger.info("moved unreadable file %s to %s/%s", path, output, aside)
     if removed:
         logger.info("removed %d files without a row from mask folders", removed)
     return removed + set_aside

@@ -158,7 +158,7 @@ def replace_rows(output: str, file: str, kept: pa.Table) -> None:
     if len(kept):
         write_table(output, os.path.relpath(file, output), kept)
     else:
-        storage.remove(file)
+        storage.remove(output, os.path.relpath(file, output))
 
 
 def _source(file: str) -> str | BytesIO:

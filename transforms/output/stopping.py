@@ -50,9 +50,8 @@ def must_stop(output: str, run_id: str) -> bool:
 
 def withdraw(output: str) -> None:
     """Remove the request made to an earlier run."""
-    path = f"{output}/{STOP}"
-    if storage.exists(path):
-        storage.remove(path)
+    if storage.exists(f"{output}/{STOP}"):
+        storage.remove(output, STOP)
 
 
 @contextmanager

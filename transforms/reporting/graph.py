@@ -236,12 +236,12 @@ def remove_report(output: str) -> None:
     if not storage.is_folder(folder):
         return
     if storage.exists(f"{output}/{contract.DATA}"):
-        storage.remove(f"{output}/{contract.DATA}")
+        storage.remove(output, contract.DATA)
     ours = {contract.PHOTOS.rpartition("/")[2], *(entry.name for entry in PAGE.iterdir())}
     start = len(folder) + 1
-    found = (file.path for file in storage.walk(storage.Part(folder), follow_links=False))
-    stale = [path for path in found if path[start:].partition("/")[0] in ours]
-    for _ in map_requests(storage.remove, stale):
+    found = (file.path[start:] for file in storage.walk(storage.Part(folder), follow_links=False))
+    stale = [name for name in found if name.partition("/")[0] in ours]
+    for _ in map_requests(partial(storage.remove, folder), stale):
         pass
 
 

@@ -42,6 +42,7 @@ __all__ = [
     "Store",
     "absolute",
     "beside",
+    "check_folder",
     "check_writable",
     "exists",
     "find",
@@ -147,7 +148,8 @@ def walk(part: Part, excluded: str = "", follow_links: bool = True) -> Iterator[
     Args:
         part: what to list.
         excluded: a folder that is left out.
-        follow_links: whether links to folders are followed, each folder once.
+        follow_links: whether links to folders are followed, each folder once; if not, a part that
+            is a link itself is empty.
 
     Raises:
         StorageError: the part itself cannot be listed. Folders below it that cannot be are
@@ -225,8 +227,8 @@ def write(root: str, name: str, data: bytes) -> None:
     """Write the file `name` below the folder `root`, whole or not at all.
 
     Raises:
-        StorageError: the folder cannot be made or the file cannot be written; nothing is left of
-            it.
+        StorageError: the folder cannot be made or the file cannot be written, or a link below
+            `root` leads to it; nothing is left of it.
     """
     store_of(root).write(root, name, data)
 
@@ -239,14 +241,33 @@ def writing(root: str, name: str) -> AbstractContextManager[BinaryIO]:
     return store_of(root).writing(root, name)
 
 
-def remove(path: str) -> None:
-    """Remove a file, or a folder with all in it; raises StorageError if that is impossible."""
-    store_of(path).remove(path)
+def remove(root: str, name: str) -> None:
+    """Remove the file `name` below the folder `root`, or a folder with all in it.
+
+    Links below `root` are removed, not followed.
+
+    Raises:
+        StorageError: it cannot be removed, or a link leads to it.
+    """
+    store_of(root).remove(root, name)
 
 
-def move(source: str, target: str) -> None:
-    """Move a file within its store; raises StorageError if that is impossible."""
-    store_of(source).move(source, target)
+def move(root: str, name: str, target: str) -> None:
+    """Move a file or, in a local folder, a folder from one name below `root` to another.
+
+    Raises:
+        StorageError: it cannot be moved, or a link leads to it or to its new place.
+    """
+    store_of(root).move(root, name, target)
+
+
+def check_folder(root: str, name: str) -> None:
+    """Check that what is written to the folder `name` below `root` stays below `root`.
+
+    Raises:
+        StorageError: a link leads elsewhere.
+    """
+    store_of(root).check_folder(root, name)
 
 
 def lock_file(root: str, name: str) -> LockFile:

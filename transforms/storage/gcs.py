@@ -172,18 +172,19 @@ class GcsStore(Store):
         """See `locks.Generations.put`."""
         return self._replace(path, BytesIO(data), generation)
 
-    def remove(self, path: str) -> None:
+    def remove(self, root: str, name: str) -> None:
         """See `storage.remove`. An object that is not there counts as removed."""
+        path = f"{root}/{name}"
         if self.is_folder(path):
             for file in self.walk(Part(path), excluded="", follow_links=False):
                 self._delete(file.path)
         else:
             self._delete(path)
 
-    def move(self, source: str, target: str) -> None:
+    def move(self, root: str, name: str, target: str) -> None:
         """See `storage.move`; for a moment both are there."""
-        bucket, name = _split(target)
-        self.write(f"{PREFIX}{bucket}", name, self.read(source, 0, None, ""))
+        source = f"{root}/{name}"
+        self.write(root, target, self.read(source, 0, None, ""))
         self._delete(source)
 
     def lock_file(self, root: str, name: str) -> LockFile:

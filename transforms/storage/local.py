@@ -3,7 +3,6 @@
 import ctypes
 import glob
 import os
-import shutil
 import stat
 import uuid
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from dataclasses import replace
 from io import BufferedReader, FileIO
 from typing import BinaryIO
 
+from transforms.storage import below
+from transforms.storage.below import opened_folder
 from transforms.storage.files import (
     FoundFile,
     MissingError,
@@ -65,6 +66,8 @@ class LocalStore(Store):
 
     def walk(self, part: Part, excluded: str, follow_links: bool) -> Iterator[FoundFile]:
         """See `storage.walk`."""
+        if not follow_links and os.path.islink(part.folder):
+            return
         visited = {os.path.realpath(excluded)} if excluded else set()
         unlisted: list[str] = []
         walked = os.walk(
@@ -134,33 +137,50 @@ class LocalStore(Store):
 
         The file is written below `root`'s folder of unfinished files and then moved into place.
         """
-        path = os.path.join(root, name)
-        unfinished = os.path.join(root, UNFINISHED, uuid.uuid4().hex)
-        try:
-            with _explained(f"{path}: cannot be written"):
-                for needed in (path, unfinished):
-                    os.makedirs(os.path.dirname(needed), exist_ok=True)
-                with open(unfinished, "xb") as file:
+        folder, base = os.path.split(name)
+        unfinished = uuid.uuid4().hex
+        with (
+            _explained(f"{os.path.join(root, name)}: cannot be written"),
+            opened_folder(root, UNFINISHED, make=True) as beside,
+            opened_folder(root, folder, make=True) as place,
+        ):
+            try:
+                with os.fdopen(_new_file(unfinished, beside), "wb") as file:
                     yield file
-                os.replace(unfinished, path)
-        except BaseException:
-            with suppress(OSError):  # The next run cleans up.
-                os.unlink(unfinished)
-            raise
+                os.replace(unfinished, base, src_dir_fd=beside, dst_dir_fd=place)
+            except BaseException:
+                with suppress(OSError):  # The next run cleans up.
+                    os.unlink(unfinished, dir_fd=beside)
+                raise
 
-    def remove(self, path: str) -> None:
+    def remove(self, root: str, name: str) -> None:
         """See `storage.remove`."""
-        with _explained(f"{path}: cannot be removed"):
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path)
-            else:
-                os.unlink(path)
+        folder, base = os.path.split(name)
+        with (
+            _explained(f"{os.path.join(root, name)}: cannot be removed"),
+            opened_folder(root, folder) as place,
+        ):
+            below.remove(place, base)
 
-    def move(self, source: str, target: str) -> None:
+    def move(self, root: str, name: str, target: str) -> None:
         """See `storage.move`."""
-        with _explained(f"{source}: cannot be moved to {target}"):
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.replace(source, target)
+        folder, base = os.path.split(name)
+        target_folder, target_base = os.path.split(target)
+        with (
+            _explained(f"{os.path.join(root, name)}: cannot be moved to {target}"),
+            opened_folder(root, folder) as place,
+            opened_folder(root, target_folder, make=True) as target_place,
+        ):
+            os.replace(base, target_base, src_dir_fd=place, dst_dir_fd=target_place)
+
+    def check_folder(self, root: str, name: str) -> None:
+        """See `storage.check_folder`."""
+        with (
+            suppress(MissingError),
+            _explained(f"{os.path.join(root, name)}: cannot be written"),
+            opened_folder(root, name),
+        ):
+            pass
 
     def lock_file(self, root: str, name: str) -> LockFile:
         """See `storage.lock_file`."""
@@ -168,10 +188,16 @@ class LocalStore(Store):
 
     def remove_unfinished(self, root: str) -> int:
         """See `storage.remove_unfinished`."""
-        leftovers = glob.glob(os.path.join(glob.escape(root), UNFINISHED, "*"))
-        for path in leftovers:
-            self.remove(path)
-        return len(leftovers)
+        with (
+            suppress(MissingError),
+            _explained(f"{os.path.join(root, UNFINISHED)}: cannot be emptied"),
+            opened_folder(root, UNFINISHED) as folder,
+        ):
+            leftovers = os.listdir(folder)
+            for name in leftovers:
+                below.remove(folder, name)
+            return len(leftovers)
+        return 0
 
 
 def exchange(first: str, second: str) -> None:
@@ -196,6 +222,12 @@ def sync(path: str) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def _new_file(name: str, folder: int) -> int:
+    """A descriptor of a new file in a folder that is open."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    return os.open(name, flags, 0o666, dir_fd=folder)
 
 
 def _opened(path: str) -> FileIO:

@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
+from transforms.storage.below import opened_folder, refuse_link
 from transforms.storage.files import (
     ABSENT,
     ChangedError,
@@ -122,12 +123,16 @@ class Flock(LockFile):
 
     def __init__(self, root: str, name: str):
         self._root = root
+        self._name = name
         self._path = os.path.join(root, name)
 
     def take(self, owner: Owner, pulse: Pulse) -> Owner | None:
-        os.makedirs(os.path.dirname(self._path), exist_ok=True)
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        _only_for_writers(self._file, os.path.dirname(self._path))
+        folder, name = os.path.split(self._name)
+        with opened_folder(self._root, folder, make=True) as opened:
+            refuse_link(opened, name, self._path)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._file = os.open(name, flags, 0o600, dir_fd=opened)
+            _only_for_writers(self._file, opened)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -152,12 +157,12 @@ class Flock(LockFile):
             return None
 
 
-def _only_for_writers(file: int, folder: str) -> None:
-    """Let those open a lock file who may write to its folder.
+def _only_for_writers(file: int, folder: int) -> None:
+    """Let those open a lock file who may write to its folder; both are descriptors.
 
     Whoever may open a file may hold its lock, and so keep every run out.
     """
-    found = os.stat(folder)
+    found = os.fstat(folder)
     writers = found.st_mode & 0o222
     access = 0o600 | writers | writers << 1
     with suppress(PermissionError):  # The file is another user's, or the group is not one of ours.

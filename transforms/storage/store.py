@@ -102,13 +102,16 @@ class Store(ABC):
         """See `storage.writing`."""
         _refuse(root)
 
-    def remove(self, path: str) -> None:
+    def remove(self, root: str, name: str) -> None:
         """See `storage.remove`."""
-        _refuse(path)
+        _refuse(root)
 
-    def move(self, source: str, target: str) -> None:
+    def move(self, root: str, name: str, target: str) -> None:
         """See `storage.move`."""
-        _refuse(source)
+        _refuse(root)
+
+    def check_folder(self, root: str, name: str) -> None:  # noqa: B027
+        """See `storage.check_folder`; by default there are no links."""
 
     def lock_file(self, root: str, name: str) -> LockFile:
         """See `storage.lock_file`."""

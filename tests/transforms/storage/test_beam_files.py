@@ -113,8 +113,8 @@ def test_nothing_is_written_there(shelf):
         storage.check_writable(PHOTOS)
     for change in (
         lambda: storage.write(PHOTOS, "new.png", b"mask"),
-        lambda: storage.remove(f"{PHOTOS}/a.jpg"),
-        lambda: storage.move(f"{PHOTOS}/a.jpg", f"{PHOTOS}/c.jpg"),
+        lambda: storage.remove(PHOTOS, "a.jpg"),
+        lambda: storage.move(PHOTOS, "a.jpg", "c.jpg"),
     ):
         with pytest.raises(StorageError, match="files in this store can be read, not written"):
             change()

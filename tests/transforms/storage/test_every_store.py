@@ -137,9 +137,9 @@ def test_a_write_replaces_a_file_and_one_that_fails_changes_nothing(root):
 
 def test_files_and_folders_are_removed_and_moved(root):
     fill(root, "1", "2", "a/3", "a/b/4", "ab")
-    storage.remove(f"{root}/1")
-    storage.remove(f"{root}/a")
-    storage.move(f"{root}/2", f"{root}/aside/2")
+    storage.remove(root, "1")
+    storage.remove(root, "a")
+    storage.move(root, "2", "aside/2")
     assert [name for name in walked(root) if not name.startswith(".")] == ["ab", "aside/2"]
     assert storage.read(f"{root}/aside/2") == b"2"
 

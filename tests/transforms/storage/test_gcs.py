@@ -316,14 +316,14 @@ class TestWriting:
 
     def test_a_move_leaves_the_object_at_its_new_place_alone(self, server):
         put(server, "statistics/1.parquet")
-        storage.move(f"{ROOT}/statistics/1.parquet", f"{ROOT}/aside/1.parquet")
+        storage.move(ROOT, "statistics/1.parquet", "aside/1.parquet")
         assert server.files(BUCKET) == {"aside/1.parquet": b"statistics/1.parquet"}
 
     def test_removing_takes_an_object_or_all_below_a_folder(self, server):
         put(server, "1", "a/1", "a/b/2", "a/b/3", "ab", *(f"a/{n}.png" for n in range(5)))
-        storage.remove(f"{ROOT}/1")
-        storage.remove(f"{ROOT}/a")
-        storage.remove(f"{ROOT}/gone")
+        storage.remove(ROOT, "1")
+        storage.remove(ROOT, "a")
+        storage.remove(ROOT, "gone")
         assert set(server.files(BUCKET)) == {"ab"}
 
     def test_nothing_is_ever_unfinished(self, server):
@@ -337,7 +337,7 @@ OPERATIONS = {
     "look": lambda: storage.find(f"{ROOT}/in/a.jpg").size,
     "list": lambda: walked(f"{ROOT}/in"),
     "write": lambda: storage.write(ROOT, "b.png", b"mask"),
-    "remove": lambda: storage.remove(f"{ROOT}/gone.jpg"),
+    "remove": lambda: storage.remove(ROOT, "gone.jpg"),
 }
 
 
