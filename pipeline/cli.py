@@ -10,7 +10,7 @@ from importlib import import_module
 
 import click
 
-from pipeline import __version__
+from pipeline import __version__, streams
 from pipeline.errors import EXIT_SIGNAL, EXIT_UNEXPECTED, first_line
 from pipeline.interrupts import RaiseOnSignal
 
@@ -44,11 +44,18 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; any error ends it with one line and the exit code for its kind."""
+    streams.secure()
     gc.set_threshold(COLLECT_AFTER)
     atexit.register(gc.freeze)  # What is left at the end goes with the process.
     signals = RaiseOnSignal()
     try:
-        sys.exit(cli.main(prog_name="citymask", standalone_mode=False))
+        code = cli.main(prog_name="citymask", standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code)
+    except streams.UnprintedError as error:
+        if not error.unwanted:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(EXIT_UNEXPECTED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

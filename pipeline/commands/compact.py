@@ -4,6 +4,7 @@ import os
 
 import click
 
+from pipeline import streams
 from pipeline.commands.common import Refused, foreseen_errors
 from pipeline.runs import request as runs
 from transforms import storage
@@ -19,6 +20,7 @@ def compact(output: str) -> None:
     OUT is the output folder of `citymask run`. Whoever reads it meanwhile finds every row once; who
     has listed the files just before finds them gone ("file not found") and reads again.
     """
+    streams.results_are_in_files()
     if not storage.store_of(output).local_paths:
         raise Refused(
             f"{output}: only the folders of a local file system can change places at once"

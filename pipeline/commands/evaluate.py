@@ -18,7 +18,7 @@ from models.engines import (
 from models.evaluation import Metrics
 from models.labels import LABEL_FOLDER_ENDING
 from models.packages import ModelPackage, load_package
-from pipeline import console, runners
+from pipeline import console, runners, streams
 from pipeline.commands.common import CLASS_FILE, Refused, class_table, foreseen_errors
 from pipeline.commands.options import BeamCommand, settings_options
 from pipeline.errors import first_line
@@ -89,6 +89,7 @@ def evaluate(
         if json_file:
             document = json.dumps(metrics.to_dict(), indent=2) + "\n"
             Path(json_file).write_text(document, encoding="utf-8")
+            streams.results_are_in_files()
         if confusion:
             metrics.write_confusion_csv(confusion)
             metrics.write_confusion_chart(Path(confusion).with_suffix(".png"))

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from models.indicators import IndicatorError, Indicators
-from pipeline import console, runners
+from pipeline import console, runners, streams
 from pipeline.commands.common import Refused, foreseen_errors
 from pipeline.commands.options import BeamCommand
 from pipeline.errors import message
@@ -51,6 +51,7 @@ def export(
     as well.
     """
     console.set_up_logging(console.NORMAL)
+    streams.results_are_in_files()
     with foreseen_errors():
         try:
             archive = open_archive(output, model)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipeline import console
+from pipeline import console, streams
 from pipeline.commands.common import foreseen_errors
 from pipeline.commands.options import BeamCommand, Days, day_options
 from pipeline.errors import EXIT_THRESHOLD, EXIT_UNEXPECTED
@@ -52,6 +52,7 @@ def nightly(
         with foreseen_errors():
             show_plan(request, level)
         return
+    streams.results_are_in_files()
     beam_options = file.beam | beam_arguments
     with foreseen_errors(), performed(request, beam_options, level) as (record, signal):
         comparison = comparing.compare(

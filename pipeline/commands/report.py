@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from pipeline import console, runners
+from pipeline import console, runners, streams
 from pipeline.commands.common import Broken, foreseen_errors
 from pipeline.commands.options import BeamCommand
 from pipeline.errors import message
@@ -43,6 +43,7 @@ def report(beam_arguments: dict[str, Any], output: str, **settings: Any) -> None
     of Apache Beam's runners are accepted as well.
     """
     console.set_up_logging(console.NORMAL)
+    streams.results_are_in_files()
     request = ReportRequest(storage.absolute(output), **settings)
     with foreseen_errors():
         job = prepare(request)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pipeline import console
+from pipeline import console, streams
 from pipeline.commands.common import Refused, foreseen_errors
 from pipeline.commands.options import BeamCommand, Days, day_options, settings_options
 from pipeline.errors import EXIT_UNEXPECTED
@@ -60,6 +60,7 @@ def run(
         with foreseen_errors():
             show_plan(request, level)
         return
+    streams.results_are_in_files()
     if no_wait or dataflow_options.is_unattended(beam_arguments):
         if report:
             raise Refused(

@@ -10,7 +10,7 @@ import click
 
 from models.engines import import_tensorflow
 from models.networks import ARCHITECTURES
-from pipeline import console
+from pipeline import console, streams
 from pipeline.commands.common import Refused, Size, class_table
 
 
@@ -84,6 +84,7 @@ def train(
     MODEL_DIR also gets training/log.csv and curves.png.
     """
     console.set_up_logging(console.NORMAL)
+    streams.results_are_in_files()
     import_tensorflow()
     from models.training import LOG, TrainingConfig, draw_curves, write_trained_package
     from models.training import train as run_training

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline import console, runners
+from pipeline import console, runners, streams
 from pipeline.commands.common import foreseen_errors
 from pipeline.commands.options import BeamCommand
 from pipeline.errors import EXIT_THRESHOLD, ConfigurationError
@@ -40,6 +40,7 @@ def verify(beam_arguments: dict[str, Any], output: str) -> None:
     are accepted as well.
     """
     console.set_up_logging(console.NORMAL)
+    streams.results_are_in_files()
     with foreseen_errors():
         output = storage.absolute(output)
         runner = runners.choose(beam_arguments, output)

@@ -9,6 +9,9 @@ import sys
 
 from apache_beam.runners.worker import sdk_worker_main
 
+from pipeline import streams
+
 if __name__ == "__main__":
+    streams.secure()
     os.setsid()
     sdk_worker_main.main(sys.argv)
