@@ -12,7 +12,7 @@ import webdataset as wds
 from PIL import Image
 
 from transforms.output import columns
-from transforms.photos.projections import GPANO
+from transforms.photos.xmp import GPANO
 
 ANGLES = [f"solid_angle_{key}" for key in ("sky", "tree_top", "road")]
 WHOLE = f"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF

@@ -29,6 +29,17 @@ class Capture:
     captured_at: datetime | None = None
     heading: float | None = None
 
+    @classmethod
+    def at(
+        cls,
+        position: tuple[float, float] | None,
+        captured_at: datetime | None,
+        heading: float | None,
+    ) -> "Capture":
+        """A capture at a position; None: unknown."""
+        latitude, longitude = position or (None, None)
+        return cls(latitude, longitude, captured_at, heading)
+
     @property
     def position(self) -> tuple[float, float] | None:
         """Latitude and longitude; None unless both are known."""

@@ -14,8 +14,9 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from transforms import storage
-from transforms.flow.captures import parse_heading, parse_number, parse_time
+from transforms.flow.positions import parse_heading, parse_position
 from transforms.flow.records import UNKNOWN_CAPTURE, Capture, ExtraColumn
+from transforms.flow.times import parse_time
 from transforms.output import columns
 
 EXTENSIONS = (".csv", ".parquet", ".txt")
@@ -81,11 +82,10 @@ def metadata_of(row: dict[str, Any], types: dict[str, pa.DataType]) -> Metadata:
     """
     group = row.get(columns.GROUP)
     return Metadata(
-        Capture(
-            latitude=parse_number(row.get(columns.LATITUDE), -90, 90),
-            longitude=parse_number(row.get(columns.LONGITUDE), -180, 180),
-            captured_at=parse_time(row.get(columns.CAPTURED_AT)),
-            heading=parse_heading(row.get(columns.HEADING)),
+        Capture.at(
+            parse_position(row.get(columns.LATITUDE), row.get(columns.LONGITUDE)),
+            parse_time(row.get(columns.CAPTURED_AT)),
+            parse_heading(row.get(columns.HEADING)),
         ),
         group=None if group is None or group == "" else _valid_text(group),
         extra=tuple(_extra(name, kind, row.get(name)) for name, kind in types.items()),

@@ -93,7 +93,8 @@ def decode_photo(
         turned = orientation in _SWAPS_AXES
         width, height = image.size[::-1] if turned else image.size
         shape = shape_for(width, height)
-        recognised = recognise(claim, _xmp(image), width, height)
+        xmp = _xmp(image)
+        recognised = recognise(claim, xmp, width, height)
         panorama = recognised.panorama
         if panorama and panorama.is_closed:
             shape = closed_shape(shape)
@@ -109,7 +110,7 @@ def decode_photo(
             width,
             height,
             panorama,
-            read_capture(exif),
+            read_capture(exif, xmp),
             recognised.contradiction,
         )
 
@@ -126,7 +127,7 @@ def decode_full(data: bytes, max_pixels: int) -> Image.Image:
 def capture_of(data: bytes) -> Capture:
     """The capture in the EXIF tags of an encoded photo; raises DecodeError if it is no image."""
     with _open(data, DEFAULT_MAX_PIXELS) as image:
-        return read_capture(_exif(image))
+        return read_capture(_exif(image), _xmp(image))
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:

@@ -8,10 +8,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from defusedxml import DefusedXmlException, ElementTree
-
 from models.panoramas import ZENITH, Panorama
 from transforms.flow.records import ExtraColumn, Projection
+from transforms.flow.values import parse_number
+from transforms.photos.xmp import GPANO, properties
 
 PROJECTION_TYPE = "projection_type"
 """Metadata column with the projection of a photo."""
@@ -19,14 +19,18 @@ PROJECTION_TYPE = "projection_type"
 EQUIRECTANGULAR_NAMES = ("equirectangular", "spherical")
 """Its values for panoramas, in lower case; all other values mean flat photos."""
 
-GPANO = "http://ns.google.com/photos/1.0/panorama/"
-
 SIZES = (
-    "FullPanoWidthPixels", "FullPanoHeightPixels",
-    "CroppedAreaImageWidthPixels", "CroppedAreaImageHeightPixels",
-    "CroppedAreaLeftPixels", "CroppedAreaTopPixels",
-)  # fmt: skip
+    f"{GPANO}FullPanoWidthPixels",
+    f"{GPANO}FullPanoHeightPixels",
+    f"{GPANO}CroppedAreaImageWidthPixels",
+    f"{GPANO}CroppedAreaImageHeightPixels",
+    f"{GPANO}CroppedAreaLeftPixels",
+    f"{GPANO}CroppedAreaTopPixels",
+)
 """The properties that define which part of the sphere a cropped panorama shows."""
+
+MOST_PIXELS = 10**9
+"""No side of a panorama has more."""
 
 TOLERANCE = 0.01
 """Accepted relative error of an aspect ratio: sizes are rounded when photos are scaled."""
@@ -70,38 +74,27 @@ def recognise(claim: Projection, xmp: bytes, width: int, height: int) -> Recogni
     """
     if claim is Projection.PERSPECTIVE:
         return Recognised()
-    properties = photo_sphere(xmp)
-    is_one = properties.get("ProjectionType", "").lower() == Projection.EQUIRECTANGULAR.value
+    declared = properties(xmp, GPANO)
+    is_one = declared.get(f"{GPANO}ProjectionType", "").lower() == Projection.EQUIRECTANGULAR.value
     if claim is Projection.AUTO and not is_one:
         return Recognised()
-    if is_one and properties.keys() >= set(SIZES):
-        return _cropped(properties, width, height)
+    if is_one and declared.keys() >= set(SIZES):
+        return _cropped(declared, width, height)
     if not _alike(width, 2 * height):
         return Recognised(contradiction=f"{width} x {height} pixels are not 2:1")
     return Recognised(Panorama())
 
 
-def photo_sphere(xmp: bytes) -> dict[str, str]:
-    """The Photo Sphere properties of an XMP packet; empty if it is damaged or declares entities."""
-    if GPANO.encode() not in xmp:
-        return {}
-    try:
-        elements = ElementTree.fromstring(xmp.rstrip(b"\0 ")).iter()
-    except (ElementTree.ParseError, DefusedXmlException):
-        return {}
-    space = f"{{{GPANO}}}"
-    given = [pair for e in elements for pair in (*e.attrib.items(), (e.tag, e.text or ""))]
-    return {name.removeprefix(space): v.strip() for name, v in given if name.startswith(space)}
-
-
-def _cropped(properties: dict[str, str], width: int, height: int) -> Recognised:
+def _cropped(declared: dict[str, str], width: int, height: int) -> Recognised:
     """A panorama that declares which part of the sphere it shows; it may have been scaled since."""
-    try:
-        full_width, full_height, columns, rows, left, top = (
-            int(float(properties[name])) for name in SIZES
-        )
-    except (ValueError, OverflowError):
-        return Recognised(contradiction="its Photo Sphere sizes are no numbers")
+    sizes = [
+        int(size)
+        for name in SIZES
+        if (size := parse_number(declared[name], -MOST_PIXELS, MOST_PIXELS)) is not None
+    ]
+    if len(sizes) < len(SIZES):
+        return Recognised(contradiction="its Photo Sphere sizes are no numbers of pixels")
+    full_width, full_height, columns, rows, left, top = sizes
     said = f"a part of {columns} x {rows} pixels at {left}, {top} of {full_width} x {full_height}"
     if min(columns, rows, full_width, full_height) < 1 or not _alike(full_width, 2 * full_height):
         return Recognised(contradiction=f"{said}, which is not 2:1")

@@ -10,7 +10,8 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 from models.panoramas import Panorama
 from transforms.flow.records import ExtraColumn, Projection
 from transforms.photos.decoding import DEFAULT_MAX_PIXELS, decode_photo
-from transforms.photos.projections import GPANO, claimed
+from transforms.photos.projections import claimed
+from transforms.photos.xmp import GPANO
 
 FULL = {
     "ProjectionType": "equirectangular",
@@ -102,6 +103,13 @@ def test_one_without_its_lower_part_goes_all_around_and_shows_the_sky():
         ((400, 200), {"CroppedAreaLeftPixels": 10}, "not inside"),
         ((400, 200), {"CroppedAreaTopPixels": -1}, "not inside"),
         ((400, 200), {"FullPanoWidthPixels": "wide"}, "no numbers"),
+        ((400, 200), {"FullPanoWidthPixels": "nan"}, "no numbers"),
+        ((400, 200), {"FullPanoHeightPixels": "inf"}, "no numbers"),
+        ((400, 200), {"FullPanoHeightPixels": "1e308"}, "no numbers"),
+        ((400, 200), {"CroppedAreaLeftPixels": "1" + "0" * 400}, "no numbers"),
+        ((400, 200), {"CroppedAreaImageHeightPixels": "1e30"}, "no numbers"),
+        ((400, 200), {"CroppedAreaImageHeightPixels": "-200"}, "not 2:1"),
+        ((400, 200), {"CroppedAreaTopPixels": "999999999"}, "not inside"),
         ((400, 200), {"CroppedAreaImageWidthPixels": 0}, "not 2:1"),
         ((300, 200), {"CroppedAreaImageWidthPixels": None}, "300 x 200 pixels are not 2:1"),
     ],
