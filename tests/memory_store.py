@@ -93,13 +93,13 @@ class MemoryStore(Store):
     def open_file(self, path: str) -> BinaryIO:
         return io.BytesIO(self.read(path, 0, None, ""))
 
-    def write(self, root: str, name: str, data: bytes) -> None:
+    def write(self, root: str, name: str, data: bytes, durable: bool = False) -> None:
         path = os.path.join(root, name)
         with self._lock:
             self._put(path, data)
 
     @contextmanager
-    def writing(self, root: str, name: str) -> Iterator[BinaryIO]:
+    def writing(self, root: str, name: str, durable: bool = False) -> Iterator[BinaryIO]:
         file = io.BytesIO()
         yield file
         self.write(root, name, file.getvalue())

@@ -113,6 +113,7 @@ def make_job(
         masks=mask_options(request),
         merged=merged,
         engine=_engine_options(request),
+        durable=request.durable == "always",
     )
     job = Job(
         inputs=tuple(storage.absolute(spec) for spec in request.inputs),

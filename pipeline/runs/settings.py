@@ -182,6 +182,14 @@ class Settings(Section):
         None,
         description="Also count merged classes: a CSV file with the columns class,merged.",
     )
+    durable: Annotated[
+        Literal["always", "never"],
+        Option("Durable", choices={"always": "survive a power cut", "never": "leave it to chance"}),
+    ] = Field(
+        "always",
+        description="Flush masks and rows to the disk after each work unit; never: a power cut may "
+        "cost the results of the last minutes.",
+    )
     force: Annotated[bool, Option("Replace all results", section=None)] = Field(
         False, description="Segment all images again, also those that have results."
     )

@@ -31,6 +31,7 @@ def begin(output: str, name: str) -> None:
 
 def publish(output: str, name: str) -> None:
     """Put a whole export in the place of the one before it; raises StorageError."""
+    storage.flush(output)  # A power cut must not leave one that only looks whole.
     if not _renames(output):
         storage.remove(output, f"{final(name)}/{MARKER}")
         return

@@ -68,7 +68,7 @@ def write_card(output: str, package: ModelPackage, masks: MaskOptions = CLASS_ID
     card = description | {MODEL_ID: model_id, MASK_VALUES: masks.values(package.classes)}
     text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
     name = names.image_name(model_id).replace("/", "-")
-    storage.write(output, f"{columns.MODELS}/{name}.json", text.encode())
+    storage.write(output, f"{columns.MODELS}/{name}.json", text.encode(), durable=True)
 
 
 def open_archive(output: str, model: str | None = None) -> Archive:

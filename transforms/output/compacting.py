@@ -93,8 +93,10 @@ def compact(output: str, limits: Limits = DEFAULT_LIMITS) -> list[Compacted]:
             _try_exchange(output)
         for name in merging:
             _build(output, name, packs[name], limits)
+        storage.flush(output)
         for name in merging:
-            _exchange(output, name)
+            local.exchange(_unfinished(output, name), os.path.join(output, name))
+        storage.flush(output)  # No old file may be removed before the new ones are in place.
         if merging:
             time.sleep(limits.listing_seconds)
     except OSError as error:
@@ -182,7 +184,6 @@ def _build(output: str, folder: str, packs: Iterable[Sequence[Source]], limits: 
         if entry.path not in taken:
             os.link(entry.path, os.path.join(new, entry.name), follow_symlinks=False)
     shutil.copystat(old, new)
-    local.sync(new)
 
 
 def _new_name(sources: Iterable[Source]) -> str:
@@ -209,14 +210,6 @@ def _merge(sources: Sequence[Source], path: str, limits: Limits) -> None:
                 waiting, size = [], 0
         if waiting:
             writer.write_table(pa.concat_tables(waiting))
-    local.sync(path)
-
-
-def _exchange(output: str, folder: str) -> None:
-    local.exchange(_unfinished(output, folder), os.path.join(output, folder))
-    # The exchange must be on disk before the old files are removed.
-    local.sync(output)
-    local.sync(os.path.join(output, storage.UNFINISHED))
 
 
 def _unfinished(output: str, name: str) -> str:

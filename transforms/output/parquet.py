@@ -142,11 +142,15 @@ def read_bytes(file: str) -> bytes:
         raise type(error)(f"{file}: {error}") from error
 
 
-def write_table(output: str, name: str, table: pa.Table) -> None:
-    """Write a Parquet file as `name` in the output folder; raises StorageError."""
+def write_table(output: str, name: str, table: pa.Table, durable: bool = True) -> None:
+    """Write a Parquet file as `name` in the output folder, see `storage.write`.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
     buffer = BytesIO()
     pq.write_table(table, buffer)
-    storage.write(output, name, buffer.getvalue())
+    storage.write(output, name, buffer.getvalue(), durable)
 
 
 def replace_rows(output: str, file: str, kept: pa.Table) -> None:

@@ -70,6 +70,7 @@ def commit(
     run_id: str,
     merged: MergedClasses | None = None,
     mask_values: Sequence[int] | None = None,
+    durable: bool = True,
 ) -> None:
     """Write the rows of a unit whose masks are written: failures first, then statistics.
 
@@ -77,21 +78,27 @@ def commit(
         output: the output folder.
         result: the unit's images.
         classes, model, run_id, merged, mask_values: see `schemas.statistics_table`.
+        durable: whether the masks, and then the rows, are flushed to the disk, so that no power
+            cut leaves a row without its mask.
 
     Raises:
         StorageError: a file cannot be written.
     """
+    if durable and result.segmented:
+        storage.flush(output)
     if result.failures:
         parquet.write_table(
             output,
             f"{columns.FAILURES}/{result.unit_id}.parquet",
             failure_table(result.failures, run_id),
+            durable,
         )
     if result.segmented:
         parquet.write_table(
             output,
             f"{columns.STATISTICS}/{result.unit_id}.parquet",
             statistics_table(result.segmented, classes, model, run_id, merged, mask_values),
+            durable,
         )
 
 
@@ -170,7 +177,7 @@ def write_removed(output: str, gone: Iterable[CommittedRow]) -> None:
     writer.writerow((columns.IMAGE, columns.URI, columns.MASK, columns.RUN_ID))
     for row in sorted(gone, key=lambda row: row.image):
         writer.writerow((row.image, row.uri, row.mask, row.run_id))
-    storage.write(output, columns.REMOVED_CSV, text.getvalue().encode())
+    storage.write(output, columns.REMOVED_CSV, text.getvalue().encode(), durable=True)
 
 
 def models_in(output: str) -> dict[str, set[str]]:

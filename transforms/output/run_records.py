@@ -144,4 +144,5 @@ def write_record(record: RunRecord) -> None:
     Bytes of paths that are not UTF-8 are written as JSON escapes, so reading restores them.
     """
     name = f"{columns.RUNS}/{record.run_id}.json"
-    storage.write(record.output, name, record.to_json().encode(errors="backslashreplace"))
+    data = record.to_json().encode(errors="backslashreplace")
+    storage.write(record.output, name, data, durable=True)

@@ -239,8 +239,8 @@ def write_summary(counts: ArchiveCounts, output: str) -> Summary:
     reason = stopping.reason(output) or (stopping.MAX_IMAGES if left else None)
     if reason is not None:
         summary = summary.model_copy(update={"interrupted": Interrupted(reason=reason, left=left)})
-    storage.write(output, columns.SUMMARY_JSON, summary.to_json().encode())
-    storage.write(output, columns.SUMMARY_CSV, summary.to_csv().encode())
+    storage.write(output, columns.SUMMARY_JSON, summary.to_json().encode(), durable=True)
+    storage.write(output, columns.SUMMARY_CSV, summary.to_csv().encode(), durable=True)
     return summary
 
 

@@ -291,5 +291,6 @@ def write_data(gathered: Gathered, job: ReportJob, pictures: Iterable[Made]) -> 
         )
     photos = {each.id: each.photo for each in made}
     report = document.build(job.archive, job.measures, gathered, job.frame, photos)
-    storage.write(job.archive.output, contract.DATA, report.to_script())
+    storage.flush(job.archive.output)
+    storage.write(job.archive.output, contract.DATA, report.to_script(), durable=True)
     return f"{job.archive.output}/{columns.REPORT}"

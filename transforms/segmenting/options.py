@@ -22,6 +22,7 @@ class SegmentOptions:
         masks: the kind of masks.
         merged: optional class mapping.
         engine: how the network is run, and with how many threads.
+        durable: whether masks and rows survive a power cut once a unit is committed.
     """
 
     output: str
@@ -32,3 +33,4 @@ class SegmentOptions:
     masks: MaskOptions = CLASS_IDS
     merged: MergedClasses | None = None
     engine: EngineOptions = AUTOMATIC
+    durable: bool = True

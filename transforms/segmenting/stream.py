@@ -4,6 +4,7 @@ import math
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
+from concurrent.futures import Future
 from itertools import chain
 
 from transforms.flow import progress
@@ -20,12 +21,15 @@ TELL_SECONDS = 0.1
 class UnitStream:
     """Passes units through the threads of a segmenter, which stay busy between units.
 
+    A unit whose images are finished is committed in the background, since flushing its masks to the
+    disk takes a while. One unit at a time is; the next one waits for it.
+
     Args:
         segmenter: segments the units.
         measure: called in the caller's thread with the name and value of each measurement.
 
     Attributes:
-        open_units: number of units that were added and are not finished.
+        open_units: number of units that were added and whose images are not finished.
     """
 
     def __init__(self, segmenter: UnitSegmenter, measure: Measure):
@@ -35,15 +39,16 @@ class UnitStream:
         self._closed = False
         self.open_units = 0
         self._ended: dict[str, list[_Item]] = defaultdict(list)
+        self._committing: Future[tuple[UnitResult, float]] | None = None
         self._untold: Counter[str] = Counter()
         self._told = -math.inf
         self._items = segmenter.work_on(self._feed())
 
     def add(self, unit: WorkUnit) -> Iterator[UnitResult]:
-        """Add a unit; returns the results of units that have finished, usually earlier ones.
+        """Add a unit; returns the results of units that are committed, usually earlier ones.
 
         Raises:
-            StorageError: the rows of a unit cannot be written.
+            StorageError: a unit cannot be committed.
         """
         self.open_units += 1
         self._queue.extend(_Item(unit, planned) for planned in unit.images)
@@ -76,12 +81,22 @@ class UnitStream:
             of_unit = self._ended[item.unit.unit_id]
             of_unit.append(item)
             if len(of_unit) == len(item.unit.images):
-                start = time.perf_counter()
-                result = self._segmenter.commit(item.unit, self._ended.pop(item.unit.unit_id))
-                self._measure(COMMIT + MICROSECONDS, (time.perf_counter() - start) * 1e6)
+                yield from self._committed()
+                items = self._ended.pop(item.unit.unit_id)
+                self._committing = self._segmenter.start_commit(item.unit, items)
                 self.open_units -= 1
-                yield result
+        if self._closed or (self._committing and self._committing.done()):
+            yield from self._committed()
         self._tell()
+
+    def _committed(self) -> Iterator[UnitResult]:
+        """The result of the unit that is being committed, if any, once it is."""
+        if self._committing is None:
+            return
+        result, seconds = self._committing.result()
+        self._committing = None
+        self._measure(COMMIT + MICROSECONDS, seconds * 1e6)
+        yield result
 
     def _tell(self) -> None:
         """Report how many images have finished since the last report."""

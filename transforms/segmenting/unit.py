@@ -11,7 +11,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -128,6 +128,7 @@ class UnitSegmenter:
         self._working = ThreadPoolExecutor(self._threads, "work")
         self._inferring = ThreadPoolExecutor(segmenter.streams, "infer")
         self._writing = ThreadPoolExecutor(REQUESTS, "write")
+        self._committing = ThreadPoolExecutor(1, "commit")
 
     def work_on(self, items: Iterable[_Item | Pause]) -> Iterator[_Item | Pause]:
         """Process images from their references to their files."""
@@ -135,8 +136,17 @@ class UnitSegmenter:
         encoded = self._each_alone(data) if self._alone else self._in_batches(data)
         return map_ahead(self._writing, self._write, encoded, REQUESTS)
 
-    def commit(self, unit: WorkUnit, items: Iterable[_Item]) -> UnitResult:
-        """Write the rows of a unit whose images are finished; raises StorageError."""
+    def start_commit(
+        self, unit: WorkUnit, items: Iterable[_Item]
+    ) -> Future[tuple[UnitResult, float]]:
+        """Commit a unit whose images are finished, in a thread: its result, and the seconds taken.
+
+        The thread raises StorageError where the unit cannot be committed.
+        """
+        return self._committing.submit(self._commit, unit, items)
+
+    def _commit(self, unit: WorkUnit, items: Iterable[_Item]) -> tuple[UnitResult, float]:
+        start = time.perf_counter()
         outcomes = {item.planned: item.outcome for item in items}
         ordered = [outcomes[planned] for planned in unit.images]
         result = UnitResult(
@@ -152,8 +162,9 @@ class UnitSegmenter:
             self._options.run_id,
             self._options.merged,
             self._mask_values,
+            self._options.durable,
         )
-        return result
+        return result, time.perf_counter() - start
 
     def _read(self, item: _Item) -> _Item:
         with item.isolated(), item.stage(READ):

@@ -46,6 +46,7 @@ __all__ = [
     "check_writable",
     "exists",
     "find",
+    "flush",
     "folders",
     "is_below",
     "is_folder",
@@ -223,22 +224,39 @@ def open_file(path: str) -> BinaryIO:
     return store_of(path).open_file(path)
 
 
-def write(root: str, name: str, data: bytes) -> None:
+def write(root: str, name: str, data: bytes, durable: bool = False) -> None:
     """Write the file `name` below the folder `root`, whole or not at all.
+
+    Args:
+        root: the folder.
+        name: the file below it; missing folders are made.
+        data: the bytes of the file.
+        durable: whether the file survives a power cut once this returns, and a power cut before
+            leaves the old file or the new one. Else a power cut may leave an empty or a damaged
+            file, unless `flush` has returned before. What object stores have is always durable.
 
     Raises:
         StorageError: the folder cannot be made or the file cannot be written, or a link below
             `root` leads to it; nothing is left of it.
     """
-    store_of(root).write(root, name, data)
+    store_of(root).write(root, name, data, durable)
 
 
-def writing(root: str, name: str) -> AbstractContextManager[BinaryIO]:
+def writing(root: str, name: str, durable: bool = False) -> AbstractContextManager[BinaryIO]:
     """The same for a file too large for memory: a context with a file to write to.
 
     If the context ends with an error, nothing has changed.
     """
-    return store_of(root).writing(root, name)
+    return store_of(root).writing(root, name, durable)
+
+
+def flush(root: str) -> None:
+    """Make everything durable that was written, moved or removed below the folder `root` so far.
+
+    Raises:
+        StorageError: the disk does not take it.
+    """
+    store_of(root).flush(root)
 
 
 def remove(root: str, name: str) -> None:

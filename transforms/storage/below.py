@@ -44,6 +44,19 @@ def opened_folder(root: str, name: str, make: bool = False) -> Iterator[int]:
         os.close(folder)
 
 
+def sync_folders(root: str, name: str) -> None:
+    """Flush the entries of a folder below `root`, and of the folders that lead to it, to the disk.
+
+    Raises what `opened_folder` raises.
+    """
+    while True:
+        with opened_folder(root, name) as folder:
+            os.fsync(folder)
+        if not name:
+            return
+        name = os.path.dirname(name)
+
+
 def remove(folder: int, name: str) -> None:
     """Remove a file, a link, or a folder with all in it; links in it are not followed.
 

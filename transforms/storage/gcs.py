@@ -153,7 +153,7 @@ class GcsStore(Store):
             raise MissingError("cannot be read: no such object")
         return BufferedReader(_ObjectFile(self, found), BUFFER_BYTES)
 
-    def write(self, root: str, name: str, data: bytes) -> None:
+    def write(self, root: str, name: str, data: bytes, durable: bool = False) -> None:
         """See `storage.write`.
 
         A new object takes one request. An object that is there already may be of this very write,
@@ -162,7 +162,7 @@ class GcsStore(Store):
         self._write(f"{root}/{name}", BytesIO(data))
 
     @contextmanager
-    def writing(self, root: str, name: str) -> Iterator[BinaryIO]:
+    def writing(self, root: str, name: str, durable: bool = False) -> Iterator[BinaryIO]:
         """See `storage.writing`. The content is collected on the local disk."""
         with TemporaryFile() as file:
             yield file

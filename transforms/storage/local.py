@@ -126,13 +126,13 @@ class LocalStore(Store):
         """See `storage.open_file`."""
         return BufferedReader(_opened(path))
 
-    def write(self, root: str, name: str, data: bytes) -> None:
+    def write(self, root: str, name: str, data: bytes, durable: bool = False) -> None:
         """See `storage.write`."""
-        with self.writing(root, name) as file:
+        with self.writing(root, name, durable) as file:
             file.write(data)
 
     @contextmanager
-    def writing(self, root: str, name: str) -> Iterator[BinaryIO]:
+    def writing(self, root: str, name: str, durable: bool = False) -> Iterator[BinaryIO]:
         """See `storage.writing`.
 
         The file is written below `root`'s folder of unfinished files and then moved into place.
@@ -147,11 +147,24 @@ class LocalStore(Store):
             try:
                 with os.fdopen(_new_file(unfinished, beside), "wb") as file:
                     yield file
+                    if durable:
+                        file.flush()
+                        os.fsync(file.fileno())
                 os.replace(unfinished, base, src_dir_fd=beside, dst_dir_fd=place)
             except BaseException:
                 with suppress(OSError):  # The next run cleans up.
                     os.unlink(unfinished, dir_fd=beside)
                 raise
+            if durable:
+                below.sync_folders(root, folder)
+
+    def flush(self, root: str) -> None:
+        """See `storage.flush`; the whole file system is, which costs one commit of its journal."""
+        with (
+            _explained(f"{root}: cannot be flushed to the disk"),
+            opened_folder(root, "") as folder,
+        ):
+            _sync_file_system(folder)
 
     def remove(self, root: str, name: str) -> None:
         """See `storage.remove`."""
@@ -175,11 +188,7 @@ class LocalStore(Store):
 
     def check_folder(self, root: str, name: str) -> None:
         """See `storage.check_folder`."""
-        with (
-            suppress(MissingError),
-            _explained(f"{os.path.join(root, name)}: cannot be written"),
-            opened_folder(root, name),
-        ):
+        with suppress(OSError), opened_folder(root, name):
             pass
 
     def lock_file(self, root: str, name: str) -> LockFile:
@@ -215,13 +224,14 @@ def exchange(first: str, second: str) -> None:
         raise StorageError(f"{second}: this file system cannot exchange two folders: {reason}")
 
 
-def sync(path: str) -> None:
-    """Flush a file, or the entries of a folder, to disk."""
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+def _sync_file_system(folder: int) -> None:
+    """Flush the file system that has a folder, which is open, to the disk; raises OSError."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        os.sync()
+    elif syncfs(folder) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def _new_file(name: str, folder: int) -> int:

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from transforms.storage.below import opened_folder, refuse_link
+from transforms.storage.below import opened_folder, refuse_link, sync_folders
 from transforms.storage.files import (
     ABSENT,
     ChangedError,
@@ -140,6 +140,8 @@ class Flock(LockFile):
             raise _held(self._root, self._owner()) from None
         previous = self._owner()
         self.write(owner)
+        os.fsync(self._file)  # After a power cut the next owner must see that this one has died.
+        sync_folders(self._root, folder)
         return previous
 
     def write(self, owner: Owner) -> None:

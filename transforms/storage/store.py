@@ -94,13 +94,18 @@ class Store(ABC):
     def open_file(self, path: str) -> BinaryIO:
         """See `storage.open_file`."""
 
-    def write(self, root: str, name: str, data: bytes) -> None:
+    def write(self, root: str, name: str, data: bytes, durable: bool = False) -> None:
         """See `storage.write`."""
         _refuse(root)
 
-    def writing(self, root: str, name: str) -> AbstractContextManager[BinaryIO]:
+    def writing(
+        self, root: str, name: str, durable: bool = False
+    ) -> AbstractContextManager[BinaryIO]:
         """See `storage.writing`."""
         _refuse(root)
+
+    def flush(self, root: str) -> None:  # noqa: B027
+        """See `storage.flush`; by default what is written is durable."""
 
     def remove(self, root: str, name: str) -> None:
         """See `storage.remove`."""

@@ -4,6 +4,7 @@ import gc
 import json
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +23,9 @@ from models.engines import EngineOptions
 from models.packages import ModelPackage, load_package
 from models.segmenter import Segmenter
 from models.upsampling import logits_to_mask
+from tests.memory_store import MemoryStore, registered
 from tests.shard_files import write_tar
+from tests.waiting import until
 from transforms import SegmentArchive, SegmentOptions
 from transforms.flow.records import Capture, ImageRef, Projection, Segmented, UnitResult, WorkUnit
 from transforms.inputs.listing import list_input, list_members
@@ -418,10 +421,44 @@ class TestStream:
             for n in range(3)
             for result in opened.add(WorkUnit(f"unit{n}", images[40 * n : 40 * n + 40]))
         ]
-        assert ended[0] == "unit0"
-        assert [result.unit_id for result in opened.finish()] == ["unit0", "unit1", "unit2"][
-            len(ended) :
-        ]
+        assert opened.open_units < 3  # The first one is committed, or about to be.
+        ended += [result.unit_id for result in opened.finish()]
+        assert ended == ["unit0", "unit1", "unit2"]
+
+    def test_the_next_unit_goes_on_while_the_last_one_is_flushed(self, package, units):
+        masks_at_flush = []
+
+        class SlowDisk(MemoryStore):
+            def flush(self, root: str) -> None:
+                until(lambda: len(self.masks()) > len(units[0].images))
+                masks_at_flush.append(len(self.masks()))
+
+            def masks(self) -> list[str]:
+                return [path for path in list(self.stored) if "/masks/" in path]
+
+        options = SegmentOptions("memory://out", "run1")
+        with registered("memory", SlowDisk()) as disk:
+            opened = UnitStream(
+                segmenter_of(package, BrightnessEngine(1), options), lambda name, value: None
+            )
+            results = [result for unit in units[:2] for result in opened.add(unit)]
+            results += opened.finish()
+        assert [result.unit_id for result in results] == ["unit0", "unit1"]
+        assert masks_at_flush[1] == len(disk.masks()) == 20
+
+    def test_without_durability_nothing_is_flushed(self, package, units):
+        class Broken(MemoryStore):
+            def flush(self, root: str) -> None:
+                raise StorageError("no room")
+
+        with registered("memory", Broken()) as disk:
+            for durable in (False, True):
+                options = SegmentOptions("memory://out", "run1", durable=durable)
+                segmenter = segmenter_of(package, BrightnessEngine(1), options)
+                with nullcontext() if not durable else pytest.raises(StorageError, match="no room"):
+                    segment_unit(segmenter, units[durable], lambda name, value: None)
+                rows = [path for path in disk.stored if "/statistics/" in path]
+                assert rows == ["memory://out/statistics/unit0.parquet"]
 
     def test_batches_mix_the_images_of_two_units(self, package, output, units):
         engine = BrightnessEngine(batch_size=4)
