@@ -51,8 +51,14 @@ class DateRange:
 
 
 def arrival_date(ref: ImageRef) -> date | None:
-    """The day of the last change of the image's file, UTC; None if the file is inaccessible."""
-    return storage.modified_at(ref.version).date() if ref.version else None
+    """The day of the last change of the image's file, UTC.
+
+    None if the file is inaccessible, or changed in a year that no calendar has.
+    """
+    try:
+        return storage.modified_at(ref.version).date() if ref.version else None
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def capture_date(ref: ImageRef) -> date | None:

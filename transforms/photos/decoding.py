@@ -1,54 +1,54 @@
 """Decoding: from encoded bytes to pixels at the displayed size, and the EXIF metadata."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from io import BytesIO
 
 import numpy as np
-import simplejpeg
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
-from models.inputs import resize, resize_pixels
 from models.panoramas import closed_shape
 from models.segmenter import NetworkInput
 from transforms.flow.records import UNKNOWN_CAPTURE, Capture, Projection
 from transforms.photos.exif import read_capture
+from transforms.photos.formats import jpeg, jpeg2000, pillow, png, tiff, webp
+from transforms.photos.memory import reserved
+from transforms.photos.metadata import SWAPS_AXES
+from transforms.photos.pictures import BYTES_PER_PIXEL, SMALLEST_LIMIT, DecodeError, Picture
 from transforms.photos.projections import recognise
 
 DEFAULT_MAX_PIXELS = 250_000_000
 """Larger photos are refused before any memory is allocated for them."""
 
-UNSUPPORTED_FORMATS = {
-    *("EPS", "PDF", "MPEG", "WMF", "FITS", "GRIB", "HDF5", "BUFR", "STUB", "PCD"),
-    *("ICO", "ICNS", "CUR", "IPTC"),
-}
-"""Formats that Pillow opens but that are not photos, need an external program, or hold an image
-whose size is not in the file's header."""
-
 UNDECODABLE_EXTENSIONS = {".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
-"""Photos that Pillow cannot decode; listed nevertheless, so that they are reported as failed."""
+"""Photos that cannot be decoded; listed nevertheless, so that they are reported as failed."""
 
 # The limit is max_pixels, checked on the header; Pillow's own limit would refuse large photos.
 Image.MAX_IMAGE_PIXELS = None
 Image.init()
-FORMATS = tuple(name for name in Image.ID if name not in UNSUPPORTED_FORMATS)
+FORMATS = (
+    *("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "JPEG2000", "GIF", "BMP", "DIB", "PPM", "TGA", "QOI"),
+    *("PSD", "SGI", "SUN", "PCX"),
+)
+"""Pillow's names of the formats of photos. Its other formats are of icons, textures, faxes and
+films, need an external program, or have no size in the header by which memory could be limited."""
+
 EXTENSIONS = UNDECODABLE_EXTENSIONS | {
-    extension for extension, name in Image.registered_extensions().items() if name in FORMATS
+    extension
+    for extension, name in Image.registered_extensions().items()
+    if name in (*FORMATS, "MPO")
 }
 
-_JPEG_FORMATS = ("JPEG", "MPO")
-"""Pillow's names for a JPEG, and for a file of several JPEGs, of which the first is the photo."""
-
-_JPEG_MODES = ("RGB", "L")
-
-_UPRIGHT = 1
-_SWAPS_AXES = (5, 6, 7, 8)
-"""EXIF orientations that rotate a photo by 90 degrees."""
-
-
-class DecodeError(Exception):
-    """A photo cannot be decoded; the message says what was found."""
+_UPRIGHT_OF: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels[::-1].swapaxes(0, 1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
+}
+"""How pixels of each EXIF orientation are turned, without a copy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,140 +79,115 @@ def decode_photo(
     """Decode a photo directly to its network input; JPEGs are scaled down while decoding.
 
     Args:
-        data: an encoded image of any format in `FORMATS`; of an animation, the first frame is used.
+        data: an encoded image of any format in `FORMATS`; of several pictures, the first is used.
         shape_for: the network input shape `(h, w)` for a displayed `(width, height)`.
-        max_pixels: larger photos are refused before pixels are allocated.
+        max_pixels: larger photos are refused before pixels are allocated, and so are those that
+            take more than `BYTES_PER_PIXEL` times as many bytes to decode.
         claim: its claimed projection.
 
     Raises:
         DecodeError: not an image, damaged, of an unsupported codec, or too large.
     """
-    with _open(data, max_pixels) as image:
-        exif = _exif(image)
-        orientation = _orientation(image, exif)
-        turned = orientation in _SWAPS_AXES
-        width, height = image.size[::-1] if turned else image.size
-        shape = shape_for(width, height)
-        xmp = _xmp(image)
-        recognised = recognise(claim, xmp, width, height)
-        panorama = recognised.panorama
-        if panorama and panorama.is_closed:
-            shape = closed_shape(shape)
-        stored_shape = shape[::-1] if turned else shape
-        image.draft("RGB", stored_shape[::-1])
-        decoded = _decode_jpeg(data, image)
-        if decoded is None:
-            pixels = resize(_load(image), stored_shape)
-        else:
-            pixels = resize_pixels(decoded, stored_shape)
-        return Photo(
-            _upright(pixels, orientation),
-            width,
-            height,
-            panorama,
-            read_capture(exif, xmp),
-            recognised.contradiction,
-        )
+    picture = _open(data, max_pixels)
+    orientation = picture.metadata.orientation
+    turned = orientation in SWAPS_AXES
+    width, height = picture.width, picture.height
+    if turned:
+        width, height = height, width
+    shape = shape_for(width, height)
+    recognised = recognise(claim, picture.metadata.xmp, width, height)
+    panorama = recognised.panorama
+    if panorama and panorama.is_closed:
+        shape = closed_shape(shape)
+    stored_shape = shape[::-1] if turned else shape
+    with reserved(picture.working_bytes):
+        pixels = _read(lambda: picture.resized(stored_shape))
+    return Photo(
+        np.ascontiguousarray(_UPRIGHT_OF[orientation](pixels)),
+        width,
+        height,
+        panorama,
+        read_capture(picture.metadata.exif, picture.metadata.xmp),
+        recognised.contradiction,
+    )
 
 
 def decode_full(data: bytes, max_pixels: int) -> Image.Image:
     """Decode a photo to RGB at its displayed size; raises what `decode_photo` raises."""
-    with _open(data, max_pixels) as image:
-        orientation = _orientation(image, _exif(image))
-        decoded = _decode_jpeg(data, image)
-        pixels = np.asarray(_load(image)) if decoded is None else decoded
-        return Image.fromarray(_upright(pixels, orientation))
+    return Image.fromarray(decode_pixels(data, max_pixels))
+
+
+def decode_pixels(data: bytes, max_pixels: int) -> np.ndarray:
+    """Like `decode_full`, in less memory.
+
+    Returns:
+        uint8 RGB of shape `(height, width, 3)`, which may be a view that is not contiguous.
+    """
+    picture = _open(data, max_pixels)
+    return _UPRIGHT_OF[picture.metadata.orientation](_read(picture.full))
 
 
 def capture_of(data: bytes) -> Capture:
-    """The capture in the EXIF tags of an encoded photo; raises DecodeError if it is no image."""
-    with _open(data, DEFAULT_MAX_PIXELS) as image:
-        return read_capture(_exif(image), _xmp(image))
+    """The capture in the EXIF tags of an encoded photo of any size.
+
+    Raises:
+        DecodeError: it is no image.
+    """
+    metadata = _opened(data).metadata
+    return read_capture(metadata.exif, metadata.xmp)
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
-    if not data:
-        raise DecodeError("empty file (0 bytes)")
-    try:
-        image = Image.open(BytesIO(data), formats=FORMATS)
-    except Image.UnidentifiedImageError:
-        raise DecodeError(
-            f"not an image, or of an unsupported codec: {len(data)} bytes that start with "
-            f"{data[:12]!r}"
-        ) from None
-    except Exception as error:  # Pillow's plugins raise many types on damaged headers.
-        raise DecodeError(f"damaged header: {_reason(error)}") from error
-    width, height = image.size
+def _open(data: bytes, max_pixels: int) -> Picture:
+    """Open a photo that is within the limits; raises DecodeError."""
+    picture = _opened(data)
+    width, height = picture.width, picture.height
     if min(width, height) < 1:
         raise DecodeError(f"damaged header: {width} x {height} pixels")
     if width * height > max_pixels:
-        image.close()
         raise DecodeError(
             f"{width} x {height} pixels are more than the limit of {max_pixels}; "
             "raise --max-pixels if the photo is genuine"
         )
-    return image
+    limit = max(BYTES_PER_PIXEL * max_pixels, SMALLEST_LIMIT)
+    if picture.working_bytes > limit:
+        raise DecodeError(
+            f"{width} x {height} pixels that take {picture.working_bytes} bytes to decode, more "
+            f"than the limit of {limit}, {BYTES_PER_PIXEL} per pixel of --max-pixels; "
+            "raise it if the photo is genuine"
+        )
+    return picture
 
 
-def _decode_jpeg(data: bytes, image: Image.Image) -> np.ndarray | None:
-    """The pixels of a JPEG as uint8 RGB `(h, w, 3)`, at the size set by `Image.draft`.
-
-    They equal Pillow's but are decoded faster. None for other formats, and for unusual or damaged
-    files, which are left to Pillow.
-    """
-    if image.format in _JPEG_FORMATS and image.mode in _JPEG_MODES:
-        with suppress(ValueError):
-            return simplejpeg.decode_jpeg(data, min_height=image.height, min_width=image.width)
-    return None
-
-
-def _load(image: Image.Image) -> Image.Image:
-    """The pixels as 8-bit RGB; deeper grey values keep their upper bits; alpha is dropped."""
+def _opened(data: bytes) -> Picture:
+    """Open a photo by the reader of its format; raises DecodeError."""
+    if not data:
+        raise DecodeError("empty file (0 bytes)")
     try:
-        image.load()
-        if image.mode.startswith("I;16"):
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        elif image.mode == "I":
-            values = np.asarray(image).clip(0, 65535)
-            image = Image.fromarray((values >> (8 if values.max() > 255 else 0)).astype(np.uint8))
-        elif image.mode == "F":
-            values = np.nan_to_num(np.asarray(image))
-            scale = 255 if values.max() <= 1 else 1
-            image = Image.fromarray((values * scale).clip(0, 255).astype(np.uint8))
-        return image.convert("RGB")
+        if data.startswith(jpeg.SIGNATURE):
+            return jpeg.open_jpeg(data)
+        if data.startswith(png.SIGNATURE):
+            return png.open_png(data)
+        if data.startswith(tiff.SIGNATURES):
+            return tiff.open_tiff(data)
+        if webp.is_webp(data):
+            return webp.open_webp(data)
+        if jpeg2000.is_jpeg2000(data):
+            return jpeg2000.open_jpeg2000(data)
+        return pillow.open_any(data, FORMATS)
+    except DecodeError:
+        raise
+    except Exception as error:  # Readers raise many types on damaged headers.
+        raise DecodeError(f"damaged header: {_reason(error)}") from error
+
+
+def _read(pixels: Callable[[], np.ndarray]) -> np.ndarray:
+    """Read the pixels of a photo; raises DecodeError."""
+    try:
+        return pixels()
+    except DecodeError:
+        raise
     except Exception as error:  # OSError, SyntaxError, struct.error, ...
         raise DecodeError(f"damaged or unsupported image data: {_reason(error)}") from error
-
-
-def _exif(image: Image.Image) -> Image.Exif:
-    try:
-        exif = image.getexif()
-        exif.get_ifd(ExifTags.IFD.GPSInfo)
-        exif.get_ifd(ExifTags.IFD.Exif)
-        return exif
-    except Exception:  # With a damaged EXIF block, only the metadata is lost.
-        return Image.Exif()
-
-
-def _xmp(image: Image.Image) -> bytes:
-    packet = image.info.get("xmp", b"")
-    return packet.encode() if isinstance(packet, str) else packet
-
-
-def _orientation(image: Image.Image, exif: Image.Exif) -> int:
-    """The EXIF orientation that is still to be applied; Pillow applies that of TIFF itself."""
-    orientation = exif.get(ExifTags.Base.Orientation)
-    if image.format == "TIFF" or not isinstance(orientation, int):
-        return _UPRIGHT
-    return orientation
-
-
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    if orientation == _UPRIGHT:
-        return pixels
-    image = Image.fromarray(pixels)
-    image.getexif()[ExifTags.Base.Orientation] = orientation
-    return np.asarray(ImageOps.exif_transpose(image))
 
 
 def _reason(error: Exception) -> str:

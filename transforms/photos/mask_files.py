@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
 from typing import BinaryIO
 
@@ -15,6 +16,9 @@ from models.classes import IGNORE
 OVERLAY_OPACITY = 0.5
 OVERLAY_QUALITY = 85
 JPEG_MAX_SIDE = 65_500
+
+_BAND_VALUES = 1 << 22
+"""Values that are encoded at a time."""
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _COLORED, _INDEXED = 0, 2, 3
@@ -55,21 +59,29 @@ def encode_rgb(colors: np.ndarray) -> bytes:
     return _encode_png(colors, _COLORED)
 
 
-def encode_overlay(photo: Image.Image, mask: np.ndarray, palette: bytes) -> bytes:
+def encode_overlay(photo: Image.Image | np.ndarray, mask: np.ndarray, palette: bytes) -> bytes:
     """A JPEG of the RGB photo blended with the mask's colours; pixels without a class are kept.
 
     It has the photo's size, up to the maximum size of a JPEG. simplejpeg encodes without the GIL;
     Pillow would hold it.
+
+    Args:
+        photo: an RGB image; or uint8 RGB `(height, width, 3)`, which is overwritten, as a copy of
+            a large photo would take too much memory.
+        mask: uint8 `(height, width)`.
+        palette: 256 RGB triples.
     """
-    colors = Image.fromarray(mask)
-    colors.putpalette(palette)
-    blended = Image.blend(photo, colors.convert("RGB"), OVERLAY_OPACITY)
-    if (mask == IGNORE).any():
-        blended.paste(photo, mask=Image.fromarray(mask == IGNORE))
-    blended.thumbnail((JPEG_MAX_SIDE, JPEG_MAX_SIDE))
-    return simplejpeg.encode_jpeg(
-        np.asarray(blended), quality=OVERLAY_QUALITY, colorsubsampling="420"
-    )
+    pixels = np.require(np.asarray(photo), np.uint8, ("C", "W"))
+    colors = np.frombuffer(palette, np.uint8).reshape(-1, 3).astype(np.uint16)
+    for rows in _bands(*mask.shape):
+        classes = mask[rows]
+        blended = (pixels[rows] + colors[classes]) >> 1
+        np.copyto(pixels[rows], blended, "unsafe", where=(classes != IGNORE)[..., None])
+    if max(mask.shape) > JPEG_MAX_SIDE:
+        smaller = Image.fromarray(pixels)
+        smaller.thumbnail((JPEG_MAX_SIDE, JPEG_MAX_SIDE))
+        pixels = np.asarray(smaller)
+    return simplejpeg.encode_jpeg(pixels, quality=OVERLAY_QUALITY, colorsubsampling="420")
 
 
 def load_mask(data: bytes) -> Image.Image:
@@ -147,17 +159,31 @@ def _encode_png(values: np.ndarray, color_type: int, *chunks: tuple[bytes, bytes
     """
     height, width = values.shape[:2]
     values = values.reshape(height, -1)
-    rows = np.empty((height, values.shape[1] + 1), np.uint8)
-    rows[:, 0] = _UP
-    rows[0, 1:] = values[0]
-    np.subtract(values[1:], values[:-1], out=rows[1:, 1:])
     compressor = zlib_ng.compressobj(_LEVEL, strategy=zlib_ng.Z_RLE)
+    compressed = [compressor.compress(_filtered(values, rows)) for rows in _bands(*values.shape)]
     return _PNG_SIGNATURE + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in (
             (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0)),
             *chunks,
-            (b"IDAT", compressor.compress(rows) + compressor.flush()),
+            (b"IDAT", b"".join([*compressed, compressor.flush()])),
             (b"IEND", b""),
         )
     )
+
+
+def _filtered(values: np.ndarray, rows: slice) -> np.ndarray:
+    """Rows of values as a PNG stores them: the filter type, then differences to the row above."""
+    band = values[rows]
+    filtered = np.empty((len(band), values.shape[1] + 1), np.uint8)
+    filtered[:, 0] = _UP
+    above = values[rows.start - 1] if rows.start else 0
+    np.subtract(band[0], above, out=filtered[0, 1:], dtype=np.uint8)
+    np.subtract(band[1:], band[:-1], out=filtered[1:, 1:])
+    return filtered
+
+
+def _bands(height: int, width: int) -> Iterator[slice]:
+    """The rows of an image in bands that take little memory."""
+    rows = max(1, _BAND_VALUES // width)
+    return (slice(start, min(start + rows, height)) for start in range(0, height, rows))

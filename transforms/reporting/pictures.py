@@ -97,7 +97,8 @@ def _read_photo(wanted: Wanted, size: Size) -> np.ndarray | None:
     shape = size[::-1]
     try:
         data = read_image(wanted.ref, wanted.version)
-        photo = decoding.decode_photo(data, lambda *_: shape, wanted.width * wanted.height)
+        most = max(decoding.DEFAULT_MAX_PIXELS, wanted.width * wanted.height)
+        photo = decoding.decode_photo(data, lambda *_: shape, most)
     except (storage.StorageError, ShardError, decoding.DecodeError) as error:
         logger.debug("%s: no picture in the report: %s", wanted.uri, error)
         return None

@@ -1,14 +1,14 @@
 """Overlays: the photo blended with the colours of its mask, a JPEG."""
 
-from transforms.photos.decoding import decode_full
+from transforms.photos.decoding import decode_pixels
 from transforms.photos.mask_files import encode_overlay
 from transforms.segmenting.outputs import PhotoOutput, SegmentedPhoto
 
 
 def make_overlay(photo: SegmentedPhoto) -> tuple[bytes, None]:
-    """The overlay of a photo; raises what `decode_full` raises."""
+    """The overlay of a photo; raises what `decode_pixels` raises."""
     assert photo.data is not None, "the photo is kept for this output"
-    original = decode_full(photo.data, photo.max_pixels)
+    original = decode_pixels(photo.data, photo.max_pixels)
     return encode_overlay(original, photo.mask, photo.palette), None
 
 
