@@ -33,6 +33,7 @@ from transforms.inputs.reading import read_image
 from transforms.output import names, rows
 from transforms.output.columns import DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
 from transforms.photos import decoding, mask_files, projections
+from transforms.segmenting.faults import fault_of
 from transforms.segmenting.measurements import (
     BATCH_SIZE,
     BYTES_IN,
@@ -92,7 +93,8 @@ class _Item:
     def fail(self, stage: str, error: Exception) -> None:
         """Set the outcome to a failure in `stage`."""
         message = names.printable(str(error)) or "no further message"
-        self.outcome = Failure(self.planned, stage, type(error).__name__, message)
+        fault = fault_of(error, self.planned.ref.version)
+        self.outcome = Failure(self.planned, stage, type(error).__name__, message, fault)
         self.let_go()
 
     def let_go(self) -> None:
