@@ -14,6 +14,8 @@ import hashlib
 import posixpath
 import re
 import unicodedata
+from bisect import bisect
+from itertools import accumulate
 
 from transforms.output import columns
 
@@ -156,9 +158,8 @@ def _cut_folders(folders: list[str]) -> list[str]:
     if len("/".join(parts).encode()) <= MAX_FOLDERS_BYTES:
         return parts
     rest = "~" + _digest("/".join(folders), 16)
-    while len("/".join([*parts, rest]).encode()) > MAX_FOLDERS_BYTES:
-        parts.pop()
-    return [*parts, rest]
+    lengths = list(accumulate(len(part.encode()) + 1 for part in parts))
+    return [*parts[: bisect(lengths, MAX_FOLDERS_BYTES - len(rest))], rest]
 
 
 def _shorten(part: str, extension: str, reserved: re.Pattern[str] = _RESERVED) -> str:
