@@ -1,5 +1,7 @@
 """Schemas: the columns of `statistics/`, `failures/` and `gated/`, and their tables."""
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +9,7 @@ import pyarrow as pa
 
 from models.classes import ClassTable
 from models.merging import MergedClasses
-from transforms.flow.records import ExtraColumn, Failure, Fault, Segmented
+from transforms.flow.records import ExtraColumn, Failure, Segmented
 from transforms.output import columns
 from transforms.output.class_columns import class_metadata
 from transforms.output.column_groups import column_groups
@@ -40,6 +42,13 @@ GATED_SCHEMA = pa.schema(
 EXTRA_PREFIX = "input_"
 """Prefix of a metadata column whose name is also a column of the statistics."""
 
+MAX_EXTRA_COLUMNS = 1000
+"""Metadata columns of a file of rows. If each photo brings its own, the cells grow with the square
+of the photos."""
+
+FURTHER_METADATA = "further_metadata"
+"""Column with the metadata of a photo that have no columns of their own, as a JSON object."""
+
 
 def statistics_table(
     segmented: Sequence[Segmented],
@@ -71,7 +80,7 @@ def statistics_table(
         fields += group.fields[: len(found)]
         arrays += found
     taken = {field.name for group in groups for field in group.fields}
-    extras = _extra_arrays([item.planned.ref.extra for item in segmented])
+    extras = _extra_arrays(_limited([item.planned.ref.extra for item in segmented]))
     for name, array in extras.items():
         column = name
         while column in taken or (column != name and column in extras):
@@ -86,8 +95,8 @@ def statistics_table(
 def failure_table(failures: Sequence[Failure], run_id: str) -> pa.Table:
     """The failure rows of images, in the columns of the output contract.
 
-    Only what is the photo's own fault counts as an attempt: a disk that is full or a store that is
-    away for some nights must not put good photos into quarantine.
+    A failed write does not count as an attempt: a disk that is full for some nights must not put
+    good photos into quarantine.
     """
     return pa.Table.from_pylist(
         [
@@ -98,7 +107,7 @@ def failure_table(failures: Sequence[Failure], run_id: str) -> pa.Table:
                 columns.STAGE: failure.stage,
                 columns.ERROR: failure.error,
                 columns.MESSAGE: failure.message,
-                columns.ATTEMPTS: failure.planned.attempts + _counts(failure),
+                columns.ATTEMPTS: failure.planned.attempts + (failure.stage != columns.WRITE),
                 columns.RUN_ID: run_id,
             }
             for failure in failures
@@ -107,9 +116,23 @@ def failure_table(failures: Sequence[Failure], run_id: str) -> pa.Table:
     )
 
 
-def _counts(failure: Failure) -> bool:
-    """Whether a failure counts as an attempt to segment the photo."""
-    return failure.fault is Fault.PHOTO and failure.stage != columns.WRITE
+def _limited(extras: Sequence[tuple[ExtraColumn, ...]]) -> Sequence[tuple[ExtraColumn, ...]]:
+    """The same with at most `MAX_EXTRA_COLUMNS` names, the most common, and the rest as text."""
+    names = Counter(entry.name for extra in extras for entry in extra)
+    if len(names) <= MAX_EXTRA_COLUMNS:
+        return extras
+    kept = {name for name, _ in names.most_common(MAX_EXTRA_COLUMNS)} - {FURTHER_METADATA}
+    limited = []
+    for extra in extras:
+        further = {entry.name: entry.value for entry in extra if entry.name not in kept}
+        text = json.dumps(further, default=str, ensure_ascii=False) if further else None
+        limited.append(
+            (
+                *(entry for entry in extra if entry.name in kept),
+                ExtraColumn(FURTHER_METADATA, "string", text),
+            )
+        )
+    return limited
 
 
 def _extra_arrays(extras: Sequence[tuple[ExtraColumn, ...]]) -> dict[str, pa.Array]:

@@ -1,5 +1,6 @@
 """Rows: Parquet files by the output contract, which other libraries read as they are."""
 
+import json
 from dataclasses import replace
 from datetime import datetime
 
@@ -190,6 +191,25 @@ class TestExtraColumns:
         )
         assert column.type == pa.string()
         assert column.to_pylist() == ["2", "ground", None]
+
+    def test_beyond_a_thousand_are_text_in_one_column_the_most_common_keep_theirs(self):
+        items = [
+            segmented(
+                f"{row}.jpg",
+                extra=(
+                    *(ExtraColumn(f"own {row} {n}", "int64", n) for n in range(100)),
+                    ExtraColumn("camera", "string", "left"),
+                ),
+            )
+            for row in range(100)
+        ]
+        table = table_of(*items)
+        own = [name for name in table.column_names if name.startswith("own")]
+        assert len(own) == schemas.MAX_EXTRA_COLUMNS - 1
+        assert table["camera"].to_pylist() == ["left"] * 100
+        further = json.loads(table[schemas.FURTHER_METADATA][99].as_py())
+        assert further == {f"own 99 {n}": n for n in range(100)}
+        assert table[schemas.FURTHER_METADATA][0].as_py() is None
 
     def test_of_whole_numbers_and_fractions_are_fractions(self):
         column = extra_column(ExtraColumn("speed", "int64", 2), ExtraColumn("speed", "double", 2.5))
