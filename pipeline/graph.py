@@ -29,6 +29,7 @@ from transforms import (
     SegmentUnit,
     SummarisePixels,
 )
+from transforms.inputs.listing import DEFAULT_MAX_BYTES
 from transforms.output.rows import write_removed
 from transforms.output.summarising import (
     counts_of_gated,
@@ -55,6 +56,7 @@ class Job:
         policy: which images are segmented again.
         dates: only images of these days are segmented; None: of all days.
         max_images: most images to segment; None: all.
+        max_bytes: larger photos fail without being read.
         hints: Beam's resource hints for the step that runs the network.
     """
 
@@ -67,6 +69,7 @@ class Job:
     policy: Policy = EVERY_NIGHT
     dates: DateRange | None = None
     max_images: int | None = None
+    max_bytes: int = DEFAULT_MAX_BYTES
     hints: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -80,7 +83,7 @@ def build_plan(pipeline: beam.Pipeline, job: Job) -> Planned:
     refs = (
         pipeline
         | "Inputs" >> beam.Create(job.inputs, reshuffle=False)
-        | "List" >> ListImages(job.options.output)
+        | "List" >> ListImages(job.options.output, job.max_bytes)
     )
     plan = refs | "DropDone" >> DropDone(
         job.options.output,

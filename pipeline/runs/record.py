@@ -27,7 +27,6 @@ IMAGES = {
     "found": (listing.COUNTERS, "images"),
     "done": (measurements.COUNTERS, measurements.DONE),
     "failed": (measurements.COUNTERS, measurements.FAILED),
-    "unreadable": (measurements.COUNTERS, measurements.UNREADABLE),
     **{
         name: (planned.COUNTERS, name)
         for name in (

@@ -130,6 +130,7 @@ def make_job(
         ),
         dates=request.dates,
         max_images=request.max_images,
+        max_bytes=request.max_bytes,
     )
     return job, notes
 

@@ -15,6 +15,7 @@ from models.engines import EngineName, Precision
 from models.packages import shipped_names
 from transforms import storage
 from transforms.flow.records import Projection
+from transforms.inputs.listing import DEFAULT_MAX_BYTES
 from transforms.photos.decoding import DEFAULT_MAX_PIXELS
 from transforms.planning.policy import DEFAULT_MAX_ATTEMPTS
 from transforms.planning.units import DEFAULT_UNIT_SIZE
@@ -111,6 +112,9 @@ class Settings(Section):
     )
     max_pixels: Annotated[Count, Option("Most pixels of a photo")] = Field(
         DEFAULT_MAX_PIXELS, description="Refuse photos with more pixels."
+    )
+    max_bytes: Annotated[Count, Option("Most bytes of a photo")] = Field(
+        DEFAULT_MAX_BYTES, description="Refuse photos with more bytes, before they are read."
     )
     projection: Annotated[
         Projection,

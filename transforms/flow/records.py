@@ -104,10 +104,10 @@ class ImageRef:
         container: name of the shard format of `path`; empty if `path` is the image's own file.
         offset: first byte of the image's data in `path`.
         length: bytes from `offset`; None for a whole file.
+        size: bytes of the file `path` when it was listed; -1 if that is unknown.
         capture: position, time and heading from a manifest or shard; they override EXIF.
         extra: further metadata columns.
         damage: the problem that the listing found with this member; it fails when read.
-        trouble: why the listing could not look at it; it fails when read, for reasons of storage.
     """
 
     image: str
@@ -118,10 +118,15 @@ class ImageRef:
     container: str = ""
     offset: int = 0
     length: int | None = None
+    size: int = -1
     capture: Capture = UNKNOWN_CAPTURE
     extra: tuple[ExtraColumn, ...] = ()
     damage: str = ""
-    trouble: str = ""
+
+    @property
+    def bytes_to_read(self) -> int:
+        """Bytes that reading the image takes; -1 if that is unknown."""
+        return self.size if self.length is None else self.length
 
 
 @dataclass(frozen=True)
@@ -198,31 +203,14 @@ class Segmented:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Fault(Enum):
-    """What is to blame for the failure of an image: itself, storage, or anything else."""
-
-    PHOTO = "photo"
-    STORAGE = "storage"
-    CIRCUMSTANCES = "circumstances"
-
-
 @dataclass(frozen=True)
 class Failure:
-    """The row of one image that could not be segmented: in which stage and why.
-
-    Attributes:
-        planned: the image.
-        stage: where it failed.
-        error: type name of the error.
-        message: its message.
-        fault: what is to blame; only failures of photos count as attempts.
-    """
+    """The row of one image that could not be segmented: in which stage and why."""
 
     planned: PlannedImage
     stage: str
     error: str
     message: str
-    fault: Fault = Fault.PHOTO
 
 
 @dataclass(frozen=True)
