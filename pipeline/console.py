@@ -238,7 +238,8 @@ def print_closing(record: RunRecord) -> None:
     if panoramas["contradictions"]:
         parts.append(f"{panoramas['contradictions']} taken as flat (said to be panoramas)")
     if passed_over:
-        parts.append(f"{passed_over} other files ignored")
+        reasons = (f"{count} {reason}" for reason, count in record.passed_over.items())
+        parts.append(f"{passed_over} other files ignored ({', '.join(reasons)})")
     _print_line(console, ", ".join(parts))
     _print_line(console, f"Results in {output}")
     if images["failed"]:
@@ -275,7 +276,6 @@ def print_plan(images: dict[str, int], max_images: int | None, speed: float | No
 
 
 _MENTIONED = {
-    "unreadable": "of these for reasons of storage",
     "duplicate": "set aside as duplicates",
     "blurred": "set aside as blurred",
     "gated": "set aside before",

@@ -27,8 +27,13 @@ COUNTERS = "citymask.listing"
 BLOCK_SIZE = 64
 """Files that one worker takes at a time."""
 
+DEFAULT_MAX_BYTES = 512 << 20
+"""Larger photos are refused before they are read."""
+
 HIDDEN = "hidden file"
 NOT_AN_IMAGE = "not an image"
+PACKED = "compressed file"
+"""Why files are passed over."""
 
 
 class InputError(ValueError):
@@ -114,7 +119,7 @@ def list_members(listed: Listed) -> Iterator[ImageRef | PassedOver]:
     if shard_format := shards.format_of(file.path):
         yield from _list_shard(listed, shard_format)
     else:
-        yield _image_ref(listed.relative_path, file.path, file.version)
+        yield _image_ref(listed.relative_path, file.path, file.version, file.size)
 
 
 def first_image(spec: str, excluded: str = "") -> ImageRef | None:
@@ -134,9 +139,11 @@ class ListImages(beam.PTransform):
 
     Attributes:
         excluded: a directory that is never listed: the output folder.
+        max_bytes: larger photos fail without being read.
     """
 
     excluded: str = ""
+    max_bytes: int = DEFAULT_MAX_BYTES
 
     def expand(self, inputs: beam.PCollection[str]) -> beam.PCollection[ImageRef]:
         return (
@@ -145,7 +152,8 @@ class ListImages(beam.PTransform):
             | "SpreadParts" >> beam.Reshuffle()
             | "ListParts" >> beam.FlatMap(_list_blocks, self.excluded)
             | "SpreadFiles" >> beam.Reshuffle()
-            | "ListMembers" >> beam.FlatMap(_list_images).with_output_types(ImageRef)
+            | "ListMembers"
+            >> beam.FlatMap(_list_images, self.max_bytes).with_output_types(ImageRef)
         )
 
 
@@ -156,7 +164,7 @@ def _list_blocks(part: InputPart, excluded: str) -> Iterator[Block[Listed]]:
         yield Block(items)
 
 
-def _list_images(block: Block[Listed]) -> Iterator[ImageRef]:
+def _list_images(block: Block[Listed], max_bytes: int) -> Iterator[ImageRef]:
     images = 0
     unseen = any(isinstance(item, ImageRef) and not item.version for item in block.items)
     for listed in map_requests(_looked_at, block.items) if unseen else block.items:
@@ -166,7 +174,7 @@ def _list_images(block: Block[Listed]) -> Iterator[ImageRef]:
                 logger.debug("ignored %s: %s", item.uri, item.reason)
             else:
                 images += 1
-                yield item
+                yield _within(item, max_bytes)
     Metrics.counter(COUNTERS, "images").inc(images)
     request_counters.report()
     progress.report(found=images)
@@ -186,12 +194,12 @@ def _list_file(file: storage.FoundFile, spec: str) -> Iterator[Listed]:
 def _list_manifest(path: str) -> Iterator[ImageRef]:
     for entry in manifests.read_manifest(path):
         uri = manifests.resolve(entry.uri, path)
-        yield _image_ref(
-            manifests.relative_to(uri, path),
-            uri,
-            "" if storage.store_of(uri).costs_requests else storage.find(uri).version,
-            metadata=entry.metadata,
-        )
+        name = manifests.relative_to(uri, path)
+        if storage.store_of(uri).costs_requests:
+            yield _image_ref(name, uri, "", metadata=entry.metadata)
+        else:
+            file = storage.find(uri)
+            yield _image_ref(name, uri, file.version, file.size, metadata=entry.metadata)
 
 
 def _looked_at(listed: Listed) -> Listed:
@@ -201,22 +209,23 @@ def _looked_at(listed: Listed) -> Listed:
     if not storage.store_of(listed.path).costs_requests:
         return listed
     try:
-        return replace(listed, version=storage.find(listed.path).version)
+        file = storage.find(listed.path)
+        return replace(listed, version=file.version, size=file.size)
     except storage.AccessError:
         raise
     except storage.StorageError as error:
-        return replace(listed, trouble=str(error))
+        return replace(listed, damage=str(error))
 
 
 def _list_shard(listed: ListedFile, shard_format: ShardFormat) -> Iterator[ImageRef | PassedOver]:
     file = listed.file
     try:
         if file.size == 0:
-            raise storage.FileError("cannot be read: empty file (0 bytes)")
+            raise storage.StorageError("cannot be read: empty file (0 bytes)")
         for member in shard_format.members(file.path):
             uri = f"{file.path}#{member.name}"
-            reason = None
-            if not (shard_format.only_images or member.damage):
+            reason: str | None = member.passed_over
+            if not (reason or shard_format.only_images or member.damage):
                 reason = _reason_to_pass_over(member.name)
             if reason:
                 yield PassedOver(names.printable(uri), reason)
@@ -226,6 +235,7 @@ def _list_shard(listed: ListedFile, shard_format: ShardFormat) -> Iterator[Image
                 f"{listed.relative_path}/{member.name}",
                 uri,
                 file.version,
+                file.size,
                 metadata=manifests.metadata_of(member.metadata, types),
                 damage=member.damage,
             )
@@ -236,19 +246,30 @@ def _list_shard(listed: ListedFile, shard_format: ShardFormat) -> Iterator[Image
                 offset=member.offset,
                 length=member.length,
             )
-    except storage.FileError as error:
-        yield _image_ref(listed.relative_path, file.path, file.version, damage=str(error))
-    except (storage.StorageError, OSError) as error:
-        yield _image_ref(listed.relative_path, file.path, file.version, trouble=str(error))
+    except storage.StorageError as error:
+        yield _image_ref(
+            listed.relative_path, file.path, file.version, file.size, damage=str(error)
+        )
+
+
+def _within(ref: ImageRef, max_bytes: int) -> ImageRef:
+    """The image; one that is too large is damaged."""
+    if ref.damage or ref.bytes_to_read <= max_bytes:
+        return ref
+    damage = (
+        f"{ref.bytes_to_read} bytes are more than the limit of {max_bytes}; "
+        "raise --max-bytes if the photo is genuine"
+    )
+    return replace(ref, damage=damage)
 
 
 def _image_ref(
     relative_path: str,
     uri: str,
     version: str,
+    size: int = -1,
     metadata: manifests.Metadata | None = None,
     damage: str = "",
-    trouble: str = "",
 ) -> ImageRef:
     metadata = metadata or manifests.Metadata()
     image = names.image_name(relative_path)
@@ -257,18 +278,18 @@ def _image_ref(
         uri=names.printable(uri),
         path=uri,
         version=version,
+        size=size,
         group=metadata.group or names.group_of(image),
         capture=metadata.capture,
         extra=metadata.extra,
         damage=damage,
-        trouble=trouble,
     )
 
 
 def _classify(file: storage.FoundFile, relative_path: str) -> Listed:
     if file.closed:
-        trouble = "this folder cannot be listed; check its permissions"
-        return _image_ref(relative_path, file.path, file.version, trouble=trouble)
+        damage = "this folder cannot be listed; check its permissions"
+        return _image_ref(relative_path, file.path, file.version, file.size, damage=damage)
     reason = _reason_to_pass_over(relative_path)
     if reason == NOT_AN_IMAGE and shards.format_of(relative_path):
         reason = None
@@ -281,7 +302,9 @@ def _reason_to_pass_over(relative_path: str) -> str | None:
     parts = relative_path.split("/")
     if any(part.startswith(".") and part.strip(".") for part in parts):
         return HIDDEN
-    return None if decoding.is_image_name(parts[-1]) else NOT_AN_IMAGE
+    if decoding.is_image_name(parts[-1]):
+        return None
+    return PACKED if shards.refusal(parts[-1]) else NOT_AN_IMAGE
 
 
 def _shard_extensions() -> str:

@@ -2,9 +2,22 @@
 
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, BinaryIO
+
+_SIGNATURES = {
+    b"\x1f\x8b": "gzip data",
+    b"BZh": "bzip2 data",
+    b"\xfd7zXZ\0": "xz data",
+    b"\x28\xb5\x2f\xfd": "Zstandard data",
+    b"\x04\x22\x4d\x18": "LZ4 data",
+    b"PK\x03\x04": "a ZIP archive",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a RAR archive",
+}
+"""What files begin with. The signatures are those of the formats' specifications."""
 
 
 class ShardError(Exception):
@@ -22,6 +35,7 @@ class Member:
         length: bytes of its data, as `ShardFormat.extract` takes them.
         metadata: what the shard says of the image, by name; a manifest has the same as columns.
         damage: why it cannot be read, if the index already shows it.
+        passed_over: why it is no image, if that is not only by its name.
     """
 
     name: str
@@ -29,6 +43,7 @@ class Member:
     length: int
     metadata: dict[str, Any] = field(default_factory=dict)
     damage: str = ""
+    passed_over: str = ""
 
 
 class ShardFormat(ABC):
@@ -81,12 +96,31 @@ class ShardFormat(ABC):
 
 
 def with_unique_names(members: Iterator[Member]) -> Iterator[Member]:
-    """The members; a name that an earlier one has gets `@offset` before its extension."""
+    """The members; a name that an earlier one has gets `@offset` before its extension.
+
+    If there is that one as well, such as by two links to one file, a number follows: `@offset-2`.
+    """
     seen: set[str] = set()
+    numbers: Counter[str] = Counter()
     for member in members:
         name = member.name
-        while name in seen:
+        if name in seen:
             stem, extension = os.path.splitext(name)
-            name = f"{stem}@{member.offset}{extension}"
+            stem = f"{stem}@{member.offset}"
+            name = f"{stem}{extension}"
+            while name in seen:
+                numbers[stem] += 1
+                name = f"{stem}-{numbers[stem] + 1}{extension}"
         seen.add(name)
         yield replace(member, name=name)
+
+
+def packed_as(file: BinaryIO) -> str:
+    """What a file is by its first bytes if it is compressed or an archive of another kind.
+
+    Empty if it is not. The file is then at its start.
+    """
+    file.seek(0)
+    start = file.read(max(map(len, _SIGNATURES)))
+    file.seek(0)
+    return next((name for begins, name in _SIGNATURES.items() if start.startswith(begins)), "")

@@ -4,6 +4,8 @@ from transforms.inputs.members import ShardFormat
 from transforms.inputs.tar_shards import TarFormat
 from transforms.inputs.tfrecord_shards import TFRecordFormat
 
+PACKED_EXTENSIONS = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z", ".rar")
+
 _formats: dict[str, ShardFormat] = {}
 
 
@@ -27,8 +29,11 @@ def format_named(name: str) -> ShardFormat:
 
 
 def refusal(path: str) -> str:
-    """Why a file that looks like a shard cannot be read; empty if it does not look like one."""
-    return next(filter(None, (known.refusal(path) for known in _formats.values())), "")
+    """Why a file that may hold images cannot be read; empty if it does not look like one."""
+    if reason := next(filter(None, (known.refusal(path) for known in _formats.values())), ""):
+        return reason
+    is_packed = path.lower().endswith(PACKED_EXTENSIONS)
+    return "what is in a compressed file cannot be read; unpack it" if is_packed else ""
 
 
 def extensions() -> list[str]:

@@ -1,24 +1,42 @@
 """Tar shards: an index of members by byte range, robust to damage.
 
-They follow the WebDataset convention: `key.jpg` and, beside it, `key.json` with metadata. Indexing
-reads headers and metadata only; a damaged member costs only itself.
+They follow the WebDataset convention: `key.jpg` and, anywhere in the shard, `key.json` with
+metadata. Indexing reads headers and metadata only; a damaged member costs only itself.
 """
 
 import json
 import os
-import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 from transforms import storage
-from transforms.inputs.members import Member, ShardFormat, with_unique_names
+from transforms.inputs.members import Member, ShardFormat, packed_as, with_unique_names
+from transforms.inputs.samples import find_labels, pair_sidecars
+from transforms.inputs.tar_headers import Entry, Kind, read_entries, starts_with_header
+from transforms.inputs.tar_links import resolve_links
+from transforms.photos import decoding
 
 EXTENSION = ".tar"
-COMPRESSED_EXTENSIONS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+PACKED_EXTENSIONS = (
+    *(".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4", ".tar.lz", ".tar.z"),
+    *(".tgz", ".tbz", ".tbz2", ".txz", ".tzst"),
+)
 
-TAR_BLOCK = 512
+MAX_SIDECAR_BYTES = 1 << 20
+MAX_SIDECAR_KEYS = 1000
+"""Larger metadata of a photo are not taken."""
+
+LAST_SIDECARS = 16
+"""Metadata that are kept because further photos may share them."""
+
+LABEL = "label of a photo"
+FOLDER = "folder"
+NO_OBJECT = "metadata that are no JSON object"
+TOO_LARGE = f"metadata of more than {MAX_SIDECAR_BYTES} bytes or {MAX_SIDECAR_KEYS} keys"
+UNREADABLE = "metadata that cannot be read"
+"""Why members are passed over."""
 
 
 class TarFormat(ShardFormat):
@@ -34,129 +52,87 @@ class TarFormat(ShardFormat):
 
     def refusal(self, path: str) -> str:
         """See `ShardFormat.refusal`."""
-        if path.lower().endswith(COMPRESSED_EXTENSIONS):
-            return "members of a compressed tar cannot be read by byte range; decompress it"
+        if path.lower().endswith(PACKED_EXTENSIONS):
+            return (
+                "members of a compressed tar cannot be read by byte range; unpack it to a plain "
+                ".tar, such as with `gunzip`, or to a folder"
+            )
         return ""
 
     def members(self, path: str) -> Iterator[Member]:
         """Index a tar shard: its files, with the metadata of their `key.json`.
 
-        `.json` members that are the metadata of another member are not yielded themselves. Damaged
-        headers and a cut-off end are yielded as members with `damage`.
+        A link to a file of the tar is that file. `.json` members that are the metadata of a photo
+        are not yielded themselves. Damaged headers and a cut-off end are yielded as members with
+        `damage`.
 
         Raises:
             StorageError: the shard cannot be read.
         """
-        yield from with_unique_names(_samples(path))
+        yield from with_unique_names(_members(path))
 
 
-def _samples(path: str) -> Iterator[Member]:
-    """Files of a tar with their metadata; a `.json` that belongs to none is a file like others."""
-    entries = groupby(_tar_entries(path), key=lambda member: _webdataset_key(member.name))
-    with storage.open_file(path) as file:
-        for _, same_key in entries:
-            members = list(same_key)
-            sidecars = {m.name: _read_sidecar(file, m) for m in members if _is_json(m)}
-            used = set()
-            for member in members:
-                if member.name in sidecars:
-                    continue
-                stem = os.path.splitext(member.name)[0]
-                beside = (f"{stem}.json", f"{_webdataset_key(member.name)}.json")
-                sidecar = next((name for name in beside if sidecars.get(name) is not None), "")
-                used.add(sidecar)
-                yield replace(member, metadata=sidecars.get(sidecar) or {})
-            for member in members:
-                if member.name in sidecars and member.name not in used:
-                    yield replace(member, damage="")
-
-
-def _tar_entries(path: str) -> Iterator[Member]:
-    """Files of a tar in their order; unreadable parts between them are yielded as damage."""
+def _members(path: str) -> Iterator[Member]:
     with storage.open_file(path) as file:
         size = file.seek(0, os.SEEK_END)
-        expected = start = 0
-        stored: dict[str, Member] = {}
-        while start < size:
-            file.seek(start)
-            try:
-                # ignore_zeros makes tarfile go on at the next valid header after a damaged one.
-                with tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as archive:
-                    for entry in archive:
-                        if entry.offset < expected or archive.offset <= entry.offset:
-                            raise tarfile.HeaderError("a header that points backwards")
-                        yield from _gap(file, expected, entry.offset)
-                        expected = archive.offset
-                        if entry.isreg():
-                            stored[entry.name] = member = _tar_member(entry, size)
-                            yield member
-                        elif entry.islnk() and entry.linkname in stored:
-                            yield replace(stored[entry.linkname], name=entry.name)
-                break
-            except (tarfile.TarError, ValueError, OverflowError):
-                # tarfile gives up at a damaged header that belongs to a long name before it.
-                start = max(start, expected) + TAR_BLOCK
-        yield from _gap(file, expected, size)
+        if not starts_with_header(file) and (packing := packed_as(file)):
+            damage = f"{packing}, not a plain tar: members are read by byte range, so unpack it"
+            yield Member("@0", 0, size, damage=damage)
+            return
+        entries = resolve_links(list(read_entries(file, size)))
+        files = [entry for entry in entries if entry.kind is not Kind.FOLDER or _is_image(entry)]
+        yield from _with_metadata(file, files)
 
 
-def _tar_member(entry: tarfile.TarInfo, size: int) -> Member:
-    missing = entry.offset_data + entry.size - size
-    damage = ""
-    if entry.issparse():
-        damage = f"stored as a sparse file at byte {entry.offset_data}; pack it without --sparse"
-    elif missing > 0:
-        damage = (
-            f"cut short: {entry.size} bytes expected at byte {entry.offset_data}, "
-            f"the tar ends {missing} bytes earlier"
-        )
-    return Member(entry.name, entry.offset_data, entry.size, damage=damage)
+def _with_metadata(file: BinaryIO, files: Sequence[Entry]) -> Iterator[Member]:
+    """The members with their metadata; metadata that could not be taken are passed over."""
+    names = [entry.name for entry in files]
+    sidecars, labels = pair_sidecars(names), find_labels(names)
+    used, told = set(sidecars.values()), set[int]()
+    read = lru_cache(LAST_SIDECARS)(lambda position: _read_sidecar(file, files[position]))
+    for position, entry in enumerate(files):
+        if position in used:
+            continue
+        member = _member(entry, is_label=position in labels)
+        if position not in sidecars or member.passed_over:
+            yield member
+            continue
+        sidecar = sidecars[position]
+        metadata, trouble = read(sidecar)
+        yield replace(member, metadata=metadata)
+        if trouble and sidecar not in told:
+            told.add(sidecar)
+            yield Member(files[sidecar].name, files[sidecar].offset, 0, passed_over=trouble)
 
 
-def _gap(file: BinaryIO, start: int, end: int) -> Iterator[Member]:
-    """A damaged member if the bytes from `start` to `end` are neither padding nor a pax header.
-
-    Only global pax headers lie between members: tarfile does not yield them.
-    """
-    here = file.tell()
-    while start < end:
-        file.seek(start)
-        block = file.read(min(TAR_BLOCK, end - start))
-        if global_header := _global_header_bytes(block):
-            start += global_header
-        elif block.strip(b"\0"):
-            yield Member(f"@{start}", start, end - start, damage=f"no tar header at byte {start}")
-            break
-        else:
-            start += TAR_BLOCK
-    file.seek(here)
+def _member(entry: Entry, is_label: bool) -> Member:
+    damage, passed_over = entry.damage, ""
+    if entry.kind is Kind.FOLDER:
+        passed_over = FOLDER
+    elif is_label:
+        passed_over = LABEL
+    elif entry.kind is Kind.SPECIAL:
+        damage = "neither a file nor a link to one"
+    if not (_is_image(entry) or entry.is_break):
+        damage = ""  # It would be passed over anyway.
+    return Member(entry.name, entry.offset, entry.length, damage=damage, passed_over=passed_over)
 
 
-def _global_header_bytes(block: bytes) -> int:
-    """Bytes of the global pax header that starts with `block`; 0 if it is none."""
-    try:
-        header = tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
-    except tarfile.TarError:
-        return 0
-    if header.type != tarfile.XGLTYPE or header.size < 0:
-        return 0
-    return TAR_BLOCK + -(-header.size // TAR_BLOCK) * TAR_BLOCK
+def _is_image(entry: Entry) -> bool:
+    return decoding.is_image_name(entry.name)
 
 
-def _webdataset_key(name: str) -> str:
-    """The path up to the first dot of the file name."""
-    folder, _, file = name.rpartition("/")
-    return f"{folder}/{file.partition('.')[0]}" if folder else file.partition(".")[0]
-
-
-def _is_json(member: Member) -> bool:
-    return member.name.lower().endswith(".json")
-
-
-def _read_sidecar(file: BinaryIO, sidecar: Member) -> dict[str, Any] | None:
-    """The values of a `key.json`, or None if it is no JSON object."""
+def _read_sidecar(file: BinaryIO, sidecar: Entry) -> tuple[dict[str, Any], str]:
+    """The values of a `key.json`; none, and why, if they cannot be taken."""
+    if sidecar.damage or sidecar.kind is not Kind.FILE:
+        return {}, UNREADABLE
+    if sidecar.length > MAX_SIDECAR_BYTES:
+        return {}, TOO_LARGE
     file.seek(sidecar.offset)
     try:
         metadata = json.loads(file.read(sidecar.length))
     except (ValueError, RecursionError):
-        return None
-    return metadata if isinstance(metadata, dict) else None
+        return {}, NO_OBJECT
+    if not isinstance(metadata, dict):
+        return {}, NO_OBJECT
+    return (metadata, "") if len(metadata) <= MAX_SIDECAR_KEYS else ({}, TOO_LARGE)

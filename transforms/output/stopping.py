@@ -18,7 +18,6 @@ STOP = f"{storage.WORK_FOLDER}/stop"
 
 MAX_IMAGES = "max_images"
 MAX_MINUTES = "max_minutes"
-STORAGE_ERRORS = "storage_errors"
 """Reasons to stop, in addition to the names of signals."""
 
 

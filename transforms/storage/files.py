@@ -8,22 +8,14 @@ ABSENT = 0
 
 
 class StorageError(Exception):
-    """A file could not be listed, read or written; the message names it and says why.
-
-    Unless it is a `FileError`, the store is at fault: the file may be whole, and another try later
-    may succeed.
-    """
+    """A file could not be listed, read or written; the message names it and says why."""
 
 
-class FileError(StorageError):
-    """The store answers, but the file itself is not what was asked for."""
-
-
-class MissingError(FileError):
+class MissingError(StorageError):
     """There is no such file."""
 
 
-class ChangedError(FileError):
+class ChangedError(StorageError):
     """A file is not in the state that was asked for."""
 
 
@@ -55,10 +47,6 @@ class FoundFile:
         return f"{self.generation or self.size}-{self.modified_ns}"
 
 
-UNSEEN = FoundFile("", -1, 0).version
-"""The version of a file that could not be looked at: it is missing, or its store is at fault."""
-
-
 @dataclass(frozen=True)
 class Part:
     """A part of a folder that is listed apart from the others.
@@ -86,8 +74,8 @@ def changed(expected: str, found: str) -> ChangedError:
     )
 
 
-def cut_short(offset: int, length: int, found: int) -> FileError:
+def cut_short(offset: int, length: int, found: int) -> StorageError:
     """The error for a file that ends too early."""
-    return FileError(
+    return StorageError(
         f"cut short: {length} bytes expected at byte {offset}, the file ends after {found}"
     )

@@ -16,6 +16,7 @@ from transforms.flow.records import Capture, ImageRef, PassedOver
 from transforms.inputs.listing import (
     HIDDEN,
     NOT_AN_IMAGE,
+    PACKED,
     InputError,
     first_image,
     list_input,
@@ -89,6 +90,7 @@ class TestDirectory:
             path=str(path),
             version=f"{status.st_size}-{status.st_mtime_ns}",
             group="lund",
+            size=status.st_size,
         )
 
     def test_an_image_without_a_folder_is_in_the_group_dot(self, archive):
@@ -144,6 +146,11 @@ class TestGlob:
             "movie.mp4": NOT_AN_IMAGE,
         }
 
+    def test_links_to_nothing_and_pipes_that_match_are_listed_to_fail(self, tmp_path):
+        (tmp_path / "gone.jpg").symlink_to("/far/away.jpg")
+        os.mkfifo(tmp_path / "pipe.jpg")
+        assert images(tmp_path / "*.jpg") == images(tmp_path) == ["gone.jpg", "pipe.jpg"]
+
     def test_a_pattern_without_a_match_has_no_first_image(self, archive):
         assert first_image(f"{archive}/*.gif") is None
 
@@ -180,10 +187,15 @@ class TestSingleFile:
         with pytest.raises(InputError, match="not an image, a .tar or .tfrecord shard"):
             first_image(str(archive / "movie.mp4"))
 
-    def test_a_compressed_tar_is_refused_with_the_remedy(self, tmp_path):
-        (tmp_path / "city.tar.gz").write_bytes(b"\x1f\x8b")
-        with pytest.raises(InputError, match="decompress it"):
-            first_image(str(tmp_path / "city.tar.gz"))
+    @pytest.mark.parametrize(
+        "name",
+        ["c.tar.gz", "c.TGZ", "c.tar.zst", "c.tbz2", "c.zip", "c.7z", "c.tfrecord.gz", "a.jpg.gz"],
+    )
+    def test_a_compressed_one_is_refused_with_the_remedy(self, tmp_path, name):
+        (tmp_path / name).write_bytes(b"\x1f\x8b")
+        with pytest.raises(InputError, match="unpack it"):
+            first_image(str(tmp_path / name))
+        assert passed_over(tmp_path) == {name: PACKED}
 
     def test_an_unknown_store_is_refused(self):
         with pytest.raises(AccessError, match="nowhere://bucket.*: Unable to get filesystem"):

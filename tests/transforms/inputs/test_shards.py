@@ -1,15 +1,20 @@
+import bz2
+import gzip
 import io
 import json
+import lzma
 import os
 import struct
 import tarfile
 
+import google_crc32c
 import numpy as np
 import pytest
 import webdataset
 from PIL import Image
 
 from transforms import storage
+from transforms.inputs import tar_shards, tfrecord_shards
 from transforms.inputs.members import Member, ShardError
 from transforms.inputs.tar_shards import TarFormat
 from transforms.inputs.tfrecord_shards import TFRecordFormat
@@ -88,14 +93,13 @@ def test_names_of_every_tar_format_are_read_whole(tmp_path, format):
     assert damage(members) == []
 
 
-def test_global_pax_headers_folders_and_links_are_no_members(tmp_path):
+def test_global_pax_headers_and_folders_are_no_members(tmp_path):
     path = tmp_path / "t.tar"
     header = {"comment": "made for a test " * 100}
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers=header) as archive:
-        for name, kind in [("folder", tarfile.DIRTYPE), ("link.jpg", tarfile.SYMTYPE)]:
-            entry = tarfile.TarInfo(name)
-            entry.type = kind
-            archive.addfile(entry)
+        folder = tarfile.TarInfo("folder")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
         entry = tarfile.TarInfo("folder/a.jpg")
         entry.size = 3
         archive.addfile(entry, io.BytesIO(b"abc"))
@@ -142,9 +146,72 @@ def test_metadata_beside_a_photo_belongs_to_it_alone(tmp_path):
 )
 def test_damaged_metadata_does_not_cost_the_photo(tmp_path, sidecar):
     write_tar(tmp_path / "t.tar", [("a.jpg", b"photo"), ("a.json", sidecar)])
-    photo, unused = TAR.members(str(tmp_path / "t.tar"))
+    photo, about = TAR.members(str(tmp_path / "t.tar"))
     assert photo.metadata == {} and content(tmp_path / "t.tar", photo) == b"photo"
-    assert unused.name == "a.json"
+    assert (about.name, about.passed_over) == ("a.json", tar_shards.NO_OBJECT)
+
+
+@pytest.mark.parametrize(
+    "sidecar",
+    [
+        json.dumps({"text": "x" * tar_shards.MAX_SIDECAR_BYTES}).encode(),
+        json.dumps({f"key{n}": n for n in range(tar_shards.MAX_SIDECAR_KEYS + 1)}).encode(),
+    ],
+)
+def test_metadata_that_are_too_large_are_passed_over(tmp_path, sidecar):
+    write_tar(tmp_path / "t.tar", [("a.jpg", b"a"), ("a.json", sidecar), ("b.jpg", b"b")])
+    photo, about, _ = TAR.members(str(tmp_path / "t.tar"))
+    assert (photo.metadata, photo.damage) == ({}, "")
+    assert (about.name, about.passed_over) == ("a.json", tar_shards.TOO_LARGE)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32-be"])
+def test_metadata_are_read_in_the_encodings_of_json(tmp_path, encoding):
+    about = '{"street": "Gatan å"}'.encode(encoding)
+    write_tar(tmp_path / "t.tar", [("a.jpg", b"a"), ("a.json", about)])
+    (photo,) = TAR.members(str(tmp_path / "t.tar"))
+    assert photo.metadata == {"street": "Gatan å"}
+
+
+def test_metadata_that_many_photos_share_are_passed_over_once(tmp_path):
+    members = [(f"2024.01.{day:02}.jpg", b"x") for day in range(1, 31)]
+    write_tar(tmp_path / "t.tar", [*members, ("2024.json", b"[]")])
+    found = list(TAR.members(str(tmp_path / "t.tar")))
+    assert [m.name for m in found if m.passed_over] == ["2024.json"] and len(found) == 31
+
+
+def test_what_is_no_photo_is_passed_over_or_damaged_each_by_its_name(tmp_path):
+    path = tmp_path / "t.tar"
+    with tarfile.open(path, "w") as archive:
+        for name, kind, link in [
+            ("a.jpg", tarfile.REGTYPE, ""),
+            ("a.seg.png", tarfile.REGTYPE, ""),
+            ("folder.jpg", tarfile.DIRTYPE, ""),
+            ("folder", tarfile.DIRTYPE, ""),
+            ("pipe.jpg", tarfile.FIFOTYPE, ""),
+            ("disk.jpg", tarfile.BLKTYPE, ""),
+            ("soft.jpg", tarfile.SYMTYPE, "a.jpg"),
+            ("gone.jpg", tarfile.SYMTYPE, "/far/away.jpg"),
+            ("gone.txt", tarfile.SYMTYPE, "/far/away.txt"),
+            ("b.jpg", tarfile.REGTYPE, ""),
+            ("b.json", tarfile.SYMTYPE, "gone.json"),
+        ]:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = kind, link
+            archive.addfile(entry)
+    found = {m.name: m.passed_over or m.damage.partition(" ")[0] for m in TAR.members(str(path))}
+    assert found == {
+        "a.jpg": "",
+        "a.seg.png": tar_shards.LABEL,
+        "folder.jpg": tar_shards.FOLDER,
+        "pipe.jpg": "neither",
+        "disk.jpg": "neither",
+        "soft.jpg": "",
+        "gone.jpg": "a",
+        "gone.txt": "",  # Its name is not that of an image.
+        "b.jpg": "",
+        "b.json": tar_shards.UNREADABLE,
+    }
 
 
 def test_members_of_the_same_name_are_told_apart(tmp_path):
@@ -262,7 +329,7 @@ def test_a_tar_of_nothing_has_no_members(tmp_path, data):
     assert list(TAR.members(str(tmp_path / "t.tar"))) == []
 
 
-@pytest.mark.parametrize("data", [b"text", b"text" * 1000, b"\x1f\x8b" + bytes(3000), jpeg(3)])
+@pytest.mark.parametrize("data", [b"text", b"text" * 1000, b"\x1f" + bytes(3000), jpeg(3)])
 def test_what_is_no_tar_is_one_damaged_member(tmp_path, data):
     (tmp_path / "t.tar").write_bytes(data)
     (member,) = TAR.members(str(tmp_path / "t.tar"))
@@ -279,6 +346,33 @@ def test_a_sparse_member_is_refused(tmp_path):
     assert status == 0
     (member,) = TAR.members(str(tmp_path / "t.tar"))
     assert "sparse" in member.damage
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_packed_shard_says_what_it_is(tmp_path, pack):
+    write_tar(tmp_path / "plain.tar", [("a.jpg", jpeg(1))])
+    packed = pack((tmp_path / "plain.tar").read_bytes())
+    for name, index in (("t.tar", TAR.members), ("t.tfrecord", TFRECORD.members)):
+        (tmp_path / name).write_bytes(packed)
+        (member,) = index(str(tmp_path / name))
+        assert "zip" in member.damage or "xz" in member.damage
+        assert "unpack it" in member.damage and member.length == len(packed)
+
+
+def test_a_tar_whose_first_name_looks_like_a_packed_file_is_a_tar(tmp_path):
+    write_tar(tmp_path / "t.tar", [("BZh.jpg", jpeg(1))])
+    assert intact(tmp_path / "t.tar", TAR.members(str(tmp_path / "t.tar"))) == {"BZh.jpg": jpeg(1)}
+
+
+def test_two_links_of_one_name_are_told_apart(tmp_path):
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("a.jpg"))
+        for _ in range(3):
+            link = tarfile.TarInfo("b.jpg")
+            link.type, link.linkname = tarfile.LNKTYPE, "a.jpg"
+            archive.addfile(link)
+    names = [m.name for m in TAR.members(str(tmp_path / "t.tar"))]
+    assert names == ["a.jpg", "b.jpg", "b@512.jpg", "b@512-2.jpg"]
 
 
 def test_a_shard_that_is_not_there_says_so(tmp_path):
@@ -312,6 +406,11 @@ def write_records(tf, path, records) -> list[int]:
             writer.write(record)
     lengths = [len(record) + 16 for record in records]
     return [sum(lengths[:position]) for position in range(len(records))]
+
+
+def masked_crc(data: bytes) -> bytes:
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def images(path, members) -> dict[str, bytes]:
@@ -380,6 +479,20 @@ def test_a_record_is_named_by_what_it_says_or_by_its_place(tf, tmp_path, feature
     path = tmp_path / "t.tfrecord"
     write_records(tf, path, [example(tf, image__encoded=jpeg(1), **features)])
     assert images(path, TFRECORD.members(str(path))) == {name: jpeg(1)}
+
+
+def test_further_images_of_a_record_are_passed_over(tf, tmp_path):
+    path = tmp_path / "t.tfrecord"
+    images_of = {"image/encoded": [jpeg(1), jpeg(2)], "image": [jpeg(3)], "label": [jpeg(4)]}
+    feature = {
+        key: tf.train.Feature(bytes_list=tf.train.BytesList(value=value))
+        for key, value in images_of.items()
+    }
+    record = tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+    write_records(tf, path, [record, example(tf, image=jpeg(5))])
+    photo, second, third, other = TFRECORD.members(str(path))
+    assert images(path, [photo, other]) == {"@12": jpeg(1), other.name: jpeg(5)}
+    assert {second.passed_over, third.passed_over} == {tfrecord_shards.FURTHER_IMAGE}
 
 
 def test_records_of_the_same_name_are_told_apart(tf, tmp_path):
@@ -485,6 +598,58 @@ def test_damage_anywhere_in_a_record_is_never_more_than_a_shard_error(four):
             except ShardError:
                 pass
         assert found == {n: d for n, d in photos.items() if n != "1.jpg"}
+
+
+def test_a_length_that_lies_costs_only_its_record(four):
+    path, photos, starts = four
+    data = bytearray(path.read_bytes())
+    length = struct.pack("<Q", (1 << 32) - 1)
+    data[starts[1] : starts[1] + 12] = length + masked_crc(length)
+    path.write_bytes(data)
+    members = list(TFRECORD.members(str(path)))
+    assert images(path, members) == {n: d for n, d in photos.items() if n != "1.jpg"}
+    assert [d.partition(":")[0] for d in damage(members)] == ["cut short"]
+
+
+def test_zeros_between_records_take_no_time(four):
+    path, photos, starts = four
+    whole = path.read_bytes()
+    with open(path, "r+b") as file:
+        file.write(whole[: starts[2]])
+        file.write(bytes(8 << 20))
+        file.seek(1 << 42)
+        file.write(whole[starts[2] :])
+    members = list(TFRECORD.members(str(path)))
+    assert images(path, members) == photos
+    assert damage(members) == [f"no TFRecord at byte {starts[2]}"]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"\x10\x01" * 1_000_000,  # Fields that no Example has.
+        b"\x0a" + b"\x80" * 9 + b"\x01",  # A message of 2 ** 63 bytes.
+        b"\x0a\x02\x0a\x00" * 500_000,  # Features without an entry's content.
+        b"\xff" * 1_000_000,
+    ],
+)
+def test_a_record_that_makes_work_costs_only_itself(tf, tmp_path, record):
+    path = tmp_path / "t.tfrecord"
+    write_records(tf, path, [record, example(tf, image__encoded=jpeg(2))])
+    bad, good = TFRECORD.members(str(path))
+    with pytest.raises(ShardError, match="at byte 12: not a"):
+        TFRECORD.extract(content(path, bad), bad.offset)
+    assert images(path, [good]) == {good.name: jpeg(2)}
+
+
+def test_thousands_of_features_are_no_hindrance(tf, tmp_path):
+    path = tmp_path / "t.tfrecord"
+    features = {f"embedding{n}": float(n) for n in range(5000)}
+    record = example(tf, **features, image__encoded=jpeg(1), image__filename=b"a.jpg", heading=9)
+    write_records(tf, path, [record])
+    (member,) = TFRECORD.members(str(path))
+    assert member.metadata == {"heading": 9}
+    assert images(path, [member]) == {"a.jpg": jpeg(1)}
 
 
 @pytest.mark.parametrize("data", [b"", b"text" * 100, bytes(1000), struct.pack("<QI", 5, 0)])
