@@ -11,7 +11,6 @@ Only `evaluate` needs a network.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from models.classes import IGNORE, ClassTable
+from models.csv_cells import as_text, lines
 from models.engines import AUTOMATIC, EngineOptions
 from models.labelled_photos import LabelledPhotos, check_sizes, list_split, read_photo
 from models.labels import read_label
@@ -154,11 +154,9 @@ class Metrics:
         The column `no class` is there only if the masks have such pixels.
         """
         columns, confusion = self._shown_confusion()
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["label", *columns])
-            for name, row in zip(self.names, confusion.tolist(), strict=True):
-                writer.writerow([name, *row])
+        rows = zip(map(as_text, self.names), confusion.tolist(), strict=True)
+        header = ["label", *map(as_text, columns)]
+        Path(path).write_bytes(lines([header, *([name, *row] for name, row in rows)]))
 
     def write_confusion_chart(self, path: str | Path) -> None:
         """Draw the confusion matrix, each row as shares of the label's pixels."""
@@ -170,8 +168,8 @@ class Metrics:
         figure = Figure(figsize=(side + 1, side), layout="constrained")
         axes = figure.add_subplot()
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        axes.set_xticks(range(len(columns)), columns, rotation=90)
-        axes.set_yticks(range(len(self.names)), self.names)
+        axes.set_xticks(range(len(columns)), columns, rotation=90, parse_math=False)
+        axes.set_yticks(range(len(self.names)), self.names, parse_math=False)
         axes.set_xlabel("class in the mask")
         axes.set_ylabel("class in the label")
         if len(self.names) <= 30:

@@ -6,10 +6,12 @@ It imports nothing heavy: a command's module, and Beam with it, is imported by `
 import atexit
 import gc
 import sys
+import traceback
 from importlib import import_module
 
 import click
 
+from models.texts import printable_lines
 from pipeline import __version__, streams
 from pipeline.errors import EXIT_SIGNAL, EXIT_UNEXPECTED, first_line
 from pipeline.interrupts import RaiseOnSignal
@@ -67,9 +69,11 @@ def main() -> None:
             )  # fmt: skip
             sys.exit(EXIT_SIGNAL + signals.received)
         if {"--verbose", "-v"} & set(sys.argv):
-            raise
-        click.echo(
-            f"Error: {type(error).__name__}: {first_line(error)}\n"
-            "Run with --verbose to see where.", err=True
-        )  # fmt: skip
+            text = "".join(traceback.format_exception(error))
+        else:
+            text = (
+                f"Error: {type(error).__name__}: {first_line(error)}\n"
+                "Run with --verbose to see where."
+            )
+        click.echo(printable_lines(text), err=True)
         sys.exit(EXIT_UNEXPECTED)

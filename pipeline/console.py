@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import (
@@ -23,6 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from models.texts import printable_lines
 from transforms.flow import progress
 from transforms.output import columns
 from transforms.output.run_records import RunRecord
@@ -50,6 +52,17 @@ def level_of(quiet: bool, verbose: bool) -> int:
     return VERBOSE if verbose else QUIET if quiet else NORMAL
 
 
+def say(text: str, err: bool = False) -> None:
+    """Print lines, to standard error with `err`; nothing is printed for the empty text."""
+    if text:
+        click.echo(printable_lines(text), err=err)
+
+
+def shown(text: str) -> Text:
+    """Text on one line without markup; what a terminal would obey is shown as a question mark."""
+    return Text("".join(c if c.isprintable() else "?" for c in " ".join(text.split())))
+
+
 def set_up_logging(level: int) -> None:
     """Let through what the user asked for; call it before TensorFlow is imported.
 
@@ -57,19 +70,26 @@ def set_up_logging(level: int) -> None:
     they speak to developers of those.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_PrintableFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(
         level=logging.INFO if level == VERBOSE else logging.ERROR, handlers=[handler], force=True
     )
     for package in PACKAGES:
         logging.getLogger(package).setLevel((logging.ERROR, logging.INFO, logging.DEBUG)[level])
     progress.logger.propagate = False
+    # Its warnings have whole URLs in them, and so the passwords of web hooks.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     if level != VERBOSE:
         # Beam logs what it then raises, up to "fatal"; the command line says it in one line.
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL + 1)
         handler.addFilter(_is_not_beams)  # Some of it by the root logger.
         warnings.simplefilter("ignore")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+class _PrintableFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
 
 
 def _is_not_beams(record: logging.LogRecord) -> bool:
@@ -156,7 +176,8 @@ def print_metrics(metrics: "Metrics") -> None:
     table.add_column("IoU", justify="right")
     table.add_column("Dice", justify="right")
     for name, iou, dice in zip(metrics.names, metrics.ious, metrics.dices, strict=True):
-        table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in (iou, dice)))
+        cells = ("-" if value is None else f"{value:.4f}" for value in (iou, dice))
+        table.add_row(shown(name), *cells)
     console.print(table)
     console.print(
         f"mIoU {metrics.miou:.4f}, pixel accuracy {metrics.pixel_accuracy:.4f}, "
@@ -180,8 +201,8 @@ def print_models(packages: "Sequence[ModelPackage]") -> None:
     for package in packages:
         metrics = package.metrics
         table.add_row(
-            package.name,
-            package.architecture,
+            shown(package.name),
+            shown(package.architecture),
             f"{package.width:g}",
             f"{package.input_width}x{package.input_height}",
             f"{package.weights_bytes / 1e6:.1f} MB",
@@ -194,12 +215,11 @@ def print_models(packages: "Sequence[ModelPackage]") -> None:
         models.setdefault(package.classes.names, []).append(package.name)
     for names, of_classes in models.items():
         text = f"{len(names)} classes of {', '.join(of_classes)}: {', '.join(names)}"
-        console.print(Text(text), soft_wrap=True)
+        _print_line(console, text)
     machines = sorted({package.metrics["machine"] for package in packages})
-    console.print(
+    _print_line(
+        console,
         f"mIoU on the val split. images/s: the network alone, on {' and '.join(machines)}.",
-        highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -215,7 +235,7 @@ def print_classes(output: str) -> None:
     table.add_column("share", justify="right")
     table.add_column("images", justify="right")
     for entry in sorted(read_summary(output).classes, key=lambda entry: -entry.pixels):
-        table.add_row(Text(entry.name), f"{entry.fraction:.1%}", str(entry.images))
+        table.add_row(shown(entry.name), f"{entry.fraction:.1%}", str(entry.images))
     console.print(table)
 
 
@@ -300,4 +320,4 @@ _PLANNED = {
 
 
 def _print_line(console: Console, line: str) -> None:
-    console.print(Text(line), soft_wrap=True)
+    console.print(Text(printable_lines(line)), soft_wrap=True)

@@ -11,6 +11,7 @@ from models.classes import ClassTable
 from models.engines import EngineError
 from models.inputs import SHAPE_MULTIPLE
 from models.packages import PackageError
+from models.texts import printable_lines
 from pipeline.errors import (
     EXIT_CONFIGURATION,
     EXIT_LOCKED,
@@ -26,19 +27,26 @@ CLASS_FILE = "classes.csv"
 """Name of the class table in a folder of labelled photos."""
 
 
-class Refused(click.ClickException):
+class Ending(click.ClickException):
+    """Ends a command with a message on one line."""
+
+    def __init__(self, message: str):
+        super().__init__(printable_lines(message))
+
+
+class Refused(Ending):
     """A one-line error with the exit code of wrong usage or configuration."""
 
     exit_code = EXIT_CONFIGURATION
 
 
-class Held(click.ClickException):
+class Held(Ending):
     """A one-line error with the exit code of an output folder that another run holds."""
 
     exit_code = EXIT_LOCKED
 
 
-class Broken(click.ClickException):
+class Broken(Ending):
     """A one-line error with the exit code of work that was not completed."""
 
     exit_code = EXIT_UNEXPECTED

@@ -4,7 +4,7 @@ import os
 
 import click
 
-from pipeline import streams
+from pipeline import console, streams
 from pipeline.commands.common import Refused, foreseen_errors
 from pipeline.runs import request as runs
 from transforms import storage
@@ -40,4 +40,4 @@ def compact(output: str) -> None:
             became = f"{folder.before:,} files became {folder.after:,} ({folder.rows:,} rows)"
         else:
             became = "nothing to merge"
-        click.echo(f"{folder.folder}: {became}")
+        console.say(f"{folder.folder}: {became}")

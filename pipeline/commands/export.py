@@ -13,7 +13,6 @@ from pipeline.exporting import Export, check, make_formats
 from pipeline.exporting import export as make_exports
 from transforms import storage
 from transforms.exporting import FORMATS, ExportError
-from transforms.output import names
 from transforms.output.archives import ArchiveError, open_archive
 
 
@@ -60,12 +59,12 @@ def export(
             indicators = Indicators.load(archive.classes, file)
             formats = make_formats(archive, indicators, chosen, resolution)
             for note in check(archive, formats):
-                click.echo(f"Note: {names.printable(note)}")
+                console.say(f"Note: {note}")
             exports = make_exports(archive, formats, runner)
         except (ArchiveError, ExportError, IndicatorError, storage.StorageError) as error:
-            raise Refused(names.printable(message(error))) from error
+            raise Refused(message(error)) from error
     for made in exports:
-        click.echo(f"{made.folder}{_counted(made)}")
+        console.say(f"{made.folder}{_counted(made)}")
 
 
 def _counted(made: Export) -> str:

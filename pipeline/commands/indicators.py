@@ -6,14 +6,15 @@ from functools import partial
 import click
 import pyarrow as pa
 
+from models.csv_cells import as_text, lines
 from models.indicators import IndicatorError, Indicators
+from models.texts import printable
 from pipeline.commands.common import Refused
 from transforms import storage
 from transforms.measures import aggregating
-from transforms.measures.csv_cells import as_text, lines
 from transforms.measures.deriving import derive
 from transforms.measures.hexagons import cell_keys
-from transforms.output import columns, names, parquet
+from transforms.output import columns, parquet
 from transforms.output.archives import Archive, ArchiveError, open_archive, statistics_of
 
 IMAGE, GROUP, HEXAGON, ARCHIVE = "image", "group", "hexagon", "archive"
@@ -57,7 +58,7 @@ def indicators(output: str, by: str, resolution: int, file: str | None, model: s
             tables = (aggregating.means(total) for total in [aggregating.add_sums(sums)])
         _print(tables, by, defined.version)
     except (ArchiveError, IndicatorError, storage.StorageError) as error:
-        raise Refused(names.printable(str(error))) from error
+        raise Refused(str(error)) from error
 
 
 def _derived(archive: Archive, defined: Indicators) -> Iterator[pa.Table]:
@@ -78,7 +79,9 @@ def _print(tables: Iterator[pa.Table], by: str, version: str) -> None:
             header = [by if name == aggregating.KEY else name for name in table.column_names]
             click.echo(lines([[*header, columns.INDICATORS_VERSION]]), nl=False)
         values = (
-            map(as_text, column.to_pylist()) if column.type == pa.string() else column.to_pylist()
+            [as_text(printable(value)) for value in column.to_pylist()]
+            if column.type == pa.string()
+            else column.to_pylist()
             for column in table.columns
         )
         click.echo(lines((*row, version) for row in zip(*values, strict=True)), nl=False)

@@ -84,7 +84,7 @@ def nightly(
         console.print_closing(record)
         printing.print_comparison(comparison, failures)
     for reason in reasons:
-        click.echo(reason, err=True)
+        console.say(reason, err=True)
     sys.exit(code)
 
 

@@ -54,4 +54,4 @@ def report(beam_arguments: dict[str, Any], output: str, **settings: Any) -> None
                 page = write_report(job, runner)
             except storage.StorageError as error:
                 raise Broken(message(error)) from error
-    click.echo(page)
+    console.say(page)

@@ -69,7 +69,7 @@ def run(
         with foreseen_errors():
             lines = submit(request, beam_arguments)
         if not quiet:
-            click.echo("\n".join(lines))
+            console.say("\n".join(lines))
         return
     with foreseen_errors(), performed(request, beam_arguments, level) as (record, signal):
         write_record(record)
@@ -78,10 +78,10 @@ def run(
         console.print_classes(record.output)
         console.print_closing(record)
         if report and not (unwritten or signal):
-            click.echo(f"Report in {record.output}/{columns.REPORT}")
+            console.say(f"Report in {record.output}/{columns.REPORT}")
     code, reason = verdict(record, signal, request.max_failures)
-    click.echo(reason, err=True, nl=bool(reason))
-    click.echo(unwritten, err=True, nl=bool(unwritten))
+    console.say(reason, err=True)
+    console.say(unwritten, err=True)
     sys.exit(code or (EXIT_UNEXPECTED if unwritten else 0))
 
 

@@ -123,4 +123,5 @@ def train(
         draw_curves(work / LOG, Path(output, "curves.png"))
     except (ValueError, OSError) as error:
         raise Refused(str(error)) from error
-    click.echo(f"{output}: mIoU {package.metrics['miou']:.4f} on val, after {trained.epoch} epochs")
+    miou = package.metrics["miou"]
+    console.say(f"{output}: mIoU {miou:.4f} on val, after {trained.epoch} epochs")

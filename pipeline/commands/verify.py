@@ -57,14 +57,14 @@ def verify(beam_arguments: dict[str, Any], output: str) -> None:
     if findings:
         _print_findings(findings)
     if note:
-        click.echo(f"Note: {names.printable(note)}")
+        console.say(f"Note: {note}")
     if findings:
         path = os.path.join(output, columns.FINDINGS)
-        click.echo(f"{len(findings)} findings in {path}; the next run repairs them")
+        console.say(f"{len(findings)} findings in {path}; the next run repairs them")
         sys.exit(EXIT_THRESHOLD)
     # Every row has a mask of its own, or there would be findings.
     total = sum(rows.values())
-    click.echo(f"{total} masks and {total} rows are whole")
+    console.say(f"{total} masks and {total} rows are whole")
 
 
 def build_graph(pipeline: beam.Pipeline, output: str) -> None:
@@ -112,6 +112,5 @@ def _print_findings(findings: Sequence[Finding]) -> None:
     table.add_column("first", overflow="fold")
     for kind, of_kind in by_kind.items():
         first = (f"{f.image or f.path}: {f.message}" for f in of_kind[:SHOWN])
-        text = Text("\n".join(map(names.printable, first)))
-        table.add_row(kind, str(len(of_kind)), text)
+        table.add_row(kind, str(len(of_kind)), Text("\n".join(map(names.printable, first))))
     Console().print(table)

@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from pipeline.errors import ConfigurationError
+from pipeline.nights.urls import host_of
 from pipeline.nights.yaml_lines import Document, Problem, key_of
 from pipeline.runners.options import split_arguments
 from pipeline.runs.kinds import kinds_of
@@ -45,6 +46,9 @@ from transforms.reporting.tiles import check_tiles
 
 BEAM_OPTION = "beam_option"
 """Type of the errors that Beam's parser finds."""
+
+WEBHOOK = "webhook"
+"""Key of a URL that is a secret."""
 
 ITEM = "text"
 """What the items of all lists are."""
@@ -290,6 +294,8 @@ def _problem(details: ErrorDetails, document: Document, model: type[BaseModel]) 
         return Problem(line, key_of(reached), f"unknown key{near}")
     if kind == BEAM_OPTION:
         return Problem(line, key_of(reached), details["msg"])
+    if reached[-1] == WEBHOOK and found[0] in "'\"":
+        found = repr(host_of(found[1:-1]))
     return Problem(line, key_of(reached), f"expected {_expected(reached, model)}, found {found}")
 
 

@@ -4,7 +4,9 @@ import json
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
+from concurrent import futures
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -24,6 +26,9 @@ EXIT_CODE_VARIABLE = "CITYMASK_EXIT_CODE"
 EXIT_CODE = "exit_code"
 """Key of the exit code in what is sent."""
 
+LONGEST_REASON = 100
+"""Characters that a message repeats of what a web hook answers."""
+
 
 @dataclass(frozen=True)
 class Patience:
@@ -31,13 +36,15 @@ class Patience:
 
     Attributes:
         command: a command that takes longer is killed: it must not hold up the next night.
-        webhook: for connecting to a web hook, and again for each answer.
+        webhook: for connecting to a web hook, and again for each part of an answer.
         backoff: the pause before a web hook is tried again; it doubles each time.
+        whole: for telling a web hook, all tries together.
     """
 
     command: float = 300.0
     webhook: float = 10.0
     backoff: float = 1.0
+    whole: float = 30.0
 
 
 class NotifyError(Exception):
@@ -112,9 +119,29 @@ def post(url: str, document: bytes, patience: Patience) -> None:
     """Post a JSON document; what may pass by itself is tried again, so it may arrive twice.
 
     Raises:
-        NotifyError: no answer, or one that is not 2xx. The message names the host only: the rest
-            of a web hook's URL is often its password.
+        NotifyError: no answer in time, or one that is not 2xx. The message names the host only: the
+            rest of a web hook's URL is often its password.
     """
+    parts = urlsplit(url)
+    name = f"notify.webhook: {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    asked: futures.Future[requests.Response] = futures.Future()
+    # In a thread that nobody waits for in the end: one byte now and then keeps a connection alive.
+    threading.Thread(target=_ask, args=(asked, url, document, patience), daemon=True).start()
+    try:
+        answer = asked.result(patience.whole)
+    except futures.TimeoutError as error:
+        raise NotifyError(f"{name}: given up after {patience.whole:g} s") from error
+    except (requests.RequestException, ValueError) as error:
+        raise NotifyError(f"{name}: cannot be reached: {_reason(error)}") from None
+    if not 200 <= answer.status_code < 300:
+        reason = answer.reason[:LONGEST_REASON]
+        raise NotifyError(f"{name}: answered {answer.status_code} {reason}".rstrip())
+
+
+def _ask(
+    asked: "futures.Future[requests.Response]", url: str, document: bytes, patience: Patience
+) -> None:
+    """Post a document, and give the head of the answer, or what was raised, to who waits for it."""
     retries = Retry(
         WEBHOOK_TRIES - 1,
         status_forcelist=RETRIED_STATUSES,
@@ -123,23 +150,21 @@ def post(url: str, document: bytes, patience: Patience) -> None:
         raise_on_status=False,
         respect_retry_after_header=False,
     )
-    parts = urlsplit(url)
-    name = f"notify.webhook: {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-    with requests.Session() as session:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=retries))
-        try:
+    try:
+        with requests.Session() as session:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, HTTPAdapter(max_retries=retries))
             answer = session.post(
                 url,
                 data=document,
                 headers={"Content-Type": "application/json"},
                 timeout=patience.webhook,
                 allow_redirects=False,
+                stream=True,  # The body, which may never end, is not read.
             )
-        except (requests.RequestException, ValueError) as error:
-            raise NotifyError(f"{name}: cannot be reached: {_reason(error)}") from error
-    if not 200 <= answer.status_code < 300:
-        raise NotifyError(f"{name}: answered {answer.status_code} {answer.reason}".rstrip())
+            asked.set_result(answer)
+    except BaseException as error:
+        asked.set_exception(error)
 
 
 def _failure(tell: Callable[..., None], *arguments: object) -> list[str]:
@@ -156,8 +181,10 @@ def _ending(code: int) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost reason in one line: what libraries say around it repeats the URL."""
+    """The innermost reason in one line; of errors of libraries, which repeat the URL, the type."""
     while inner := error.__cause__ or error.__context__:
         error = inner
-    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(said.split())
+    said = ""
+    if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
+        said = error.strerror or str(error)
+    return " ".join(said.split()) or type(error).__name__

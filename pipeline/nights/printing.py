@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from pipeline.console import shown
 from pipeline.nights.comparing import Comparison, FailureKind
 
 
@@ -24,7 +24,7 @@ def print_comparison(comparison: Comparison, failures: Sequence[FailureKind] = (
     for share in comparison.classes:
         cells = (_share(value) for value in (share.tonight, share.before, share.archive))
         style = "bold red" if share.name in alarms else ""
-        classes.add_row(_text(share.name), *cells, style=style)
+        classes.add_row(shown(share.name), *cells, style=style)
     console.print(classes)
 
     if failures:
@@ -32,7 +32,7 @@ def print_comparison(comparison: Comparison, failures: Sequence[FailureKind] = (
         kinds.columns[-1].justify = "left"
         for kind in failures:
             example = f"{kind.image}: {kind.message}"
-            kinds.add_row(_text(f"{kind.stage} {kind.error}"), str(kind.failures), _text(example))
+            kinds.add_row(shown(f"{kind.stage} {kind.error}"), str(kind.failures), shown(example))
         console.print(kinds)
 
 
@@ -55,8 +55,3 @@ def _number(value: float | None, digits: int) -> str:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
-
-
-def _text(untrusted: str) -> Text:
-    """Text as it is, without markup; what a terminal would obey is shown as a question mark."""
-    return Text("".join(c if c.isprintable() else "?" for c in " ".join(untrusted.split())))

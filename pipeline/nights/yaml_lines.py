@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from pipeline.nights.urls import without_secrets
+
 YAML_TAG = "tag:yaml.org,2002:"
 MAPPING_TAG = f"{YAML_TAG}map"
 LIST_TAG = f"{YAML_TAG}seq"
@@ -38,7 +40,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.line}: {self.key + ': ' if self.key else ''}{self.message}"
+        text = f"{self.line}: {self.key + ': ' if self.key else ''}{self.message}"
+        return without_secrets(text)
 
 
 @dataclass(frozen=True)

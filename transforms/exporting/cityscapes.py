@@ -14,10 +14,10 @@ import re
 import numpy as np
 
 from models.classes import ClassTable
+from models.csv_cells import as_text, lines
 from transforms.exporting.format import ExportError
 from transforms.exporting.masked import MaskedPhoto
 from transforms.exporting.naming import NamedMasks
-from transforms.measures.csv_cells import as_text, lines
 from transforms.output import columns
 from transforms.photos import mask_files
 

@@ -13,9 +13,9 @@ from itertools import chain
 import numpy as np
 import pyarrow as pa
 
+from models.csv_cells import as_text, lines
 from transforms.exporting.format import Exported, Format
 from transforms.exporting.parts import Part
-from transforms.measures.csv_cells import as_text, lines
 from transforms.output import columns, names
 
 FILE = "pixel_ratios.csv"

@@ -17,7 +17,14 @@ import unicodedata
 from bisect import bisect
 from itertools import accumulate
 
+from models.texts import escape, is_unprintable, printable
 from transforms.output import columns
+
+__all__ = [
+    "BESIDE", "CONFIDENCE", "MASK_ENDING", "MAX_PART_BYTES", "OVERLAY", "base_name", "beside",
+    "distinct_name", "folded", "group_of", "image_name", "is_beside", "is_mask_folder", "mask_path",
+    "printable",
+]  # fmt: skip
 
 MASK_ENDING = ".png"
 
@@ -60,13 +67,6 @@ def image_name(relative_path: str) -> str:
     """
     parts = [part for part in relative_path.split("/") if part not in ("", ".")]
     return "/".join(map(_escape_part, parts)) or "%00"
-
-
-def printable(path: str) -> str:
-    """The path as valid UTF-8 text without control characters, for rows and messages."""
-    if path.isprintable():
-        return path
-    return "".join(_escape_character(c) if _is_unprintable(c) else c for c in path)
 
 
 def distinct_name(image: str, source: str) -> str:
@@ -139,17 +139,7 @@ def _escape_part(part: str) -> str:
         return "%2E%2E"
     if part.isprintable() and "%" not in part and "\\" not in part:
         return part
-    return "".join(_escape_character(c) if c in "%\\" or _is_unprintable(c) else c for c in part)
-
-
-def _is_unprintable(character: str) -> bool:
-    return ord(character) < 32 or 127 <= ord(character) < 160 or "\ud800" <= character <= "\udfff"
-
-
-def _escape_character(character: str) -> str:
-    undecodable = "\udc80" <= character <= "\udcff"
-    errors = "surrogateescape" if undecodable else "surrogatepass"
-    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", errors))
+    return "".join(escape(c) if c in "%\\" or is_unprintable(c) else c for c in part)
 
 
 def _cut_folders(folders: list[str]) -> list[str]:

@@ -5,17 +5,16 @@ after all its masks and named after the unit's id, so a unit that runs twice wri
 twice.
 """
 
-import csv
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from io import StringIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.classes import ClassTable
+from models.csv_cells import as_text, lines
 from models.merging import MergedClasses
 from transforms import storage
 from transforms.flow.records import (
@@ -172,12 +171,10 @@ def write_removed(output: str, gone: Iterable[CommittedRow]) -> None:
 
     The rows and masks themselves are kept.
     """
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((columns.IMAGE, columns.URI, columns.MASK, columns.RUN_ID))
-    for row in sorted(gone, key=lambda row: row.image):
-        writer.writerow((row.image, row.uri, row.mask, row.run_id))
-    storage.write(output, columns.REMOVED_CSV, text.getvalue().encode(), durable=True)
+    header = (columns.IMAGE, columns.URI, columns.MASK, columns.RUN_ID)
+    ordered = sorted(gone, key=lambda row: row.image)
+    cells = (map(as_text, (row.image, row.uri, row.mask, row.run_id)) for row in ordered)
+    storage.write(output, columns.REMOVED_CSV, lines([header, *cells]), durable=True)
 
 
 def models_in(output: str) -> dict[str, set[str]]:

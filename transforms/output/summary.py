@@ -1,12 +1,11 @@
 """The summary: `summary.json`, pixels and images per class for the archive and its groups."""
 
-import csv
-import io
 import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from models.csv_cells import as_text, lines
 from transforms import storage
 from transforms.output import columns
 
@@ -86,16 +85,14 @@ class Summary(Group):
 
     def to_csv(self) -> str:
         """The summary as CSV: a row per class, for the archive (empty group) and each group."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
+        rows: list[tuple[Any, ...]] = [CSV_COLUMNS]
         for name, group in (("", self), *self.groups.items()):
-            images = (name, group.images.done, group.images.failed, group.images.skipped)
+            images = (as_text(name), group.images.done, group.images.failed, group.images.skipped)
             for level, entries in ((CLASSES, group.classes), (MERGED, group.merged or [])):
                 for entry in entries:
-                    shares = (entry.name, entry.pixels, entry.fraction, entry.images)
-                    writer.writerow((*images, *shares, level))
-        return text.getvalue()
+                    shares = (as_text(entry.name), entry.pixels, entry.fraction, entry.images)
+                    rows.append((*images, *shares, level))
+        return lines(rows).decode()
 
 
 def read_summary(output: str) -> Summary:

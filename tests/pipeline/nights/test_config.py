@@ -245,6 +245,33 @@ def test_each_mistake_is_one_line_with_file_line_and_key(refused, lines, error, 
 
 
 @pytest.mark.parametrize(
+    ("notify", "shown"),
+    [
+        ("webhook: 'https://hooks.example:99999/SECRET'", "'https://hooks.example:99999/...'"),
+        ("webhook: 'https://me:SECRET@hooks.example:0/x'", "'https://...'"),
+        ("webhook: 'ftp://hooks.example/SECRET?SECRET'", "'ftp://hooks.example/...'"),
+        ("webhook: 'https:///services/SECRET'", "'https:///...'"),
+        ("webhook: hooks.example/services/SECRET", "'hooks.example/...'"),
+        ("webhook: me:x@SECRET", "'me:...'"),
+        ('webhook: "htps://hooks.example/it\'s SECRET"', "'htps://hooks.example/...'"),
+        ("webhook: [https://hooks.example/SECRET]", "a list"),
+        ("webhook: !!int https://hooks.example/SECRET", "https://hooks.example/..."),
+        ("https://hooks.example/SECRET: 1", "notify.https://hooks.example/..."),
+        ("command: curl https://hooks.example/SECRET", "'curl https://hooks.example/...'"),
+    ],
+)
+def test_a_web_hook_that_is_refused_keeps_its_secret(refused, notify, shown):
+    (line,) = refused(f"{SMALL}notify:\n  {notify}\n")
+    assert "SECRET" not in line
+    assert shown in line
+
+
+def test_a_section_that_is_a_web_hook_keeps_its_secret(refused):
+    (line,) = refused(f"{SMALL}notify: https://hooks.example/SECRET\n")
+    assert line.endswith("found 'https://hooks.example/...'")
+
+
+@pytest.mark.parametrize(
     ("text", "error"),
     [
         ("", "1: empty; expected keys and values"),

@@ -3,12 +3,15 @@
 import json
 import socket
 import sys
-from contextlib import ExitStack
+import threading
+import time
+from contextlib import ExitStack, contextmanager, suppress
 from http import HTTPStatus
 
 import pytest
 from werkzeug import Request, Response
 
+from pipeline import console
 from pipeline.nights import notifying
 from pipeline.nights.config import Notify
 from pipeline.nights.notifying import NotifyError, Patience
@@ -189,6 +192,71 @@ def test_a_web_hook_that_does_not_answer_is_given_up(monkeypatch):
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         message = failure(Notify(webhook=url), webhook=0.1)
     assert message == f"notify.webhook: {url}: cannot be reached: timed out"
+
+
+DRIPS = {
+    "a head that never ends": (b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"),
+    "a status that never ends": (b"", b"H"),
+    "answers that are not final": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+}
+
+
+@contextmanager
+def dripping(first: bytes, then: bytes):
+    """The address of a server that sends bytes again and again, and never the end."""
+
+    def answer(connection):
+        with suppress(OSError), connection:
+            connection.sendall(first)
+            while not closed.wait(0.03):
+                connection.sendall(then)
+
+    def serve():
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=answer, args=(server.accept()[0],), daemon=True).start()
+
+    closed = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        closed.set()
+
+
+@pytest.mark.parametrize("drip", DRIPS)
+def test_a_web_hook_that_drips_does_not_hold_the_night(monkeypatch, drip):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with dripping(*DRIPS[drip]) as url:
+        started = time.monotonic()
+        message = failure(Notify(webhook=f"{url}/SECRET"), whole=0.4, webhook=0.2)
+        assert time.monotonic() - started < 2
+    assert message == f"notify.webhook: {url}: given up after 0.4 s"
+
+
+def test_an_answer_whose_body_never_ends_is_an_answer(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with dripping(b"HTTP/1.1 200 OK\r\n\r\n", b"x") as url:
+        notify(Notify(webhook=url), RECORD, 0, whole=5)
+
+
+def test_a_night_waits_half_a_minute_at_most():
+    assert Patience().whole == 30
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://.example/SECRET", "InvalidURL"),
+        ("http://me:SECRET@127.0.0.1:{port}/SECRET?SECRET#SECRET", "Connection refused"),
+    ],
+)
+def test_what_cannot_be_reached_is_said_without_the_secret(
+    free_port, capsys, logging_kept, url, said
+):
+    console.set_up_logging(console.VERBOSE)
+    message = failure(Notify(webhook=url.format(port=free_port)))
+    assert "SECRET" not in message + capsys.readouterr().err
+    assert message.startswith("notify.webhook: http://") and message.endswith(said)
 
 
 def test_everybody_is_told_though_the_first_could_not_be(serve, tmp_path):

@@ -26,7 +26,6 @@ from transforms.exporting.json_lists import copy_items, items, read_items, write
 from transforms.exporting.masked import MaskedPhoto, class_colors, photos_of, read_mask
 from transforms.exporting.parts import Layout, Part, Piece, Survey, common_schema, conform, survey
 from transforms.exporting.tables import json_rows, points
-from transforms.measures.csv_cells import as_text, lines
 from transforms.output.archives import Archive
 
 SCHEMA = pa.schema([("image", pa.string())])
@@ -219,16 +218,6 @@ def test_a_box_holds_all_pixels():
     shown = np.zeros((5, 7), bool)
     shown[1, 2] = shown[3, 6] = True
     assert bounding_box(shown) == [2, 1, 5, 3]
-
-
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(1)", "\tx", "\rx"])
-def test_a_formula_becomes_text(text):
-    assert as_text(text) == f"'{text}"
-
-
-def test_other_cells_stay_as_they_are():
-    assert as_text("lund/=1.jpg") == "lund/=1.jpg" and as_text("") == ""
-    assert lines([["a,b", 'c"d', None, 1.5]]) == b'"a,b","c""d",,1.5\n'
 
 
 def test_a_name_that_is_given_twice_is_found_among_parts(archive):

@@ -2,20 +2,24 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from typing import Any
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""First characters of a formula; see https://owasp.org/www-community/attacks/CSV_Injection."""
+_FORMULA = re.compile(r"^(?='*[\t\r\n])|(^|[;\t\r\n])(?='*[=+\-@\uff1d\uff0b\uff0d\uff20])")
+"""Where a spreadsheet would see a formula begin: at the start of a cell, and after what some of
+them take for its end. See https://owasp.org/www-community/attacks/CSV_Injection."""
 
 
 def as_text(value: str) -> str:
     """A cell that spreadsheets read as text: `'` is put before what would be a formula.
 
-    >>> as_text("=1+1")
-    "'=1+1"
+    A `'` that stands there already gets another, so the text can be had back.
+
+    >>> as_text("=1+1"), as_text("'=1+1"), as_text("'s-Gravenhage")
+    ("'=1+1", "''=1+1", "'s-Gravenhage")
     """
-    return f"'{value}" if value.startswith(_FORMULA) else value
+    return _FORMULA.sub(r"\1'", value)
 
 
 def lines(rows: Iterable[Iterable[Any]]) -> bytes:
