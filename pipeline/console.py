@@ -296,6 +296,7 @@ def print_plan(images: dict[str, int], max_images: int | None, speed: float | No
 
 
 _MENTIONED = {
+    "unreadable": "of these for reasons of storage",
     "duplicate": "set aside as duplicates",
     "blurred": "set aside as blurred",
     "gated": "set aside before",

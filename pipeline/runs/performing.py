@@ -24,6 +24,11 @@ SHOWN = ("found", "skipped", "done", "failed")
 """Counts of images that the progress monitor shows."""
 
 
+LEAST_UNREADABLE = 3
+MOST_UNREADABLE = 0.2
+"""So many images, and a larger share of those tried, that storage does not give are an outage."""
+
+
 @contextmanager
 def performed(
     request: RunRequest, beam_arguments: dict[str, Any], level: int
@@ -139,6 +144,14 @@ def last_speed(output: str, model: str) -> float | None:
     return None
 
 
+def is_outage(record: RunRecord) -> bool:
+    """Whether storage was away: the run was stopped for it, or a large share could not be read."""
+    images = record.images
+    unreadable, tried = images.get("unreadable", 0), images["done"] + images["failed"]
+    large = unreadable >= LEAST_UNREADABLE and unreadable > MOST_UNREADABLE * tried
+    return large or record.interrupted == stopping.STORAGE_ERRORS
+
+
 def verdict(
     record: RunRecord, signal: Signals | None, max_failures: float | None
 ) -> tuple[int, str]:
@@ -153,6 +166,11 @@ def verdict(
     if signal:
         left = f"{images['left']} images are left for the next run"
         return EXIT_SIGNAL + signal, f"Interrupted ({signal.name}): {left}"
+    if is_outage(record):
+        return EXIT_THRESHOLD, (
+            f"Error: {images.get('unreadable', 0)} images could not be read for reasons of "
+            f"storage, {images['left']} are left; the next run tries all of them again"
+        )
     share = images["failed"] / (images["done"] + images["failed"] + images["skipped"] or 1)
     if share > max_failures if max_failures is not None else share == 1:
         return EXIT_THRESHOLD, f"Error: {images['failed']} images failed, {share:.1%} of all"

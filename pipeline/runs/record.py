@@ -27,6 +27,7 @@ IMAGES = {
     "found": (listing.COUNTERS, "images"),
     "done": (measurements.COUNTERS, measurements.DONE),
     "failed": (measurements.COUNTERS, measurements.FAILED),
+    "unreadable": (measurements.COUNTERS, measurements.UNREADABLE),
     **{
         name: (planned.COUNTERS, name)
         for name in (

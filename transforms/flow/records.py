@@ -108,6 +108,7 @@ class ImageRef:
         capture: position, time and heading from a manifest or shard; they override EXIF.
         extra: further metadata columns.
         damage: the problem that the listing found with this member; it fails when read.
+        trouble: why the listing could not look at it; it fails when read, for reasons of storage.
     """
 
     image: str
@@ -122,6 +123,7 @@ class ImageRef:
     capture: Capture = UNKNOWN_CAPTURE
     extra: tuple[ExtraColumn, ...] = ()
     damage: str = ""
+    trouble: str = ""
 
     @property
     def bytes_to_read(self) -> int:
@@ -203,14 +205,31 @@ class Segmented:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Fault(Enum):
+    """What is to blame for the failure of an image: itself, storage, or anything else."""
+
+    PHOTO = "photo"
+    STORAGE = "storage"
+    CIRCUMSTANCES = "circumstances"
+
+
 @dataclass(frozen=True)
 class Failure:
-    """The row of one image that could not be segmented: in which stage and why."""
+    """The row of one image that could not be segmented: in which stage and why.
+
+    Attributes:
+        planned: the image.
+        stage: where it failed.
+        error: type name of the error.
+        message: its message.
+        fault: what is to blame; only failures of photos count as attempts.
+    """
 
     planned: PlannedImage
     stage: str
     error: str
     message: str
+    fault: Fault = Fault.PHOTO
 
 
 @dataclass(frozen=True)

@@ -214,14 +214,14 @@ def _looked_at(listed: Listed) -> Listed:
     except storage.AccessError:
         raise
     except storage.StorageError as error:
-        return replace(listed, damage=str(error))
+        return replace(listed, trouble=str(error))
 
 
 def _list_shard(listed: ListedFile, shard_format: ShardFormat) -> Iterator[ImageRef | PassedOver]:
     file = listed.file
     try:
         if file.size == 0:
-            raise storage.StorageError("cannot be read: empty file (0 bytes)")
+            raise storage.FileError("cannot be read: empty file (0 bytes)")
         for member in shard_format.members(file.path):
             uri = f"{file.path}#{member.name}"
             reason: str | None = member.passed_over
@@ -246,9 +246,13 @@ def _list_shard(listed: ListedFile, shard_format: ShardFormat) -> Iterator[Image
                 offset=member.offset,
                 length=member.length,
             )
-    except storage.StorageError as error:
+    except storage.FileError as error:
         yield _image_ref(
             listed.relative_path, file.path, file.version, file.size, damage=str(error)
+        )
+    except (storage.StorageError, OSError) as error:
+        yield _image_ref(
+            listed.relative_path, file.path, file.version, file.size, trouble=str(error)
         )
 
 
@@ -270,6 +274,7 @@ def _image_ref(
     size: int = -1,
     metadata: manifests.Metadata | None = None,
     damage: str = "",
+    trouble: str = "",
 ) -> ImageRef:
     metadata = metadata or manifests.Metadata()
     image = names.image_name(relative_path)
@@ -283,13 +288,14 @@ def _image_ref(
         capture=metadata.capture,
         extra=metadata.extra,
         damage=damage,
+        trouble=trouble,
     )
 
 
 def _classify(file: storage.FoundFile, relative_path: str) -> Listed:
     if file.closed:
-        damage = "this folder cannot be listed; check its permissions"
-        return _image_ref(relative_path, file.path, file.version, file.size, damage=damage)
+        trouble = "this folder cannot be listed; check its permissions"
+        return _image_ref(relative_path, file.path, file.version, file.size, trouble=trouble)
     reason = _reason_to_pass_over(relative_path)
     if reason == NOT_AN_IMAGE and shards.format_of(relative_path):
         reason = None

@@ -16,6 +16,8 @@ def read_image(ref: ImageRef, version: str = "") -> bytes:
         StorageError: the file cannot be read, is of another version or cut short.
         ShardError: the member is damaged.
     """
+    if ref.trouble:
+        raise storage.StorageError(ref.trouble)
     if ref.damage:
         raise members.ShardError(ref.damage)
     data = storage.read(ref.path, ref.offset, ref.length, version)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from models.classes import ClassTable
 from models.merging import MergedClasses
-from transforms.flow.records import ExtraColumn, Failure, Segmented
+from transforms.flow.records import ExtraColumn, Failure, Fault, Segmented
 from transforms.output import columns
 from transforms.output.class_columns import class_metadata
 from transforms.output.column_groups import column_groups
@@ -95,8 +95,8 @@ def statistics_table(
 def failure_table(failures: Sequence[Failure], run_id: str) -> pa.Table:
     """The failure rows of images, in the columns of the output contract.
 
-    A failed write does not count as an attempt: a disk that is full for some nights must not put
-    good photos into quarantine.
+    Only what is the photo's own fault counts as an attempt: a disk that is full or a store that is
+    away for some nights must not put good photos into quarantine.
     """
     return pa.Table.from_pylist(
         [
@@ -107,13 +107,18 @@ def failure_table(failures: Sequence[Failure], run_id: str) -> pa.Table:
                 columns.STAGE: failure.stage,
                 columns.ERROR: failure.error,
                 columns.MESSAGE: failure.message,
-                columns.ATTEMPTS: failure.planned.attempts + (failure.stage != columns.WRITE),
+                columns.ATTEMPTS: failure.planned.attempts + _counts(failure),
                 columns.RUN_ID: run_id,
             }
             for failure in failures
         ],
         FAILURE_SCHEMA,
     )
+
+
+def _counts(failure: Failure) -> bool:
+    """Whether a failure counts as an attempt to segment the photo."""
+    return failure.fault is Fault.PHOTO and failure.stage != columns.WRITE
 
 
 def _limited(extras: Sequence[tuple[ExtraColumn, ...]]) -> Sequence[tuple[ExtraColumn, ...]]:

@@ -18,6 +18,7 @@ STOP = f"{storage.WORK_FOLDER}/stop"
 
 MAX_IMAGES = "max_images"
 MAX_MINUTES = "max_minutes"
+STORAGE_ERRORS = "storage_errors"
 """Reasons to stop, in addition to the names of signals."""
 
 

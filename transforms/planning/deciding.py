@@ -158,8 +158,9 @@ def is_gone(row: rows.CommittedRow, inputs: Sequence[str] = ()) -> bool:
     """Whether the image of a row that was not listed no longer exists.
 
     Its file is gone, or it was a member of a shard that is gone or was rewritten without it. An
-    image that is merely not below the INPUTs of this run is not gone. If looking costs requests,
-    files are not checked one by one: an image is gone if it lies below a folder that was listed.
+    image that is merely not below the INPUTs of this run is not gone, nor one that cannot be
+    looked at. If looking costs requests, files are not checked one by one: an image is gone if it
+    lies below a folder that was listed.
 
     Args:
         row: the row.
@@ -168,8 +169,8 @@ def is_gone(row: rows.CommittedRow, inputs: Sequence[str] = ()) -> bool:
     if storage.store_of(row.uri).costs_requests:
         return any(row.uri.startswith(f"{storage.absolute(spec)}/") for spec in inputs)
     path = row.uri
-    while not storage.exists(path):
+    while storage.is_missing(path):
         path, found, _ = path.rpartition("#")
         if not found:
             return True
-    return path != row.uri and storage.find(path).version != row.version
+    return path != row.uri and storage.find(path).version not in (row.version, storage.UNSEEN)

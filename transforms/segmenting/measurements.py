@@ -10,6 +10,9 @@ PIXELS = "citymask.pixels"
 
 DONE = "done"
 FAILED = "failed"
+UNREADABLE = "unreadable"
+"""Photos, among those that failed, that could not be read for reasons of storage."""
+
 LEFT = "left"
 PANORAMAS = "panoramas"
 CONTRADICTIONS = "contradictions"

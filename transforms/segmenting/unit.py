@@ -24,6 +24,7 @@ from transforms import storage
 from transforms.flow.concurrency import REQUESTS, Pause, map_ahead
 from transforms.flow.records import (
     Failure,
+    Fault,
     PlannedImage,
     Segmented,
     UnitResult,
@@ -33,6 +34,7 @@ from transforms.inputs.reading import read_image
 from transforms.output import names, rows
 from transforms.output.columns import DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
 from transforms.photos import decoding, mask_files, projections
+from transforms.segmenting.faults import fault_of
 from transforms.segmenting.measurements import (
     BATCH_SIZE,
     BYTES_IN,
@@ -40,8 +42,10 @@ from transforms.segmenting.measurements import (
     CONTRADICTIONS,
     MICROSECONDS,
     PANORAMAS,
+    UNREADABLE,
 )
 from transforms.segmenting.options import SegmentOptions
+from transforms.segmenting.outages import OutageWatch
 from transforms.segmenting.outputs import SegmentedPhoto, load_outputs
 
 logger = logging.getLogger(__name__)
@@ -92,8 +96,13 @@ class _Item:
     def fail(self, stage: str, error: Exception) -> None:
         """Set the outcome to a failure in `stage`."""
         message = names.printable(str(error)) or "no further message"
-        self.outcome = Failure(self.planned, stage, type(error).__name__, message)
+        fault = fault_of(error, self.planned.ref.version)
+        self.outcome = Failure(self.planned, stage, type(error).__name__, message, fault)
         self.let_go()
+
+    def failed_by(self, fault: Fault) -> bool:
+        """Whether the image has failed by this fault."""
+        return isinstance(self.outcome, Failure) and self.outcome.fault is fault
 
     def let_go(self) -> None:
         """Free memory that is no longer needed."""
@@ -119,6 +128,7 @@ class UnitSegmenter:
         self._values = np.array(self._mask_values, np.uint8)
         self._palette = package.classes.palette(self._mask_values)
         self._outputs = load_outputs(options.outputs)
+        self._outages = OutageWatch(options.output)
         self._keeps_photos = any(output.needs_photo for output in self._outputs.values())
         self._reading = ThreadPoolExecutor(REQUESTS, "read")
         threads = options.engine.threads or cores()
@@ -170,6 +180,10 @@ class UnitSegmenter:
         with item.isolated(), item.stage(READ):
             item.data = read_image(item.planned.ref, item.planned.ref.version)
             item.measured[BYTES_IN] = len(item.data)
+        unreadable = item.failed_by(Fault.STORAGE)
+        self._outages.saw(unreadable)
+        if unreadable:
+            item.measured[UNREADABLE] = 1
         return item
 
     def _decode(self, item: _Item) -> _Item:

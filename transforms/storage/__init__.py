@@ -16,8 +16,10 @@ from typing import BinaryIO
 
 from transforms.storage.beam_files import BeamStore
 from transforms.storage.files import (
+    UNSEEN,
     AccessError,
     ChangedError,
+    FileError,
     FoundFile,
     MissingError,
     Part,
@@ -32,9 +34,11 @@ from transforms.storage.store import SEPARATOR, Store
 __all__ = [
     "SEPARATOR",
     "UNFINISHED",
+    "UNSEEN",
     "WORK_FOLDER",
     "AccessError",
     "ChangedError",
+    "FileError",
     "FoundFile",
     "MissingError",
     "Part",
@@ -50,6 +54,7 @@ __all__ = [
     "folders",
     "is_below",
     "is_folder",
+    "is_missing",
     "list_folder",
     "lock_file",
     "matching",
@@ -196,6 +201,15 @@ def find(path: str) -> FoundFile:
 def exists(path: str) -> bool:
     """Whether there is a file or, in a local folder, a folder at `path`; raises as `find` does."""
     return find(path).size >= 0
+
+
+def is_missing(path: str) -> bool:
+    """Whether there certainly is nothing at `path`: its store can be asked, and says so.
+
+    Raises:
+        StorageError: a remote store gives no answer.
+    """
+    return store_of(path).is_missing(path)
 
 
 def read(path: str, offset: int = 0, length: int | None = None, version: str = "") -> bytes:

@@ -8,14 +8,22 @@ ABSENT = 0
 
 
 class StorageError(Exception):
-    """A file could not be listed, read or written; the message names it and says why."""
+    """A file could not be listed, read or written; the message names it and says why.
+
+    Unless it is a `FileError`, the store is at fault: the file may be whole, and another try later
+    may succeed.
+    """
 
 
-class MissingError(StorageError):
+class FileError(StorageError):
+    """The store answers, but the file itself is not what was asked for."""
+
+
+class MissingError(FileError):
     """There is no such file."""
 
 
-class ChangedError(StorageError):
+class ChangedError(FileError):
     """A file is not in the state that was asked for."""
 
 
@@ -47,6 +55,10 @@ class FoundFile:
         return f"{self.generation or self.size}-{self.modified_ns}"
 
 
+UNSEEN = FoundFile("", -1, 0).version
+"""The version of a file that could not be looked at: it is missing, or its store is at fault."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A part of a folder that is listed apart from the others.
@@ -74,8 +86,8 @@ def changed(expected: str, found: str) -> ChangedError:
     )
 
 
-def cut_short(offset: int, length: int, found: int) -> StorageError:
+def cut_short(offset: int, length: int, found: int) -> FileError:
     """The error for a file that ends too early."""
-    return StorageError(
+    return FileError(
         f"cut short: {length} bytes expected at byte {offset}, the file ends after {found}"
     )

@@ -1,6 +1,7 @@
 """Local files. A file is written under a temporary name and renamed, so it is always whole."""
 
 import ctypes
+import errno
 import glob
 import os
 import stat
@@ -14,6 +15,7 @@ from typing import BinaryIO
 from transforms.storage import below
 from transforms.storage.below import opened_folder
 from transforms.storage.files import (
+    FileError,
     FoundFile,
     MissingError,
     Part,
@@ -27,6 +29,9 @@ from transforms.storage.store import Store
 WORK_FOLDER = ".citymask"
 UNFINISHED = f"{WORK_FOLDER}/unfinished"
 """Folder of files that are being written; readers ignore it."""
+
+NOT_A_FILE = frozenset({errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO})
+"""System errors that say of a path, not of the disk, that no file can be read there."""
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
@@ -108,6 +113,16 @@ class LocalStore(Store):
         except (OSError, ValueError):  # ValueError: a NUL in the path.
             return FoundFile(path, -1, 0)
         return FoundFile(path, status.st_size, status.st_mtime_ns)
+
+    def is_missing(self, path: str) -> bool:
+        """See `storage.is_missing`."""
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL.
+            return True
+        except OSError:
+            return False
+        return False
 
     def read(self, path: str, offset: int, length: int | None, version: str) -> bytes:
         """See `storage.read`."""
@@ -245,7 +260,7 @@ def _opened(path: str) -> FileIO:
     with _explained("cannot be read"):
         mode = os.stat(path).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # Opening a pipe would block.
-            raise StorageError("cannot be read: neither a file nor a link to one")
+            raise FileError("cannot be read: neither a file nor a link to one")
         return open(path, "rb", buffering=0)
 
 
@@ -255,8 +270,14 @@ def _explained(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path.
-        kind = MissingError if isinstance(error, FileNotFoundError) else StorageError
-        raise kind(f"{what}: {getattr(error, 'strerror', None) or error}") from error
+        raise _kind(error)(f"{what}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _kind(error: OSError | ValueError) -> type[StorageError]:
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return MissingError
+    of_file = isinstance(error, ValueError) or error.errno in NOT_A_FILE
+    return FileError if of_file else StorageError
 
 
 def _read_part(file: FileIO, offset: int, length: int) -> bytes:

@@ -86,6 +86,10 @@ class Store(ABC):
     def find(self, path: str) -> FoundFile:
         """See `storage.find`."""
 
+    def is_missing(self, path: str) -> bool:
+        """See `storage.is_missing`; by default, `find` raises an error if it is not certain."""
+        return self.find(path).size < 0
+
     @abstractmethod
     def read(self, path: str, offset: int, length: int | None, version: str) -> bytes:
         """See `storage.read`."""

@@ -217,6 +217,11 @@ class TestUnlisted:
         path.unlink()
         assert is_gone(there)
 
+    def test_what_cannot_be_looked_at_is_not_gone(self, tmp_path):
+        (tmp_path / "loop").symlink_to("loop")
+        for uri in (tmp_path / "loop" / "a.jpg", f"{tmp_path / 'loop'}#a.jpg"):
+            assert not is_gone(replace(row_of(ref()), uri=str(uri)))
+
     def test_a_member_is_gone_when_its_shard_is_gone_or_written_anew(self, tmp_path):
         shard = tmp_path / "a.tar"
         shard.write_bytes(b"shard")

@@ -1,0 +1,81 @@
+"""Fencing: who has lost the lock of an output folder writes nothing more there.
+
+A run may be stalled for longer than its lock lasts: its process is stopped, its machine suspended,
+its network gone. Another run then takes the folder over. When the first one wakes, it believes that
+it still holds the lock. So it looks at the lock before each write. A store that knows generations
+looks again between finding what it would replace and replacing that very generation: so nothing
+that a later run wrote is ever replaced.
+"""
+
+import math
+import time
+from functools import partial
+
+from transforms import storage
+from transforms.output import locking
+from transforms.output.locking import LOCK, LockLostError
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""A clock that goes on while the machine is suspended."""
+
+
+def check(output: str, owner: str) -> None:
+    """Check that nobody took an output folder over.
+
+    Args:
+        output: the output folder.
+        owner: who took its lock, see `locking.OutputLock`; empty: nobody did, nothing is checked.
+
+    Raises:
+        LockLostError: another has taken it since.
+        StorageError: the lock file cannot be read.
+    """
+    if not owner:
+        return
+    found = locking.last_owner(output)
+    if found is None or owner not in (found.run_id, found.writer):
+        other = f"{found} has taken this folder over" if found else f"{LOCK} is gone or damaged"
+        raise LockLostError(
+            f"{output}: run {owner} has lost the lock: {other}. It writes nothing more; "
+            "what is not done is left for the next run"
+        )
+
+
+def write(output: str, name: str, data: bytes, owner: str = "") -> None:
+    """Write a file in an output folder, unless another has taken the folder over.
+
+    Args:
+        output: the output folder.
+        name: path of the file in it.
+        data: its content.
+        owner: see `check`.
+
+    Raises:
+        LockLostError: another has taken the folder over.
+        StorageError: the file cannot be written.
+    """
+    Fence(output, owner).write(name, data)
+
+
+class Fence:
+    """Writes the files of one owner. Where looking at the lock costs a request, it does not look
+    for each new file: half a heartbeat later is soon enough, as a lock lasts several of them.
+
+    Args:
+        output: the output folder.
+        owner: see `check`.
+    """
+
+    def __init__(self, output: str, owner: str):
+        self._output = output
+        self._check = partial(check, output, owner)
+        self._costs_requests = storage.store_of(output).costs_requests
+        self._checked = -math.inf
+
+    def write(self, name: str, data: bytes) -> None:
+        """See the function `write`."""
+        now = time.clock_gettime(_CLOCK)
+        if not self._costs_requests or now - self._checked > locking.PULSE.seconds / 2:
+            self._check()
+            self._checked = now
+        storage.write(self._output, name, data, self._check)
