@@ -39,8 +39,13 @@ def values(dockerfile: Path, name: str) -> list[str]:
 
 
 def pinned(name: str) -> dict[str, str]:
-    lines = (FOLDER / name).read_text().splitlines()
-    return dict(line.split("==") for line in lines if not line.startswith("#"))
+    """The versions of a list of packages, each of which has hashes."""
+    packages = re.findall(
+        r"^(\S+)==(\S+)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$",
+        (FOLDER / name).read_text(),
+        re.MULTILINE,
+    )
+    return {package: version for package, version, _ in packages}
 
 
 def program(name: str) -> str:
@@ -62,7 +67,8 @@ def test_all_base_images_have_a_version():
     foreign = [name.split(" AS ")[0] for name in names if name != "build"]
     assert len(foreign) == 4
     for name in foreign:
-        assert re.search(r":[0-9][^:]*$", name), name
+        assert re.search(r":[0-9][^:]*(@sha256:[0-9a-f]{64})?$", name), name
+    assert all("@" in name for name in values(CPU, "FROM"))
     assert values(GPU, "FROM") == ["${CITYMASK_IMAGE}"], "it adds to the other image"
 
 
@@ -110,10 +116,21 @@ def test_the_pinned_packages_are_what_setup_py_asks_for(name, tmp_path):
     assert command[-2:] == ["--output-file", f"deploy/docker/{name}"]
     made = [program("uv"), *command[1:-1], str(tmp_path / name), "--quiet"]
     subprocess.run(made, cwd=ROOT, check=True)
-    again = [line for line in (tmp_path / name).read_text().splitlines() if line[0] != "#"]
-    assert again == [f"{package}=={version}" for package, version in pinned(name).items()], (
-        f"run: {shlex.join(command)}"
-    )
+    again = re.findall(r"^(\S+)==(\S+)", (tmp_path / name).read_text(), re.MULTILINE)
+    assert again == list(pinned(name).items()), f"run: {shlex.join(command)}"
+
+
+def test_nothing_is_installed_without_its_hash():
+    """The list of hashes would let packages through that have none, and so would a build."""
+    for dockerfile, name in ((CPU, "requirements.txt"), (GPU, "requirements-gpu.txt")):
+        text = (FOLDER / name).read_text()
+        lines = [line for line in text.splitlines() if re.match(r"\w", line)]
+        assert len(lines) == len(pinned(name)) > 100
+        for line in values(dockerfile, "RUN"):
+            if "pip install" in line:
+                assert "--require-hashes" in line or line.endswith(" .")
+                assert "--no-deps" in line
+    assert CPU.read_text().count("--no-build-isolation") == 2
 
 
 @IMAGES
