@@ -27,6 +27,7 @@ from transforms import (
     RemoveSuperseded,
     SegmentOptions,
     SegmentUnit,
+    SettleLeftOver,
     SummarisePixels,
 )
 from transforms.inputs.listing import DEFAULT_MAX_BYTES
@@ -127,6 +128,7 @@ def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
     results = (segmented, *beyond) | "Results" >> beam.Flatten()
 
     replaced = {"superseded": plan.superseded, "results": results} | RemoveSuperseded(output)
+    _ = {"settling": plan.settling, "results": results} | SettleLeftOver(output)
     folder = pipeline | "Output" >> beam.Create([output], reshuffle=False)
     _ = folder | "WriteRemoved" >> beam.Map(write_removed, AsList(plan.removed))
 

@@ -7,6 +7,7 @@ from transforms.checking.evaluating import EvaluateMasks
 from transforms.checking.verifying import VerifyOutput
 from transforms.inputs.dates import DateRange, OnDates
 from transforms.inputs.listing import ListImages
+from transforms.output.begun import SettleLeftOver
 from transforms.output.replacing import RemoveSuperseded
 from transforms.output.summarising import CountCommitted, SummarisePixels
 from transforms.planning.dropping import DropDone
@@ -28,6 +29,7 @@ __all__ = [
     "SegmentArchive",
     "SegmentOptions",
     "SegmentUnit",
+    "SettleLeftOver",
     "SummarisePixels",
     "VerifyOutput",
 ]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.faults.runs import City, verify
 from transforms import storage
-from transforms.output import columns, locking, stopping
+from transforms.output import begun, columns, locking, stopping
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def differences(expected: Path, found: Path) -> Differences:
         if read(expected) != read(found):
             others.append(f"{read.__name__.strip('_')} differs")
     others += [f"{name} is unfinished" for name in os.listdir(found / storage.UNFINISHED)]
+    others += [f"{name} is on record as begun" for name in os.listdir(found / begun.BEGUN)]
     if (found / locking.LOCK).stat().st_size:
         others.append("the lock was not given back")
     if (found / stopping.STOP).exists():

@@ -70,9 +70,10 @@ def test_runs_whose_clock_has_jumped_back_by_twenty_years(changed, chance):
     assert found == NOTHING
 
 
-@pytest.mark.parametrize(("pages", "missing"), [(4, columns.FAILURES), (7, columns.STATISTICS)])
+@pytest.mark.parametrize(("pages", "missing"), [(5, columns.FAILURES), (8, columns.STATISTICS)])
 def test_a_full_disk(first, small_disk, pages, missing):
-    # The lock takes a page, and so do the model card and the four masks of the unit.
+    # The lock takes a page, and so do the model card, the record of what is begun and the four
+    # masks of the unit.
     story = scenarios.first_unit_of_shard(first)
     assert scenarios.disk_full(story, small_disk, pages) == (NOTHING, missing)
 

@@ -141,6 +141,7 @@ class PlannedImage:
         attempts: how often this version of the image has failed before.
         replaces: the run whose row of this image the new one replaces; empty if there is none.
         look: the photo's look, if the run has a gate.
+        suspicion: 0; or 1: it was in progress when a process was killed; or 2: it was alone then.
     """
 
     ref: ImageRef
@@ -148,6 +149,7 @@ class PlannedImage:
     attempts: int = 0
     replaces: str = ""
     look: Look | None = None
+    suspicion: int = 0
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,11 @@ class WorkUnit:
 
     unit_id: str
     images: tuple[PlannedImage, ...]
+
+    @property
+    def suspicion(self) -> int:
+        """The same for all of its images."""
+        return self.images[0].suspicion
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """Deciding: which images to segment, and under which names."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from transforms import storage
 from transforms.flow.records import ImageRef, PlannedImage
-from transforms.output import columns, names, rows
+from transforms.output import begun, columns, names, rows
 from transforms.output.findings import Finding
 from transforms.planning.counters import DUPLICATES, NEW, REDONE, REPLACED, RETRIED
 from transforms.planning.naming import _named
@@ -43,6 +43,8 @@ class Plan:
         gated: images whose version was set aside.
         superseded: rows that the images in `todo` replace, and doubled rows.
         unlisted: current rows whose image was not listed.
+        settling: when listed images can be taken off left-over records.
+        missing: images on left-over records that were not listed.
         counts: images by `NEW`, `REPLACED`, `RETRIED` and `REDONE`, and `DUPLICATES`: references
             dropped because another INPUT names the same image.
     """
@@ -53,6 +55,8 @@ class Plan:
     gated: tuple[ImageRef, ...] = ()
     superseded: tuple[Superseded, ...] = ()
     unlisted: tuple[rows.CommittedRow, ...] = ()
+    settling: tuple[begun.Settling, ...] = ()
+    missing: tuple[begun.LeftOver, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -70,6 +74,7 @@ def plan_images(
     policy: Policy = EVERY_NIGHT,
     wrong: Iterable[Finding] = (),
     aside: Iterable[rows.PastAside] = (),
+    left_over: Sequence[begun.LeftOver] = (),
 ) -> Plan:
     """Compare the images that share a base name with the rows and failures of that name.
 
@@ -87,11 +92,14 @@ def plan_images(
         policy: which images are segmented again.
         wrong: findings about rows of the current model; their images are segmented again.
         aside: images that were set aside, of any version.
+        left_over: images that were in progress when a process was killed. Their masks may be newer
+            than the rows that they were to replace.
     """
-    if _is_plainly_done(refs, committed) and not (policy.force or wrong):
+    if _is_plainly_done(refs, committed) and not (policy.force or wrong or left_over):
         return Plan(skipped=tuple(refs))
     standing, superseded = _standing(committed)
     untrusted = {(finding.image, finding.run_id) for finding in wrong}
+    untrusted |= {(left.image, left.begun.replaces) for left in left_over}
     attempts: dict[tuple[str, str], int] = {}
     for failure in failures:
         key = (failure.image, failure.version)
@@ -100,6 +108,7 @@ def plan_images(
     by_source = {f"{ref.uri}@{ref.offset}": ref for ref in refs}
     counts: Counter[str] = Counter({DUPLICATES: len(refs) - len(by_source)})
     set_aside = {(a.image, a.version) for a in aside if a.reason in policy.gate.reasons}
+    suspicions = _suspicions(left_over)
     todo, skipped, quarantined, gated, listed = [], [], [], [], set()
     for ref in _named(by_source, standing, fold_case):
         row = standing.get(ref.image)
@@ -115,7 +124,9 @@ def plan_images(
             quarantined.append(ref)
         else:
             mask = names.mask_path(mask_folder, ref.image)
-            todo.append(PlannedImage(ref, mask, tried, replaces=row.run_id if row else ""))
+            replaces = row.run_id if row else ""
+            suspicion = suspicions.get((ref.image, ref.version), 0)
+            todo.append(PlannedImage(ref, mask, tried, replaces, suspicion=suspicion))
             if row is not None:
                 superseded.append(Superseded(row.image, row.run_id, row.file))
             counts[
@@ -129,6 +140,8 @@ def plan_images(
         tuple(gated),
         tuple(superseded),
         tuple(unlisted),
+        tuple(_settling(left_over, {planned.ref.image for planned in todo}, listed, standing)),
+        tuple(left for left in left_over if left.image not in listed),
         dict(counts),
     )
 
@@ -154,8 +167,32 @@ def _is_plainly_done(refs: Sequence[ImageRef], committed: Sequence[rows.Committe
     return (ref.image, ref.uri, ref.version) == (row.image, row.uri, row.version)
 
 
-def is_gone(row: rows.CommittedRow, inputs: Sequence[str] = ()) -> bool:
-    """Whether the image of a row that was not listed no longer exists.
+def _suspicions(left_over: Iterable[begun.LeftOver]) -> dict[tuple[str, str], int]:
+    """The suspicion of each image and version on left-over records, see `PlannedImage`."""
+    suspicions: dict[tuple[str, str], int] = {}
+    for left in left_over:
+        key = left.image, left.begun.version
+        suspicions[key] = max(suspicions.get(key, 0), 2 if left.was_alone else 1)
+    return suspicions
+
+
+def _settling(
+    left_over: Iterable[begun.LeftOver],
+    todo: Collection[str],
+    listed: Collection[str],
+    standing: Mapping[str, rows.CommittedRow],
+) -> Iterator[begun.Settling]:
+    """When listed images can be taken off left-over records."""
+    for left in left_over:
+        row = standing.get(left.image)
+        torn = row is not None and row.run_id == left.begun.replaces
+        now = left.image not in todo and not torn
+        if left.image in listed:
+            yield begun.Settling(left.name, left.image, now, once_done=torn)
+
+
+def is_gone(row: rows.CommittedRow | begun.BegunImage, inputs: Sequence[str] = ()) -> bool:
+    """Whether the image of a row, or of a record, that was not listed no longer exists.
 
     Its file is gone, or it was a member of a shard that is gone or was rewritten without it. An
     image that is merely not below the INPUTs of this run is not gone, nor one that cannot be
@@ -163,7 +200,7 @@ def is_gone(row: rows.CommittedRow, inputs: Sequence[str] = ()) -> bool:
     lies below a folder that was listed.
 
     Args:
-        row: the row.
+        row: the row, or the image of the record.
         inputs: the INPUTs of the run.
     """
     if storage.store_of(row.uri).costs_requests:

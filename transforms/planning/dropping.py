@@ -11,7 +11,7 @@ from apache_beam.metrics import Metrics
 from transforms.flow import progress
 from transforms.flow.blocks import BlockByName
 from transforms.flow.records import ImageRef, PlannedImage, SkippedImages
-from transforms.output import columns, findings, parquet, rows
+from transforms.output import begun, columns, findings, parquet, rows
 from transforms.output.findings import Finding
 from transforms.planning.counters import COUNTERS, DUPLICATES, GATED, QUARANTINED, REMOVED, SKIPPED
 from transforms.planning.deciding import Superseded, is_gone, plan_images
@@ -20,12 +20,14 @@ from transforms.planning.policy import EVERY_NIGHT, Policy
 
 TODO = "todo"
 SUPERSEDED = "superseded"
+SETTLING = "settling"
 
 REFS = "refs"
 ROWS = "rows"
 FAILED = "failed"
 WRONG = "wrong"
 ASIDE = "aside"
+LEFT_OVER = "left over"
 
 
 class Planned(NamedTuple):
@@ -37,6 +39,7 @@ class Planned(NamedTuple):
         gated: PCollection[SkippedImages], images that an earlier run set aside.
         superseded: PCollection[Superseded], rows to be removed.
         removed: PCollection[CommittedRow], rows whose image no longer exists.
+        settling: PCollection[Settling], images on the records of processes that were killed.
     """
 
     todo: beam.PCollection[PlannedImage]
@@ -44,6 +47,7 @@ class Planned(NamedTuple):
     gated: beam.PCollection[SkippedImages]
     superseded: beam.PCollection[Superseded]
     removed: beam.PCollection[rows.CommittedRow]
+    settling: beam.PCollection[begun.Settling]
 
 
 @dataclass
@@ -89,7 +93,12 @@ class DropDone(beam.PTransform):
             | "ReadFindings" >> beam.FlatMap(_wrong_rows, self.model)
             | "BlockFindings" >> beam.ParDo(BlockByName(shared_name))
         )
-        known = {ROWS: committed, FAILED: failed, WRONG: wrong}
+        left_over = (
+            start
+            | "ReadLeftOver" >> beam.FlatMap(begun.left_over, self.model)
+            | "BlockLeftOver" >> beam.ParDo(BlockByName(shared_name))
+        )
+        known = {ROWS: committed, FAILED: failed, WRONG: wrong, LEFT_OVER: left_over}
         if self.policy.gate.reasons:
             known[ASIDE] = (
                 start
@@ -136,12 +145,13 @@ class _Plan(beam.DoFn):
                 self._policy,
                 of_name[WRONG],
                 of_name[ASIDE],
+                of_name[LEFT_OVER],
             )
             skipped.update(ref.group for ref in plan.skipped)
             gated.update(ref.group for ref in plan.gated)
             counts.update(plan.counts)
             counts[QUARANTINED] += len(plan.quarantined)
-            for name in (TODO, SUPERSEDED):
+            for name in (TODO, SUPERSEDED, SETTLING):
                 for item in getattr(plan, name):
                     yield beam.pvalue.TaggedOutput(name, item)
             for row in plan.unlisted:
@@ -149,6 +159,10 @@ class _Plan(beam.DoFn):
                     continue
                 counts[REMOVED] += 1
                 yield beam.pvalue.TaggedOutput(REMOVED, row)
+            for left in plan.missing:
+                if is_gone(left.begun, self._inputs):
+                    gone = begun.Settling(left.name, left.image, now=True)
+                    yield beam.pvalue.TaggedOutput(SETTLING, gone)
         for name, groups in ((SKIPPED, skipped), (GATED, gated)):
             counts[name] = groups.total()
             for group, images in groups.items():

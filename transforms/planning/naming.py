@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from transforms.flow.records import ImageRef
 from transforms.output import names, rows
+from transforms.output.begun import LeftOver
 from transforms.output.findings import Finding
 
 
@@ -66,7 +67,7 @@ def _same_image(row: rows.CommittedRow, image: str, ref: ImageRef) -> bool:
 
 
 def shared_name(
-    item: ImageRef | rows.CommittedRow | rows.PastFailure | rows.PastAside | Finding,
+    item: ImageRef | rows.CommittedRow | rows.PastFailure | rows.PastAside | Finding | LeftOver,
 ) -> str:
     """The key by which images are joined: their names without case and distinguishing hashes.
 

@@ -15,6 +15,9 @@ from transforms.planning.counters import BEYOND, COUNTERS, UNITS
 DEFAULT_UNIT_SIZE = 128
 UNITS_PER_BUCKET = 16
 BYTES_PER_BUCKET = 64 << 20
+SUSPECTS_PER_UNIT = 16
+"""Suspects are done one by one: a stop waits for the others of the unit, a kill costs them."""
+
 TAKEN = "taken"
 
 
@@ -38,6 +41,8 @@ def make_units(images: Iterable[PlannedImage], unit_size: int, model: str) -> It
 class GroupIntoUnits(beam.PTransform):
     """Groups images into work units: PCollection[PlannedImage] -> PCollection[WorkUnit].
 
+    The images of a unit have the same suspicion.
+
     Attributes:
         model: the `model_id` they are for; part of the units' ids.
         unit_size: most images in a unit.
@@ -53,7 +58,7 @@ class GroupIntoUnits(beam.PTransform):
             images
             | "KeyByBucket"
             >> beam.Map(_with_bucket, number, self.unit_size).with_output_types(
-                tuple[str, PlannedImage]
+                tuple[tuple[int, str], PlannedImage]
             )
             | "GroupBuckets" >> beam.GroupByKey()
             | "CutUnits"
@@ -104,14 +109,18 @@ def _place(planned: PlannedImage) -> tuple[str, int, str]:
     return planned.ref.path, planned.ref.offset, planned.ref.image
 
 
-def _with_bucket(planned: PlannedImage, images: int, unit_size: int) -> tuple[str, PlannedImage]:
-    return bucket_of(planned.ref, images, unit_size), planned
+def _with_bucket(
+    planned: PlannedImage, images: int, unit_size: int
+) -> tuple[tuple[int, str], PlannedImage]:
+    return (planned.suspicion, bucket_of(planned.ref, images, unit_size)), planned
 
 
 def _cut_units(
-    bucket: tuple[str, Iterable[PlannedImage]], unit_size: int, model: str
+    bucket: tuple[tuple[int, str], Iterable[PlannedImage]], unit_size: int, model: str
 ) -> Iterator[WorkUnit]:
-    for unit in make_units(bucket[1], unit_size, model):
+    (suspicion, _), images = bucket
+    most = min(unit_size, SUSPECTS_PER_UNIT) if suspicion else unit_size
+    for unit in make_units(images, most, model):
         Metrics.counter(COUNTERS, UNITS).inc()
         yield unit
 

@@ -48,8 +48,9 @@ class UnitStream:
         """Add a unit; returns the results of units that are committed, usually earlier ones.
 
         Raises:
-            StorageError: a unit cannot be committed.
+            StorageError: a unit cannot be put on record, or cannot be committed.
         """
+        self._segmenter.begin(unit)
         self.open_units += 1
         self._queue.extend(_Item(unit, planned) for planned in unit.images)
         return self._results()
@@ -114,7 +115,7 @@ def segment_unit(segmenter: UnitSegmenter, unit: WorkUnit, measure: Measure) -> 
         measure: called in this thread with the name and value of each measurement.
 
     Raises:
-        StorageError: the rows cannot be written.
+        StorageError: the unit cannot be put on record, or cannot be committed.
     """
     stream = UnitStream(segmenter, measure)
     (result,) = chain(stream.add(unit), stream.finish())

@@ -31,7 +31,7 @@ from transforms.flow.records import (
     WorkUnit,
 )
 from transforms.inputs.reading import read_image
-from transforms.output import names, rows
+from transforms.output import begun, names, rows
 from transforms.output.columns import DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
 from transforms.photos import decoding, mask_files, projections
 from transforms.segmenting.faults import fault_of
@@ -146,6 +146,13 @@ class UnitSegmenter:
         encoded = self._each_alone(data) if self._alone else self._in_batches(data)
         return map_ahead(self._writing, self._write, encoded, REQUESTS)
 
+    def begin(self, unit: WorkUnit) -> None:
+        """Put the images of a unit on record, see `output.begun`; raises StorageError."""
+        options = self._options
+        images = tuple(map(begun.BegunImage.of, unit.images))
+        record = begun.Begun(options.run_id, self._model, images)
+        begun.write(options.output, unit.unit_id, record, options.durable)
+
     def start_commit(
         self, unit: WorkUnit, items: Iterable[_Item]
     ) -> Future[tuple[UnitResult, float]]:
@@ -174,6 +181,7 @@ class UnitSegmenter:
             self._mask_values,
             self._options.durable,
         )
+        begun.remove(self._options.output, unit.unit_id)
         return result, time.perf_counter() - start
 
     def _read(self, item: _Item) -> _Item:

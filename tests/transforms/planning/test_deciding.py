@@ -22,6 +22,7 @@ from transforms.flow.records import (
     UnitResult,
 )
 from transforms.output import rows
+from transforms.output.begun import BegunImage, LeftOver, Settling
 from transforms.output.findings import MASK_MISSING, Finding
 from transforms.output.rows import CommittedRow, PastAside, PastFailure
 from transforms.planning.deciding import Plan, Superseded, is_gone, plan_images, plan_new
@@ -60,6 +61,62 @@ def names(images: Iterable[ImageRef | PlannedImage]) -> dict[str, str]:
     """Name by URI."""
     refs = [entry.ref if isinstance(entry, PlannedImage) else entry for entry in images]
     return {ref.uri: ref.image for ref in refs}
+
+
+def left(image: ImageRef, replaces="", was_alone=False) -> LeftOver:
+    begun = BegunImage(image.image, image.uri, image.version, replaces)
+    return LeftOver("unit", begun, was_alone)
+
+
+class TestImagesThatWereInProgressWhenAProcessWasKilled:
+    def test_without_a_row_they_are_suspects(self):
+        found = plan([ref()], left_over=[left(ref())])
+        assert [todo.suspicion for todo in found.todo] == [1]
+        assert found.settling == (Settling("unit", "lund/01.jpg"),)
+
+    def test_alone_they_are_under_more_suspicion(self):
+        found = plan([ref()], left_over=[left(ref(), was_alone=True), left(ref())])
+        assert [todo.suspicion for todo in found.todo] == [2]
+
+    def test_changed_since_they_are_no_suspects(self):
+        found = plan([ref(version="11-2")], left_over=[left(ref())])
+        assert [todo.suspicion for todo in found.todo] == [0]
+        assert found.settling == (Settling("unit", "lund/01.jpg"),)
+
+    def test_with_the_row_that_was_to_be_replaced_they_are_done_anew(self):
+        found = plan([ref()], [row_of(ref())], left_over=[left(ref(), "run1")])
+        assert [(todo.replaces, todo.suspicion) for todo in found.todo] == [("run1", 1)]
+        assert found.counts["redone"] == 1
+        assert found.settling == (Settling("unit", "lund/01.jpg", once_done=True),)
+
+    def test_with_a_newer_row_they_are_settled(self):
+        for replaced in ("", "run0"):
+            found = plan([ref()], [row_of(ref())], left_over=[left(ref(), replaced)])
+            assert (found.todo, len(found.skipped)) == ((), 1)
+            assert found.settling == (Settling("unit", "lund/01.jpg", now=True),)
+
+    def test_in_quarantine_they_are_settled_unless_their_row_may_be_wrong(self):
+        failures = [PastFailure("lund/01.jpg", "10-1", 3)]
+        found = plan([ref()], failures=failures, left_over=[left(ref())])
+        assert found.settling == (Settling("unit", "lund/01.jpg", now=True),)
+        found = plan([ref()], [row_of(ref())], failures, left_over=[left(ref(), "run1")])
+        assert found.todo == ()
+        assert found.settling == (Settling("unit", "lund/01.jpg", once_done=True),)
+
+    def test_that_are_not_listed_stay_on_record(self):
+        found = plan([], left_over=[left(ref())])
+        assert (found.settling, found.missing) == ((), (left(ref()),))
+
+    def test_are_in_small_units_of_their_own(self):
+        suspects = {f"{number}.jpg" for number in range(20)}
+        images = [
+            replace(plan_new(ref(name)), suspicion=int(name in suspects))
+            for name in (f"{number}.jpg" for number in range(40))
+        ]
+        with beam.Pipeline(FnApiRunner()) as pipeline:
+            units = pipeline | beam.Create(images) | GroupIntoUnits(MODEL)
+            sizes = units | beam.Map(lambda unit: (unit.suspicion, len(unit.images)))
+            assert_that(sizes, equal_to([(0, 20), (1, 16), (1, 4)]))
 
 
 class TestOneImage:

@@ -1,0 +1,227 @@
+"""Begun: which images are in progress is on record, so that a killed process leaves a trace.
+
+Each record is a file of `.citymask/begun`. It is there before the first image of a work unit is
+read, and is removed once the unit's rows are committed. A record that a run finds there when it
+starts is of a process that was killed. One of its images may have killed it, so these are
+suspects; and the mask of an image may be newer than its row.
+"""
+
+import json
+import logging
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+
+import apache_beam as beam
+
+from transforms import storage
+from transforms.flow.records import PlannedImage, UnitResult
+
+logger = logging.getLogger(__name__)
+
+BEGUN = f"{storage.WORK_FOLDER}/begun"
+ENDING = ".json"
+
+
+@dataclass(frozen=True)
+class BegunImage:
+    """An image of a record.
+
+    Attributes:
+        image: its name.
+        uri, version: as listed.
+        replaces: the run of the row that it has and that is to be replaced; empty if it has none.
+    """
+
+    image: str
+    uri: str
+    version: str
+    replaces: str
+
+    @classmethod
+    def of(cls, planned: PlannedImage) -> "BegunImage":
+        """What a record holds of an image."""
+        ref = planned.ref
+        return cls(ref.image, ref.uri, ref.version, planned.replaces)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A record: images that are in progress.
+
+    Attributes:
+        run_id: the run that began them.
+        model: the `model_id` they are segmented with.
+        images: the images.
+        tries: how often the image, if it is the only one in progress, was begun; else 0.
+    """
+
+    run_id: str
+    model: str
+    images: tuple[BegunImage, ...]
+    tries: int = 0
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Begun":
+        """The record that a file holds; raises ValueError if it is damaged."""
+        try:
+            content = json.loads(data)
+            images = tuple(BegunImage(**image) for image in content.pop("images"))
+            return cls(images=images, **content)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a record of begun work: {error}") from error
+
+    def to_json(self) -> bytes:
+        """What `parse` reads."""
+        return json.dumps(asdict(self)).encode()
+
+
+@dataclass(frozen=True)
+class LeftOver:
+    """An image of a record that a killed process has left.
+
+    Attributes:
+        name: name of the record.
+        begun: the image; one without a name stands for a record that cannot be read.
+        was_alone: whether it was the only one in progress.
+    """
+
+    name: str
+    begun: BegunImage
+    was_alone: bool = False
+
+    @property
+    def image(self) -> str:
+        """Its name."""
+        return self.begun.image
+
+
+@dataclass(frozen=True)
+class Settling:
+    """When an image no longer needs to be on a left-over record.
+
+    Attributes:
+        name: name of the record.
+        image: name of the image.
+        now: it is settled already.
+        once_done: a failure does not settle it, for its mask may be newer than its row.
+    """
+
+    name: str
+    image: str
+    now: bool = False
+    once_done: bool = False
+
+
+def write(output: str, name: str, record: Begun, durable: bool = True) -> None:
+    """Put images on record under a name, as a rule the id of a work unit; raises StorageError."""
+    storage.write(output, _path(name), record.to_json(), durable)
+
+
+def read(output: str, name: str) -> Begun | None:
+    """The record of a name; None if there is none.
+
+    Raises:
+        StorageError: it cannot be read.
+        ValueError: it is damaged.
+    """
+    try:
+        return Begun.parse(storage.read(f"{output}/{_path(name)}"))
+    except storage.MissingError:
+        return None
+
+
+def remove(output: str, name: str) -> None:
+    """Take the images of a name off record, if they still are; raises StorageError."""
+    with suppress(storage.MissingError):
+        storage.remove(output, _path(name))
+
+
+def left_over(output: str, model: str) -> Iterator[LeftOver]:
+    """The images of all records that are for a model; a damaged record gives one without a name.
+
+    Call it before any work begins; then the records are of processes that were killed.
+
+    Raises:
+        StorageError: the records cannot be read.
+    """
+    for file in storage.list_folder(f"{output}/{BEGUN}", ENDING):
+        name = file.path.rpartition("/")[2].removesuffix(ENDING)
+        try:
+            record = read(output, name)
+        except ValueError as error:  # After a power cut; a whole record precedes every mask.
+            logger.warning("%s: %s; it is removed", file.path, error)
+            yield LeftOver(name, BegunImage("", "", "", ""))
+            continue
+        if record and record.model == model:
+            for image in record.images:
+                yield LeftOver(name, image, bool(record.tries))
+
+
+def settle(output: str, name: str, images: Collection[str]) -> None:
+    """Take images off a left-over record, and remove it once it is empty; raises StorageError."""
+    try:
+        record = read(output, name)
+    except ValueError:
+        record = None
+    kept = tuple(i for i in record.images if i.image not in images) if record else ()
+    if record and kept:
+        write(output, name, replace(record, images=kept))
+    else:
+        remove(output, name)
+
+
+@dataclass
+class SettleLeftOver(beam.PTransform):
+    """Takes images off left-over records.
+
+    `settling` PCollection[Settling] and `results` PCollection[UnitResult] -> PCollection[str], the
+    names of the records.
+
+    Attributes:
+        output: the output folder.
+    """
+
+    output: str
+
+    def expand(self, inputs):
+        ended = inputs["results"] | "ImagesEnded" >> beam.FlatMap(_ended)
+        settling = inputs["settling"] | "KeyByImage" >> beam.Map(lambda item: (item.image, item))
+        return (
+            {"settling": settling, "ended": ended}
+            | "JoinByImage" >> beam.CoGroupByKey()
+            | "Settled" >> beam.FlatMap(settled).with_output_types(tuple[str, str])
+            | "GroupByRecord" >> beam.GroupByKey()
+            | "Settle" >> beam.Map(_settle, self.output)
+        )
+
+
+def settled(joined: tuple[str, dict[str, Iterable]]) -> Iterator[tuple[str, str]]:
+    """The left-over records, and the image, where it is settled.
+
+    Args:
+        joined: the image, its `settling` on records, and as `ended` whether this run segmented it,
+            or nothing if it did not end.
+    """
+    image, sides = joined
+    ended = list(sides["ended"])
+    for item in sides["settling"]:
+        if item.now or (any(ended) if item.once_done else ended):
+            yield item.name, image
+
+
+def _ended(result: UnitResult) -> Iterator[tuple[str, bool]]:
+    for segmented in result.segmented:
+        yield segmented.planned.ref.image, True
+    for failure in result.failures:
+        yield failure.planned.ref.image, False
+
+
+def _settle(of_record: tuple[str, Iterable[str]], output: str) -> str:
+    name, images = of_record
+    settle(output, name, set(images))
+    return name
+
+
+def _path(name: str) -> str:
+    return f"{BEGUN}/{name}{ENDING}"
