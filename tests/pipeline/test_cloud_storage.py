@@ -277,11 +277,13 @@ class TestRequests:
 
     def test_what_a_run_asks_for_besides_does_not_grow_with_the_photos(self, first):
         requests = first.town.server.requests
-        assert requests["list"] == 9
+        assert requests["list"] == 11
         assert requests["look"] <= 2
         assert requests["read"] <= PHOTOS + 10
-        # The lock, twice; model card, rows, removed.csv, summary.json, summary.csv and the record.
-        assert requests["write"] == PHOTOS + 8
+        # The lock, twice; model card, what is begun, rows, removed.csv, summary.json, summary.csv
+        # and the record of the run.
+        assert requests["write"] == PHOTOS + 9
+        assert requests["remove"] == 1
 
     def test_the_record_counts_what_the_server_counted(self, first):
         counts = dict(first.town.record["requests"])
