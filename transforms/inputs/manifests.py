@@ -209,8 +209,12 @@ def _is_too_large(value: Any) -> bool:
 
 
 def resolve(uri: str, manifest: str) -> str:
-    """The path of an image in a manifest; relative ones start at the manifest's folder."""
-    return storage.beside(uri.removeprefix("file://"), manifest)
+    """The path of an image in a manifest; relative ones start at the manifest's folder.
+
+    Raises:
+        StorageError: the URI stands for no path here, see `storage.path_of`.
+    """
+    return storage.beside(storage.path_of(uri), manifest)
 
 
 def relative_to(uri: str, manifest: str) -> str:
