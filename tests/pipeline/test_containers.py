@@ -7,6 +7,7 @@ import tarfile
 
 import pytest
 
+from tests.peak_memory import peak_memory
 from tests.shard_files import write_photo_records, write_tar
 
 KIB = 1 << 10
@@ -78,6 +79,20 @@ def test_a_photo_of_more_bytes_than_allowed_fails_unread(run, output, tmp_path, 
     (folder / "sparse.jpg").unlink()
     run("--max-bytes", 128 * KIB, inputs=inputs)
     assert len(output.rows) == 6
+
+
+def test_many_large_photos_are_read_one_after_the_other(run, output, tmp_path, photo):
+    folder = tmp_path / "large"
+    folder.mkdir()
+    for number in range(6):
+        with open(folder / f"{number}.jpg", "wb") as file:
+            file.write(photo)
+            file.truncate(150 << 20)
+    run(inputs=[folder / "0.jpg"])
+    with peak_memory() as peak:
+        run("--overlay", inputs=[folder])
+    assert len(output.rows) == 6
+    assert not peak or peak[0] < 400 << 20
 
 
 def test_sizes_that_claim_terabytes_cost_no_memory(run, output, tmp_path, photo):

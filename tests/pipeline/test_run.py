@@ -12,8 +12,6 @@ import subprocess
 import sys
 import tarfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -27,6 +25,7 @@ from models.packages import load_package, write_package
 from pipeline import console
 from pipeline.cli import main
 from tests.made_models import make_model
+from tests.peak_memory import peak_memory
 from tests.shard_files import write_tar, write_tfrecord
 from tests.waiting import until
 from transforms import storage
@@ -50,24 +49,6 @@ def png_that_claims(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         [chunk(b"IHDR", header), chunk(b"IDAT", pixels), chunk(b"IEND", b"")]
     )
-
-
-@contextmanager
-def peak_memory() -> Iterator[list[int]]:
-    """Bytes that the process grew to above what it had, where Linux tells; else nothing."""
-
-    def status(key: str) -> int:
-        return int(re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) << 10
-
-    grown: list[int] = []
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-        before = status("VmRSS")
-    except OSError:
-        yield grown
-        return
-    yield grown
-    grown.append(status("VmHWM") - before)
 
 
 def lines_of_error(result) -> list[str]:

@@ -27,7 +27,7 @@ from models.engines.devices import cores
 from transforms.flow import progress, request_counters
 from transforms.flow.concurrency import map_requests
 from transforms.flow.records import Aside, PlannedImage, SkippedImages
-from transforms.inputs.reading import read_image
+from transforms.inputs.reading import read_image, room_for
 from transforms.output import columns, parquet, rows
 from transforms.output.stopping import must_stop
 from transforms.photos.decoding import DEFAULT_MAX_PIXELS
@@ -181,9 +181,10 @@ class _LookAt(beam.DoFn):
     def _look(self, planned: PlannedImage) -> Candidate | None:
         ref = planned.ref
         try:
-            data = read_image(ref, ref.version)
-            with self._decoding:
-                look, capture = look_at(data, self._max_pixels)
+            with room_for(ref):
+                data = read_image(ref, ref.version)
+                with self._decoding:
+                    look, capture = look_at(data, self._max_pixels)
         except Exception:  # Segmenting reports whatever is wrong with the image.
             return None
         capture = ref.capture.filled_from(capture)

@@ -4,7 +4,8 @@ Many threads read and write, as they mostly wait for storage. For the computatio
 thread per core plus two spare ones. If the network takes one photo at a time, as on a CPU, each of
 these threads takes a photo from its bytes to its files, so no core waits for another. If it takes
 batches, as on a GPU, they decode ahead of it and encode behind it. Pixels never leave the DoFn, and
-the depths of the queues bound the memory.
+the depths of the queues bound the memory. A large photo does not wait in a queue as bytes: the
+thread that decodes it reads it.
 """
 
 import logging
@@ -30,7 +31,7 @@ from transforms.flow.records import (
     UnitResult,
     WorkUnit,
 )
-from transforms.inputs.reading import read_image
+from transforms.inputs.reading import is_large, read_image, room_for
 from transforms.output import begun, names, rows
 from transforms.output.columns import DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
 from transforms.photos import decoding, mask_files, projections
@@ -142,7 +143,7 @@ class UnitSegmenter:
 
     def work_on(self, items: Iterable[_Item | Pause]) -> Iterator[_Item | Pause]:
         """Process images from their references to their files."""
-        data = map_ahead(self._reading, self._read, items, REQUESTS)
+        data = map_ahead(self._reading, self._read_ahead, items, REQUESTS)
         encoded = self._each_alone(data) if self._alone else self._in_batches(data)
         return map_ahead(self._writing, self._write, encoded, REQUESTS)
 
@@ -184,6 +185,9 @@ class UnitSegmenter:
         begun.remove(self._options.output, unit.unit_id)
         return result, time.perf_counter() - start
 
+    def _read_ahead(self, item: _Item) -> _Item:
+        return item if is_large(item.planned.ref) else self._read(item)
+
     def _read(self, item: _Item) -> _Item:
         with item.isolated(), item.stage(READ):
             item.data = read_image(item.planned.ref, item.planned.ref.version)
@@ -195,6 +199,8 @@ class UnitSegmenter:
         return item
 
     def _decode(self, item: _Item) -> _Item:
+        if is_large(item.planned.ref):
+            self._read(item)
         if item.data is None:
             return item
         with item.isolated():
@@ -215,15 +221,21 @@ class UnitSegmenter:
         """Decode, segment and encode each image in one thread."""
 
         def work(item: _Item) -> _Item:
-            (item,) = self._predict([self._decode(item)])
-            return self._encode(item)
+            with room_for(item.planned.ref):
+                (item,) = self._predict([self._decode(item)])
+                return self._encode(item)
 
         return map_ahead(self._working, work, items, AHEAD * self._threads)
 
     def _in_batches(self, items: Iterable[_Item | Pause]) -> Iterator[_Item | Pause]:
         """Decode ahead of the network and encode behind it."""
+
+        def decode(item: _Item) -> _Item:
+            with room_for(item.planned.ref):
+                return self._decode(item)
+
         depth = 2 * self._segmenter.batch_size
-        decoded = map_ahead(self._working, self._decode, items, depth)
+        decoded = map_ahead(self._working, decode, items, depth)
         batches = map_ahead(
             self._inferring, self._predict, self._gather(decoded), self._segmenter.streams
         )

@@ -126,8 +126,9 @@ class LocalStore(Store):
 
     def read(self, path: str, offset: int, length: int | None, version: str) -> bytes:
         """See `storage.read`."""
-        with _opened(path) as file, _explained("cannot be read"):
-            data = file.readall() if length is None else _read_part(file, offset, length)
+        with BufferedReader(_opened(path)) as file, _explained("cannot be read"):
+            file.seek(offset)
+            data = file.read() if length is None else file.read(length)
             # After reading, and of the open file, so that no change goes unnoticed.
             status = os.fstat(file.fileno())
         found = FoundFile(path, status.st_size, status.st_mtime_ns).version
@@ -278,12 +279,3 @@ def _kind(error: OSError | ValueError) -> type[StorageError]:
         return MissingError
     of_file = isinstance(error, ValueError) or error.errno in NOT_A_FILE
     return FileError if of_file else StorageError
-
-
-def _read_part(file: FileIO, offset: int, length: int) -> bytes:
-    """Up to `length` bytes from `offset`, fewer only at the end of the file."""
-    file.seek(offset)
-    data = bytearray()
-    while len(data) < length and (part := file.read(length - len(data))):
-        data += part
-    return bytes(data)
