@@ -81,6 +81,18 @@ class Size(click.ParamType):
         return size
 
 
+class PathOrUri(click.ParamType):
+    """A path, or a URI as the path that it stands for."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        try:
+            return storage.path_of(str(value))
+        except storage.StorageError as error:
+            self.fail(str(error), param, ctx)
+
+
 def class_table(data: str, classes: str | None = None) -> ClassTable:
     """The classes of labelled photos: those asked for, else what stands beside them, else CamVid's.
 

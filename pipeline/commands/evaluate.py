@@ -19,7 +19,7 @@ from models.evaluation import Metrics
 from models.labels import LABEL_FOLDER_ENDING
 from models.packages import ModelPackage, load_package
 from pipeline import console, runners, streams
-from pipeline.commands.common import CLASS_FILE, Refused, class_table, foreseen_errors
+from pipeline.commands.common import CLASS_FILE, PathOrUri, Refused, class_table, foreseen_errors
 from pipeline.commands.options import BeamCommand, settings_options
 from pipeline.errors import first_line
 from pipeline.evaluation import evaluate_masks, evaluate_model
@@ -34,7 +34,7 @@ from transforms.flow.records import Projection
     help="Segment the photos with this model. Default: the shipped default model.",
 )  # fmt: skip
 @click.option(
-    "--masks", multiple=True, metavar="MASKS",
+    "--masks", multiple=True, type=PathOrUri(), metavar="MASKS",
     help="Evaluate these masks instead; may be given more than once.",
 )  # fmt: skip
 @click.option("--data", required=True, metavar="DIR", help="Folder in the CamVid layout.")

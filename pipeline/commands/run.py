@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pipeline import console, streams
-from pipeline.commands.common import Refused, foreseen_errors
+from pipeline.commands.common import PathOrUri, Refused, foreseen_errors
 from pipeline.commands.options import BeamCommand, Days, day_options, settings_options
 from pipeline.errors import EXIT_UNEXPECTED
 from pipeline.runners import dataflow_options
@@ -19,8 +19,11 @@ from transforms.output.run_records import RunRecord, write_record
 
 
 @click.command(cls=BeamCommand)
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("--output", "-o", required=True, metavar="OUT", help="Folder for all results.")
+@click.argument("inputs", nargs=-1, required=True, type=PathOrUri(), metavar="INPUT...")
+@click.option(
+    "--output", "-o", required=True, type=PathOrUri(), metavar="OUT",
+    help="Folder for all results.",
+)  # fmt: skip
 @settings_options(Settings)
 @day_options
 @click.option(

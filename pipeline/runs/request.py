@@ -13,7 +13,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.graph import Job
 from pipeline.runs.settings import Settings
 from transforms import DateRange, SegmentOptions, storage
-from transforms.inputs import listing, shards
+from transforms.inputs import listing, manifests, shards
 from transforms.inputs.manifests import ManifestError
 from transforms.output import archives, columns, findings, model_files, names, rows, stopping
 from transforms.output.locking import LOCK, OutputLock
@@ -196,6 +196,8 @@ def _read_merged(path: str, package: ModelPackage) -> MergedClasses:
 def _check_input(spec: str, output: str) -> None:
     try:
         found = listing.first_image(spec, output)
+        if manifests.is_manifest(spec) and not storage.is_folder(spec):
+            manifests.check(storage.absolute(spec))
     except (listing.InputError, ManifestError, storage.StorageError) as error:
         raise ConfigurationError(str(error)) from error
     if found is None:

@@ -65,11 +65,15 @@ def as_share(value: Any) -> float:
 def seen_from_file(path: str, info: ValidationInfo) -> str:
     """A path relative to the folder of the context's file, resolved; unchanged without a file.
 
-    Paths of other stores are returned unchanged.
+    It may be a URI. Paths of other stores are returned unchanged.
     """
     file = (info.context or {}).get(BESIDE)
     if not file:
         return path
+    try:
+        path = storage.path_of(path)
+    except storage.StorageError as error:
+        raise ValueError(str(error)) from error
     seen = storage.beside(path, file)
     # A folder whose own name looks like a glob pattern must match itself.
     if glob.has_magic(path) and storage.store_of(seen).local_paths and not os.path.exists(seen):

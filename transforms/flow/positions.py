@@ -97,7 +97,7 @@ def _coordinate(value: Any, reference: Any, axis: _Axis) -> float | None:
     if isinstance(value, (list, tuple)):
         size, negative = _size_of_rationals(value)
         references = references or [""]
-    elif text := text_of(value):
+    elif (text := text_of(value)) and parse_number(text, -axis.limit, axis.limit) is None:
         text = _DEGREES_WORD.sub("°", text.upper().translate(_SYMBOLS)).replace("''", '"')
         found = _TEXT.fullmatch(text)
         if not found:
@@ -108,7 +108,7 @@ def _coordinate(value: Any, reference: Any, axis: _Axis) -> float | None:
         references += words
         size, negative = _size_of_text(found), found["sign"] == "-"
     else:
-        size = parse_number(value, -axis.limit, axis.limit)
+        size = parse_number(text or value, -axis.limit, axis.limit)
         negative = size is not None and size < 0
         size = size if size is None else abs(size)
     if size is None or size > axis.limit:

@@ -66,7 +66,7 @@ def parse_time(value: Any) -> datetime | None:
         return _plausible(_from_number(value))
     text = text_of(value).upper()
     if _DIGITS.fullmatch(text):
-        return _plausible(_from_number(Decimal(text)))
+        return _plausible(_from_number(Decimal(text) if "." in text else int(text)))
     return _plausible(_from_text(text))
 
 
@@ -87,16 +87,19 @@ def _utc(moment: datetime) -> datetime | None:
 def _from_number(number: Any) -> datetime | None:
     try:
         # Before anything else: an exponent may stand for gigabytes of digits.
-        exact = Fraction(number) if 10**7 <= number < 10**20 else Fraction(0)
+        if not 10**7 <= number < 10**20:
+            return None
     except ArithmeticError:  # Comparing a decimal that is not a number.
         return None
-    if exact.denominator == 1 and len(digits := str(exact.numerator)) in _COMPACT:
+    whole = int(number)
+    if whole == number and len(digits := str(whole)) in _COMPACT:
         moment = _plausible(_from_text(f"{digits[:8]}{_COMPACT[len(digits)]}{digits[8:]}"))
         if moment:
             return moment
-    for least, per_second in reversed(UNIX_UNITS):
-        if least <= exact < 1000 * least:
-            return UNIX_START + timedelta(microseconds=round(exact * 10**6 / per_second))
+    for least, per_second in UNIX_UNITS:
+        if least <= whole < 1000 * least:
+            microseconds = round(Fraction(number) * 10**6 / per_second)
+            return UNIX_START + timedelta(microseconds=microseconds)
     return None
 
 

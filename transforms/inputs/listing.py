@@ -193,13 +193,23 @@ def _list_file(file: storage.FoundFile, spec: str) -> Iterator[Listed]:
 
 def _list_manifest(path: str) -> Iterator[ImageRef]:
     for entry in manifests.read_manifest(path):
-        uri = manifests.resolve(entry.uri, path)
+        try:
+            uri = manifests.resolve(entry.uri, path)
+        except storage.StorageError as error:
+            yield _unreachable(entry, names.printable(str(error)))
+            continue
         name = manifests.relative_to(uri, path)
         if storage.store_of(uri).costs_requests:
             yield _image_ref(name, uri, "", metadata=entry.metadata)
         else:
             file = storage.find(uri)
             yield _image_ref(name, uri, file.version, file.size, metadata=entry.metadata)
+
+
+def _unreachable(entry: manifests.ManifestEntry, reason: str) -> ImageRef:
+    """An image whose URI stands for no path; it fails when it is read."""
+    missing = storage.FoundFile(entry.uri, -1, 0)
+    return _image_ref(entry.uri, entry.uri, missing.version, metadata=entry.metadata, damage=reason)
 
 
 def _looked_at(listed: Listed) -> Listed:

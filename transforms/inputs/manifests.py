@@ -1,33 +1,59 @@
 """Manifests: lists of image URIs, with metadata in further columns."""
 
 import json
+import logging
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet
 
 from transforms import storage
 from transforms.flow.positions import parse_heading, parse_position
 from transforms.flow.records import UNKNOWN_CAPTURE, Capture, ExtraColumn
 from transforms.flow.times import parse_time
+from transforms.inputs import tables
+from transforms.inputs.tables import ManifestError
 from transforms.output import columns
+
+__all__ = [
+    "CAPTURE_COLUMNS",
+    "EXTENSIONS",
+    "ManifestEntry",
+    "ManifestError",
+    "Metadata",
+    "check",
+    "is_manifest",
+    "metadata_of",
+    "read_manifest",
+    "relative_to",
+    "resolve",
+    "types_of",
+]
+
+logger = logging.getLogger(__name__)
 
 EXTENSIONS = (".csv", ".parquet", ".txt")
 CAPTURE_COLUMNS = (columns.LATITUDE, columns.LONGITUDE, columns.CAPTURED_AT, columns.HEADING)
 
-_NOT_A_NUMBER = r"^[-+]?0[0-9]|^\+|^[-+]?[0-9]{19,}$"
-"""Digits that a number would not keep: leading zeros, a plus sign, more than an int64 holds."""
+KNOWN = (columns.URI, columns.GROUP, *CAPTURE_COLUMNS)
+"""The columns that are interpreted; their names may have any case and blanks around them."""
 
+LIKELY = {
+    columns.URI: ("url", "path", "file", "filename", "file_name", "image"),
+    columns.LATITUDE: ("lat",),
+    columns.LONGITUDE: ("lon", "lng", "long"),
+    columns.CAPTURED_AT: ("time", "date", "datetime", "timestamp", "capture_time"),
+    columns.HEADING: ("compass_angle", "bearing", "direction", "azimuth"),
+}
+"""Names that others give to these columns. They are kept as they are, and a warning says so."""
 
-class ManifestError(ValueError):
-    """A manifest cannot be read or has no `uri` column; the message names the file."""
+NO_VALUE = frozenset(("None", "none", "-", *pyarrow.csv.ConvertOptions().null_values))
+"""Texts for a value that is not there."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +73,21 @@ class ManifestEntry:
     metadata: Metadata = field(default_factory=Metadata)
 
 
+def is_manifest(path: str) -> bool:
+    """Whether a file is a manifest, by its name."""
+    return path.lower().endswith(EXTENSIONS)
+
+
+def check(path: str) -> None:
+    """Read a manifest to its end, without making anything of it.
+
+    Raises:
+        ManifestError: see `read_manifest`.
+    """
+    for _ in tables.read_lines(path) if _is_list(path) else _batches(path):
+        pass
+
+
 def read_manifest(path: str) -> Iterator[ManifestEntry]:
     """Read a CSV or Parquet file with a `uri` column, or a text file with a URI per line.
 
@@ -54,23 +95,33 @@ def read_manifest(path: str) -> Iterator[ManifestEntry]:
     kept with their type: nested ones as JSON text, times to the microsecond. In a CSV file a column
     has the type that all its values fit; one with a value such as 00123 stays text.
 
+    At its end, what was not understood is logged as a warning.
+
     Raises:
-        ManifestError: the file cannot be read, or it has no `uri` column.
+        ManifestError: the file cannot be read or would fill the memory, it has no `uri` column, or
+            one of the known columns stands twice.
     """
-    if path.lower().endswith(".txt"):
-        yield from _read_list(path)
+    if _is_list(path):
+        for line in tables.read_lines(path):
+            if (uri := line.rstrip("\r\n")).strip():
+                yield ManifestEntry(uri)
         return
-    for batch in _batches(path):
-        types = {
-            entry.name: entry.type
-            for entry in batch.schema
-            if entry.name not in (columns.URI, columns.GROUP, *CAPTURE_COLUMNS)
-        }
-        for row in _to_rows(batch, path):
+    unclear = _Unclear()
+    for batch in _batches(path, unclear):
+        table = tables.rows_of(batch)
+        unclear.lost.update(table.lost)
+        types = {name: kind for name, kind in table.types.items() if name not in KNOWN}
+        for row in table.rows:
             uri = row.pop(columns.URI)
             uri = os.fsdecode(uri) if isinstance(uri, bytes) else str(uri or "")
             if uri := uri.strip():
-                yield ManifestEntry(uri, metadata_of(row, types))
+                metadata = metadata_of(row, types)
+                unclear.compare(row, metadata.capture)
+                yield ManifestEntry(uri, metadata)
+            else:
+                unclear.without_uri += 1
+    for line in unclear.lines():
+        logger.warning("%s: %s", path, line)
 
 
 def metadata_of(row: dict[str, Any], types: dict[str, pa.DataType]) -> Metadata:
@@ -80,12 +131,13 @@ def metadata_of(row: dict[str, Any], types: dict[str, pa.DataType]) -> Metadata:
         row: values by column name; unknown or impossible captures (a latitude of 91) become None.
         types: the extra columns to keep, with their Arrow types.
     """
-    group = row.get(columns.GROUP)
+    known = _known(row)
+    group = known.get(columns.GROUP)
     return Metadata(
         Capture.at(
-            parse_position(row.get(columns.LATITUDE), row.get(columns.LONGITUDE)),
-            parse_time(row.get(columns.CAPTURED_AT)),
-            parse_heading(row.get(columns.HEADING)),
+            parse_position(known.get(columns.LATITUDE), known.get(columns.LONGITUDE)),
+            parse_time(known.get(columns.CAPTURED_AT)),
+            parse_heading(known.get(columns.HEADING)),
         ),
         group=None if group is None or group == "" else _valid_text(group),
         extra=tuple(_extra(name, kind, row.get(name)) for name, kind in types.items()),
@@ -98,89 +150,118 @@ def types_of(row: dict[str, Any]) -> dict[str, pa.DataType]:
     return {
         name: pa.string() if _is_too_large(value) else kinds.get(type(value), pa.string())
         for name, value in row.items()
-        if value is not None and name not in (columns.GROUP, *CAPTURE_COLUMNS)
+        if value is not None and _called(name) not in (columns.GROUP, *CAPTURE_COLUMNS)
     }
 
 
-def _read_list(path: str) -> Iterator[ManifestEntry]:
-    try:
-        with TextIOWrapper(storage.open_file(path), "utf-8-sig", "surrogateescape") as lines:
-            for line in lines:
-                if (uri := line.rstrip("\r\n")).strip():
-                    yield ManifestEntry(uri)
-    except storage.StorageError as error:
-        raise ManifestError(f"{path}: {error}") from error
+def _is_list(path: str) -> bool:
+    return path.lower().endswith(".txt")
 
 
-def _batches(path: str) -> Iterator[pa.RecordBatch]:
-    try:
-        if path.lower().endswith(".csv"):
-            source = _read_csv(path)
-            names, batches = source.column_names, source.to_batches()
-        else:
-            file = pyarrow.parquet.ParquetFile(storage.open_file(path))
-            names, batches = file.schema_arrow.names, file.iter_batches()
-        if columns.URI not in names:
+def _called(name: str) -> str:
+    """What a column is called here: a known one by its own name, whatever its case and blanks."""
+    if name in KNOWN:
+        return name
+    plain = name.strip(" \t\u00a0\ufeff").lower()
+    return plain if plain in KNOWN else name
+
+
+def _known(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The known values of a row; of two with the same name, the one that is written exactly."""
+    known: dict[str, Any] = {}
+    for name, value in row.items():
+        called = _called(name)
+        if called == name or called not in row:
+            known[called] = value
+    return known
+
+
+@dataclass
+class _Unclear:
+    """What of a table was not understood, for the user.
+
+    Attributes:
+        hints: what its columns may mean.
+        values: values that are neither understood nor empty, by what they should be.
+        examples: the first of each.
+        lost: values that are left empty, by column.
+        without_uri: rows that name no image.
+    """
+
+    hints: list[str] = field(default_factory=list)
+    values: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    lost: Counter[str] = field(default_factory=Counter)
+    without_uri: int = 0
+
+    def compare(self, row: Mapping[str, Any], capture: Capture) -> None:
+        """Note the values of a row that its capture lacks."""
+        position = (columns.LATITUDE, columns.LONGITUDE)
+        self._note("a position", row, position, capture.position)
+        self._note("a time", row, (columns.CAPTURED_AT,), capture.captured_at)
+        self._note("a heading", row, (columns.HEADING,), capture.heading)
+
+    def _note(self, what: str, row: Mapping[str, Any], names: Sequence[str], found: Any) -> None:
+        if found is not None:
+            return
+        written = [(name, row.get(name)) for name in names]
+        if all(value is None or str(value).strip() in NO_VALUE for _, value in written):
+            return
+        self.values[what] += 1
+        if what not in self.examples:
+            shown = ", ".join(f"{name} {_shown(value)}" for name, value in written)
+            self.examples[what] = shown
+
+    def lines(self) -> Iterator[str]:
+        """A line for each kind of doubt."""
+        yield from self.hints
+        for what, count in self.values.items():
+            yield f"not understood as {what} in {count} rows, such as {self.examples[what]}"
+        for name, count in self.lost.items():
+            yield f"{count} values of the column {_shown(name)} cannot be kept and are left empty"
+        if self.without_uri:
+            yield f"{self.without_uri} rows without a uri are left out"
+
+
+def _shown(value: Any) -> str:
+    return "empty" if value is None else repr(tables.printable(str(value)))
+
+
+def _batches(path: str, unclear: _Unclear | None = None) -> Iterator[pa.RecordBatch]:
+    def check(header: Sequence[str]) -> list[str]:
+        called = [_called(name) for name in header]
+        twice = [name for name, count in Counter(called).items() if count > 1]
+        if columns.URI not in called:
+            meant = [name for name in header if name.strip().lower() in LIKELY[columns.URI]]
+            hint = f"; if that is {_shown(meant[0])}, call it {columns.URI}" if meant else ""
             raise ManifestError(
-                f"{path}: found the columns {', '.join(names)}; a manifest needs a column "
-                f"{columns.URI!r} with the path or URI of each image"
+                f"{path}: found the columns {tables.listed(header)}; a manifest needs a column "
+                f"{columns.URI!r} with the path or URI of each image{hint}"
             )
-        yield from map(_with_python_times, batches)
-    except (pa.ArrowException, OSError, UnicodeDecodeError, storage.StorageError) as error:
-        raise _unreadable(path, error) from error
+        for name in twice:
+            if name in KNOWN:
+                raise ManifestError(
+                    f"{path}: the column {name!r} stands twice (found {tables.listed(header)}); "
+                    "remove or rename one of them"
+                )
+        if unclear:
+            unclear.hints += _hints(called, twice)
+        return called
+
+    return tables.read_batches(path, check, KNOWN)
 
 
-def _read_csv(path: str) -> pa.Table:
-    """The whole file at once, so that a column has one type from the first row to the last."""
-    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    texts = dict.fromkeys((columns.URI, columns.GROUP), pa.string())
-    options = pyarrow.csv.ConvertOptions(column_types=texts)
-    data = storage.read(path)
-    table = pyarrow.csv.read_csv(BytesIO(data), parse_options=parsing, convert_options=options)
-    numbers = [
-        entry.name
-        for entry in table.schema
-        if (pa.types.is_integer(entry.type) or pa.types.is_floating(entry.type))
-        and entry.name not in CAPTURE_COLUMNS
-        and table.column_names.count(entry.name) == 1
-    ]
-    if not numbers:
-        return table
-    options = pyarrow.csv.ConvertOptions(
-        include_columns=numbers, column_types=dict.fromkeys(numbers, pa.string())
-    )
-    written = pyarrow.csv.read_csv(BytesIO(data), parse_options=parsing, convert_options=options)
-    for name in numbers:
-        if pc.any(pc.match_substring_regex(written[name], _NOT_A_NUMBER)).as_py():
-            table = table.set_column(table.column_names.index(name), name, written[name])
-    return table
-
-
-def _with_python_times(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with its nanoseconds cut to microseconds: Python's own times hold no more."""
-    for index, entry in enumerate(batch.schema):
-        kind = entry.type
-        if pa.types.is_timestamp(kind) and kind.unit == "ns":
-            kind = pa.timestamp("us", kind.tz)
-        elif pa.types.is_time64(kind):
-            kind = pa.time64("us")
-        elif pa.types.is_duration(kind) and kind.unit == "ns":
-            kind = pa.duration("us")
-        if kind != entry.type:
-            batch = batch.set_column(index, entry.name, batch.column(index).cast(kind, safe=False))
-    return batch
-
-
-def _to_rows(batch: pa.RecordBatch, path: str) -> list[dict[str, Any]]:
-    try:
-        return batch.to_pylist()
-    except (ValueError, OverflowError) as error:  # Such as a time after the year 9999.
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: str, error: Exception) -> ManifestError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return ManifestError(f"{path}: not a readable manifest: {reason}")
+def _hints(called: Sequence[str], twice: Sequence[str]) -> Iterator[str]:
+    """What the names of columns may be meant to say."""
+    for name in twice:
+        yield f"the column {_shown(name)} stands twice; the first is kept"
+    for known, others in LIKELY.items():
+        for name in called:
+            if known not in called and name.strip().lower() in others:
+                yield (
+                    f"the column {_shown(name)} is kept but not interpreted; "
+                    f"if it is meant, call it {known}"
+                )
 
 
 def _extra(name: str, kind: pa.DataType, value: Any) -> ExtraColumn:
@@ -193,10 +274,15 @@ def _extra(name: str, kind: pa.DataType, value: Any) -> ExtraColumn:
     if pa.types.is_null(kind):
         kind = pa.string()
     if pa.types.is_string(kind) and value is not None:
-        if isinstance(value, (bool, list, dict)):
-            value = json.dumps(value, default=str, ensure_ascii=False)
-        value = _valid_text(value)
+        value = _valid_text(_json(value) if isinstance(value, (bool, list, dict)) else value)
     return ExtraColumn(_valid_text(name), str(kind), value)
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, default=str, ensure_ascii=False)
+    except RecursionError:
+        return "nested too deeply"
 
 
 def _valid_text(value: Any) -> str:
@@ -209,8 +295,12 @@ def _is_too_large(value: Any) -> bool:
 
 
 def resolve(uri: str, manifest: str) -> str:
-    """The path of an image in a manifest; relative ones start at the manifest's folder."""
-    return storage.beside(uri.removeprefix("file://"), manifest)
+    """The path of an image in a manifest; relative ones start at the manifest's folder.
+
+    Raises:
+        StorageError: the URI stands for no path here, see `storage.path_of`.
+    """
+    return storage.beside(storage.path_of(uri), manifest)
 
 
 def relative_to(uri: str, manifest: str) -> str:

@@ -30,6 +30,7 @@ from transforms.storage.gcs import GcsStore
 from transforms.storage.local import UNFINISHED, WORK_FOLDER, LocalStore
 from transforms.storage.locks import LockFile
 from transforms.storage.store import SEPARATOR, Store
+from transforms.storage.uris import path_of
 
 __all__ = [
     "SEPARATOR",
@@ -62,6 +63,7 @@ __all__ = [
     "move",
     "open_file",
     "parts",
+    "path_of",
     "read",
     "register",
     "remove",

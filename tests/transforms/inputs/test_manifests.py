@@ -4,6 +4,7 @@ import subprocess
 import sys
 from datetime import date, datetime, time, timedelta
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from transforms.flow.records import Capture, ExtraColumn
 from transforms.inputs.manifests import (
     ManifestError,
+    check,
     metadata_of,
     read_manifest,
     relative_to,
@@ -229,7 +231,22 @@ def test_an_impossible_latitude_is_unknown(tmp_path, latitude):
         ("m.csv", b"uri,x\n\xff.jpg,1\n", "not a readable manifest: .*UTF8"),
         ("m.csv", b"uri,\xff\xfe\na.jpg,1\n", "not a readable manifest"),
         ("m.csv", b"\xff\xd8\xff\xe0 \0\1\2\n\n\3,\4\n", "m.csv: "),
-        ("m.csv", "uri,x\na.jpg,1\n".encode("utf-16"), "m.csv: "),
+        ("m.csv", "uri,x\na.jpg,1\n".encode("utf-16-le"), "m.csv: found the columns"),
+        ("m.csv", b"\xff\xfeuri,x\na.jpg,1\n\n", "m.csv: "),
+        ("m.csv", b"uri,x\nStra\xdfe.jpg,1\n", "not a readable manifest: .*save it as UTF-8"),
+        ("m.csv", b"uri,latitude\na.jpg,49,75\n", "Expected 2 columns, got 3"),
+        ("m.csv", b"path,lat\na.jpg,49\n", "if that is 'path', call it uri"),
+        ("m.csv", b"a\x1b[31m,b\x07\na.jpg,1\n", "columns a%1B\\[31m, b%07;"),
+        ("m.csv", b"uri,x\na.jpg,\x1b[31m,\n", "Expected 2 columns, got 3: .*%1B"),
+        ("m.csv", b"uri,latitude,latitude\na.jpg,1,2\n", "column 'latitude' stands twice"),
+        ("m.csv", b"uri,latitude, Latitude\na.jpg,1,2\n", "column 'latitude' stands twice"),
+        ("m.csv", b"URI,uri\na.jpg,b.jpg\n", "column 'uri' stands twice"),
+        ("m.csv", b"x," * 40 + b"x\n", r"\(41 columns\); a manifest needs a column 'uri'"),
+        ("m.csv", b"uri" + b",x" * 3000 + b"\n", "3001 columns are more than"),
+        ("m.csv", b"uri\n" + bytes(2**20 + 1), "line 2 is longer than"),
+        ("m.csv", b'uri,x\na.jpg,"' + b"b\n" * 2**20, "not a readable manifest"),
+        ("m.txt", b"a.jpg\n" + bytes(2**20 + 1), "line 2 is longer than"),
+        ("m.txt", b"\xff\xfea\n\n", "not a readable manifest"),
         ("m.parquet", b"", "not a readable manifest"),
         ("m.parquet", b"uri\na.jpg\n", "not a readable manifest"),
     ],
@@ -258,10 +275,33 @@ def test_a_damaged_parquet_manifest_says_so(tmp_path):
         list(read_manifest(str(tmp_path / "m.parquet")))
 
 
-def test_a_time_that_python_cannot_hold_is_named_not_raised_raw(tmp_path):
-    late = pa.array([10**12], pa.timestamp("s"))
-    with pytest.raises(ManifestError, match="not a readable manifest"):
-        read_parquet(tmp_path, uri=["a.jpg"], x=late)
+@pytest.mark.parametrize(
+    "array",
+    [
+        pa.array([10**12, 1_715_933_350], pa.timestamp("s")),
+        pa.array([-(10**12), 1_715_933_350], pa.timestamp("s")),
+        pa.array([-(2**62), 1_715_933_350_000_000], pa.timestamp("us", "UTC")),
+        pa.array([2**31 - 1, 19_860], pa.int32()).view(pa.date32()),
+        pa.array([2**62, 1], pa.int64()).view(pa.time64("us")),
+        pa.array([2**62, 1], pa.int64()).view(pa.duration("s")),
+    ],
+    ids=lambda array: str(array.type),
+)
+def test_a_value_that_python_cannot_hold_is_empty_and_costs_no_other(tmp_path, caplog, array):
+    first, second = read_parquet(tmp_path, uri=["a.jpg", "b.jpg"], x=array, captured_at=array)
+    assert first.metadata.extra[0].value is None and first.metadata.capture == Capture()
+    assert second.metadata.extra[0].value is not None
+    assert "1 values of the column 'x' cannot be kept" in caplog.text
+
+
+def test_text_that_is_not_utf_8_costs_no_other(tmp_path):
+    uris, notes = (pa.array(values, pa.binary()).view(pa.string()) for values in (
+        [b"\xff.jpg", b"b.jpg"], [b"\xff", b"fine"]
+    ))  # fmt: skip
+    first, second = read_parquet(tmp_path, uri=uris, note=notes)
+    assert (first.uri, second.uri) == ("\udcff.jpg", "b.jpg")
+    notes = [entry.metadata.extra[0].value for entry in (first, second)]
+    assert notes == ["\\udcff", "fine"]
 
 
 def test_values_of_json_keep_types_that_parquet_can_hold():
@@ -284,6 +324,175 @@ def test_values_of_json_keep_types_that_parquet_can_hold():
     )
     for extra in metadata.extra:
         assert pa.array([extra.value], pa.type_for_alias(extra.arrow_type)).is_valid()
+
+
+BERLIN = Capture(52.5, 13.25, MAY, 90)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "URI,Latitude, LONGITUDE ,Captured_At,heading\na.jpg,52.5,13.25,2024-05-17 08:09:10,90\n",
+        "uri;latitude;longitude;captured_at;heading\na.jpg;52,5;13,25;2024-05-17T08:09:10Z;90\n",
+        "uri\tlatitude\tlongitude\tcaptured_at\theading\na.jpg\t52.5\t13.25\t1715933350\t90,0\n",
+        '"uri";"latitude";"longitude";"captured_at";"heading"\n'
+        '"a.jpg";"52,5";"13,25";"1715933350000";"-270"\n',
+        "\nuri,latitude,longitude,captured_at,heading\n"
+        "a.jpg,52°30'0\"\"N,13°15' E,2024:05:17 08:09:10,90°\n".replace('""', '"'),
+        'uri,latitude,longitude,captured_at,heading\na.jpg,"52,5","13,25",20240517T080910,"90,0"\n',
+    ],
+    ids=["names", "semicolons", "tabs", "quoted", "symbols", "decimal commas"],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_table_may_be_written_as_spreadsheets_do(tmp_path, text, encoding):
+    (entry,) = read_csv(tmp_path, text.encode(encoding))
+    assert (entry.uri, entry.metadata.capture, entry.metadata.extra) == ("a.jpg", BERLIN, ())
+
+
+def test_a_list_may_be_in_utf_16(tmp_path):
+    entries = read_csv(tmp_path, "ß.jpg\r\nb.jpg\n".encode("utf-16"), "m.txt")
+    assert [entry.uri for entry in entries] == ["ß.jpg", "b.jpg"]
+
+
+def test_parquet_columns_may_have_names_of_any_case(tmp_path):
+    (entry,) = read_parquet(
+        tmp_path, **{"URI": ["a.jpg"], "Latitude": ["52,5"], " longitude": [13.25], "Note": ["x"]}
+    )
+    assert (entry.uri, entry.metadata.capture) == ("a.jpg", Capture(52.5, 13.25))
+    assert entry.metadata.extra == (ExtraColumn("Note", "string", "x"),)
+
+
+def test_a_word_in_a_column_costs_no_other_row_its_value(tmp_path, caplog):
+    text = (
+        "uri,latitude,longitude,captured_at,heading\n"
+        "a.jpg,52.5,13.25,1715933350,90\n"
+        "b.jpg,unknown,13.25,last year,north\n"
+        "c.jpg,91,13.25,NA,\n"
+        "d.jpg,0,0,,361\n"
+        ",52.5,13.25,,\n"
+    )
+    first, *others = read_csv(tmp_path, text)
+    assert first.metadata.capture == BERLIN
+    assert [entry.metadata.capture for entry in others] == [Capture()] * 3
+    expected = (
+        "not understood as a position in 3 rows, such as latitude 'unknown', longitude '13.25'",
+        "not understood as a time in 1 rows, such as captured_at 'last year'",
+        "not understood as a heading in 2 rows, such as heading 'north'",
+        "1 rows without a uri are left out",
+    )
+    for line in expected:
+        assert f"m.csv: {line}" in caplog.text
+
+
+def test_what_columns_may_mean_is_said_and_nothing_else(tmp_path, caplog):
+    (entry,) = read_csv(tmp_path, "uri,lat,LNG,note,note\na.jpg,52.5,13.25,x,y\n")
+    assert entry.metadata.capture == Capture()
+    assert [(extra.name, extra.value) for extra in entry.metadata.extra] == [
+        ("lat", 52.5), ("LNG", 13.25), ("note", "x")
+    ]  # fmt: skip
+    for line in (
+        "the column 'lat' is kept but not interpreted; if it is meant, call it latitude",
+        "the column 'LNG' is kept but not interpreted; if it is meant, call it longitude",
+        "the column 'note' stands twice; the first is kept",
+    ):
+        assert f"m.csv: {line}" in caplog.text
+    caplog.clear()
+    read_csv(tmp_path, "uri,latitude,longitude,heading,x\na.jpg,52.5,13.25,,1\nb.jpg,,,NA,1\n")
+    assert not caplog.records
+
+
+def test_a_warning_shows_no_control_characters(tmp_path, caplog):
+    read_csv(tmp_path, "uri,captured_at\na.jpg,\x1b]0;title\x07\n")
+    assert "%1B]0;title%07" in caplog.text and "\x1b" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "captured_at",
+    [
+        pa.array([1_715_933_350], pa.int64()),
+        pa.array([1_715_933_350_000], pa.uint64()),
+        pa.array([1_715_933_350.0]),
+        pa.array([decimal.Decimal("1715933350.00")]),
+        pa.array([20240517080910]),
+        pa.array(["2024-05-17T08:09:10Z"], pa.large_string()),
+        pa.array(["1715933350"]).dictionary_encode(),
+        pa.array([b"2024:05:17 08:09:10"]),
+        pa.array([MAY], pa.timestamp("ms", "+02:00")),
+    ],
+    ids=lambda array: str(array.type),
+)
+def test_times_in_parquet_may_be_of_any_type(tmp_path, captured_at):
+    (entry,) = read_parquet(tmp_path, uri=["a.jpg"], captured_at=captured_at)
+    assert entry.metadata.capture.captured_at == MAY
+
+
+@pytest.mark.parametrize("kind", [pa.date32(), pa.date64()])
+def test_dates_in_parquet_are_midnights(tmp_path, kind):
+    (entry,) = read_parquet(tmp_path, uri=["a.jpg"], captured_at=pa.array([MAY.date()], kind))
+    assert entry.metadata.capture.captured_at == datetime(2024, 5, 17)
+
+
+MEBIBYTE = "A" * (1 << 20)
+
+
+def repeated(value, times: int) -> pa.Array:
+    """A value that Parquet stores once, however often it stands there."""
+    indices = pa.array([0]).take(pa.array([0] * times)).cast(pa.int32())
+    return pa.DictionaryArray.from_arrays(indices, pa.array([value]))
+
+
+def lists_of(values: pa.Array, each: int) -> pa.Array:
+    return pa.ListArray.from_arrays(pa.array(range(0, len(values) + 1, each), pa.int32()), values)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"uri": repeated("a.jpg", 20_000), "x": repeated(MEBIBYTE, 20_000)},
+        {"uri": repeated(MEBIBYTE, 20_000)},
+        {"uri": repeated("a.jpg", 200), "x": lists_of(repeated(MEBIBYTE, 20_000), 100)},
+        {"uri": repeated("a.jpg", 1), "x": lists_of(repeated(MEBIBYTE, 20_000), 20_000)},
+        {"uri": repeated("a.jpg", 1), "x": pa.array([MEBIBYTE * 64])},
+        {"uri": repeated("a.jpg", 3_000_000)},
+        {"uri": repeated("a.jpg", 500), "x": pa.array([bytes(1 << 16)] * 500, pa.binary(1 << 16))},
+    ],
+    ids=["strings", "uris", "lists", "one list", "page", "rows", "fixed"],
+)  # fmt: skip
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused(tmp_path, columns):
+    path = tmp_path / "m.parquet"
+    pq.write_table(pa.table(columns), path, compression="zstd", store_schema=False)
+    assert path.stat().st_size < 20_000
+    before = pa.default_memory_pool().max_memory()
+    with pytest.raises(ManifestError, match="unpacks to more than|values of 65536 bytes"):
+        list(read_manifest(str(path)))
+    with pytest.raises(ManifestError):
+        check(str(path))
+    assert pa.default_memory_pool().max_memory() - before < 64 << 20
+
+
+def test_damage_anywhere_in_a_parquet_manifest_is_a_manifest_error_or_none(tmp_path):
+    columns = {
+        "uri": [f"{n % 7}.jpg" for n in range(300)],
+        "x": lists_of(pa.array(["a", "b"] * 300), 2),
+        "captured_at": pa.array([MAY] * 300, pa.timestamp("us", "UTC")),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "whole.parquet", compression="zstd")
+    whole = (tmp_path / "whole.parquet").read_bytes()
+    random = np.random.default_rng(3)
+    path = str(tmp_path / "m.parquet")
+    damaged_ones = 0
+    for _ in range(100):
+        damaged = bytearray(whole)
+        for position in random.integers(4, len(whole) - 8, random.integers(1, 4)):
+            damaged[position] = random.integers(0, 256)
+        (tmp_path / "m.parquet").write_bytes(damaged)
+        for read in (check, lambda path: list(read_manifest(path))):
+            try:
+                read(path)
+            except ManifestError as error:
+                damaged_ones += 1
+                assert str(error).startswith(path)
+    assert damaged_ones > 30
 
 
 @pytest.mark.parametrize(
