@@ -1,7 +1,10 @@
 """Tables: the rows of an export, with all stored columns and the derived measures."""
 
 import json
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -52,15 +55,31 @@ def geo_metadata() -> dict[bytes, bytes]:
 
 
 def json_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """The rows as JSON holds them: times in ISO 8601, null for numbers that are not finite."""
+    """The rows as JSON holds them.
+
+    Times are in ISO 8601, durations in seconds, bytes in Base64; numbers that are not finite are
+    null.
+    """
     ready = {}
     for name in table.column_names:
         column = table[name]
         if pa.types.is_floating(column.type):
             column = pc.if_else(pc.is_finite(column), column, None)
         values = column.to_pylist()
-        if pa.types.is_temporal(column.type):
-            values = [None if value is None else value.isoformat() for value in values]
-        ready[name] = values
+        convert = _json_form(column.type)
+        ready[name] = [None if v is None else convert(v) for v in values] if convert else values
     for values in zip(*ready.values(), strict=True):
         yield dict(zip(ready, values, strict=True))
+
+
+def _json_form(kind: pa.DataType) -> Callable[[Any], Any] | None:
+    """What makes a value of a type one that JSON has; None if it is one."""
+    if pa.types.is_duration(kind):
+        return timedelta.total_seconds
+    if pa.types.is_temporal(kind):
+        return methodcaller("isoformat")
+    return _base64 if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else None
+
+
+def _base64(value: bytes) -> str:
+    return b64encode(value).decode()

@@ -55,10 +55,8 @@ def arrival_date(ref: ImageRef) -> date | None:
 
     None if the file is inaccessible, or changed in a year that no calendar has.
     """
-    try:
-        return storage.modified_at(ref.version).date() if ref.version else None
-    except (ValueError, OverflowError, OSError):
-        return None
+    changed = storage.modified_at(ref.version)
+    return changed.date() if changed else None
 
 
 def capture_date(ref: ImageRef) -> date | None:

@@ -284,6 +284,9 @@ def _unpacked_bytes(array: pa.Array) -> int:
         return (pc.sum(lengths).as_py() or 0) + CELL_BYTES * len(array)
     if pa.types.is_struct(kind):
         return sum(map(_unpacked_bytes, array.flatten()))
+    if pa.types.is_map(kind):
+        first, end = array.offsets[0].as_py(), array.offsets[-1].as_py()
+        return sum(_unpacked_bytes(part[first:end]) for part in (array.keys, array.items))
     if pa.types.is_nested(kind):
         return _unpacked_bytes(array.flatten()) + CELL_BYTES * len(array)
     return array.nbytes + CELL_BYTES * len(array)

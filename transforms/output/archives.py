@@ -107,7 +107,7 @@ def read_archives(output: str) -> list[Archive]:
     """
     cards = sorted(
         storage.list_folder(f"{output}/{columns.MODELS}", ".json"),
-        key=lambda file: storage.modified_at(file.version),
+        key=lambda file: file.modified_ns,
     )
     return [_read_card(output, file.path) for file in cards]
 

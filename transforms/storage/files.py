@@ -1,7 +1,12 @@
 """What all stores share: descriptions of files, and errors."""
 
+import re
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+
+UNIX_START = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+_VERSION = re.compile(r"-?[0-9]+-(-?[0-9]+)")
 
 ABSENT = 0
 """The generation of a file that is not there."""
@@ -72,10 +77,18 @@ class Part:
     deep: bool = True
 
 
-def modified_at(version: str) -> datetime:
-    """When a file of this version was last changed, UTC."""
-    nanoseconds = int(version.rpartition("-")[2])
-    return datetime.fromtimestamp(nanoseconds / 1e9, timezone.utc)
+def modified_at(version: str) -> datetime | None:
+    """When a file of this version was last changed, UTC; None if no calendar has that time.
+
+    File systems hold any number of nanoseconds. Of a file that could not be looked at it is None.
+    """
+    parts = _VERSION.fullmatch(version)
+    if not parts or version == UNSEEN:
+        return None
+    try:
+        return UNIX_START + timedelta(microseconds=int(parts[1]) // 1000)
+    except OverflowError:
+        return None
 
 
 def changed(expected: str, found: str) -> ChangedError:

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from transforms.exporting.coco import bounding_box, segment_id
 from transforms.exporting.cvat import Cvat, label_map, voc_colors
 from transforms.exporting.geoparquet import GeoParquet
 from transforms.exporting.hexagons import Hexagons
-from transforms.exporting.json_lists import copy_items, items, read_items, write_object
+from transforms.exporting.json_lists import copy_items, items, read_items, to_json, write_object
 from transforms.exporting.masked import MaskedPhoto, class_colors, photos_of, read_mask
 from transforms.exporting.parts import Layout, Part, Piece, Survey, common_schema, conform, survey
 from transforms.exporting.tables import json_rows, points
@@ -140,6 +141,25 @@ def test_points_are_well_known_binary():
 def test_json_has_no_numbers_that_are_not_finite():
     rows = json_rows(pa.table({"x": [1.5, math.nan, math.inf, None]}))
     assert [row["x"] for row in rows] == [1.5, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("array", "value"),
+    [
+        (pa.array([datetime(2024, 5, 17, 8, 9, 10)]), "2024-05-17T08:09:10"),
+        (pa.array([date.max]), "9999-12-31"),
+        (pa.array([time(8, 9, 10)]), "08:09:10"),
+        (pa.array([timedelta(days=1, milliseconds=5)]), 86400.005),
+        (pa.array([b"\xff\0"]), "/wA="),
+        (pa.array([b"\xff\0"], pa.large_binary()), "/wA="),
+        (pa.array([None], pa.duration("s")), None),
+        (pa.array([2**64 - 1], pa.uint64()), 2**64 - 1),
+    ],
+    ids=lambda value: str(getattr(value, "type", value)),
+)
+def test_json_has_a_form_for_columns_of_every_type(array, value):
+    (row,) = json_rows(pa.table({"x": array}))
+    assert json.loads(to_json(row["x"])) == value
 
 
 def test_panoramas_stand_among_flat_photos(output, archive):
