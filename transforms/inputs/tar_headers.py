@@ -7,6 +7,7 @@ into it, such as long names. As `tar --ignore-zeros` does, the walk goes on behi
 archive: several may be joined.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -89,9 +90,14 @@ _KINDS = {
 """Kinds by type flag; all others are files, unknown ones as well."""
 
 _PAX_SPARSE = (b"GNU.sparse.map", b"GNU.sparse.size", b"GNU.sparse.major")
+_PAX_KEYS = {b"path", b"linkpath", b"size", b"GNU.sparse.name", *_PAX_SPARSE}
 
-_GNU_MAGIC = b"ustar  \0"
-_POSIX_MAGIC = b"ustar\0"
+_MAGIC = b"ustar"
+_MAGIC_AT = 257
+"""What all formats but V7 have in their headers, and where."""
+
+_POSIX_MAGIC = _MAGIC + b"\0"
+"""Only there a header may have the beginning of a long name."""
 
 
 def starts_with_header(file: BinaryIO) -> bool:
@@ -104,7 +110,7 @@ def read_entries(file: BinaryIO, size: int) -> Iterator[Entry]:
     """The entries of a tar and its damaged parts, in their order. Only headers are read.
 
     After a damaged header, and after a file that claims to end behind the tar, the walk goes on at
-    the next block that is a header.
+    the next header, even if bytes are missing or too many so that it is not where blocks begin.
 
     Args:
         file: the tar.
@@ -120,10 +126,7 @@ def read_entries(file: BinaryIO, size: int) -> Iterator[Entry]:
         header = _parsed(block)
         if header is None:
             is_end = not block.strip(b"\0")
-            following = skip_zeros(file, position, size) if is_end else position + BLOCK
-            position = following - following % BLOCK if following < size else size
-            if not is_end:
-                position = _next_header(file, position, size)
+            position = (_skip_empty if is_end else _next_header)(file, position, size)
             if not is_end or extensions.start is not None:
                 yield _damaged(start, position, f"no tar header at byte {start}")
             extensions = _Extensions()
@@ -215,7 +218,7 @@ def _parsed(block: bytes) -> _Header | None:
     if size < 0:
         return None
     name = _until_nul(block[:100])
-    if block[257:263] == _POSIX_MAGIC and (prefix := _until_nul(block[345:500])):
+    if block[_MAGIC_AT : _MAGIC_AT + 6] == _POSIX_MAGIC and (prefix := _until_nul(block[345:500])):
         name = prefix + b"/" + name
     return _Header(name, block[156:157], size, _until_nul(block[157:257]))
 
@@ -234,16 +237,23 @@ def _number(data: bytes) -> int:
 def _next_header(file: BinaryIO, position: int, size: int) -> int:
     """Position of the first header from `position` on, or `size`."""
     while position < size:
-        position = skip_zeros(file, position, size)
-        position -= position % BLOCK if position < size else 0
+        position = _skip_empty(file, position, size)
         file.seek(position)
-        window = file.read(WINDOW_BYTES)
-        for start in range(0, len(window) - BLOCK + 1, BLOCK):
-            # Most blocks have no digits where the checksum would be.
-            if window[start + 148] in b" 01234567" and _parsed(window[start : start + BLOCK]):
-                return position + start
-        position += max(len(window), 1)
+        window = file.read(WINDOW_BYTES + BLOCK)
+        places = {match.start() - _MAGIC_AT for match in re.finditer(_MAGIC, window)}
+        places.update(range(0, len(window) - BLOCK + 1, BLOCK))
+        # Most places have no digits where the checksum would be.
+        for place in sorted(p for p in places if p >= 0 and window[p + 148] in b" 01234567"):
+            if _parsed(window[place : place + BLOCK]):
+                return position + place
+        position += WINDOW_BYTES
     return size
+
+
+def _skip_empty(file: BinaryIO, position: int, size: int) -> int:
+    """Position of the first block from `position` on that is not all zeros, or `size`."""
+    data = skip_zeros(file, position, size)
+    return data - (data - position) % BLOCK if data < size else size
 
 
 def _has_data(file: BinaryIO, data: int, length: int, size: int) -> bool:
@@ -275,7 +285,7 @@ def _extend(extensions: _Extensions, header: _Header, content: bytes) -> None:
 
 
 def _pax_values(content: bytes) -> dict[bytes, bytes]:
-    """The records `LENGTH KEY=VALUE\\n` of a pax header, as far as they are intact."""
+    """The records `LENGTH KEY=VALUE\\n` of a pax header that matter, as far as it is intact."""
     values = {}
     position = 0
     while position < len(content):
@@ -287,7 +297,8 @@ def _pax_values(content: bytes) -> dict[bytes, bytes]:
         key, equals, value = content[space + 1 : max(end - 1, 0)].partition(b"=")
         if not equals or content[end - 1 : end] != b"\n":
             break
-        values[key] = value
+        if key in _PAX_KEYS:
+            values[key] = value
         position = end
     return values
 

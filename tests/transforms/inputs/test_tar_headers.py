@@ -171,6 +171,21 @@ def test_what_follows_the_end_of_an_archive_is_reported(tmp_path):
     assert (rest.name, rest.length, rest.is_break) == (f"@{end}", 7, True)
 
 
+@pytest.mark.parametrize("extra", [b"x", b"\0" * 100, b"y" * 3000])
+@pytest.mark.parametrize("format", FORMATS)
+def test_bytes_that_are_too_many_cost_only_what_they_are_in(tmp_path, extra, format):
+    path = tmp_path / "t.tar"
+    write(path, [info(f"{number}.jpg", size=2000) for number in range(5)], format)
+    data = path.read_bytes()
+    photo = walk(path)[2].offset + 1000
+    path.write_bytes(data[:photo] + extra + data[photo:])
+    assert [e.name for e in walk(path) if not e.damage] == [f"{n}.jpg" for n in range(5)]
+    with open(path, "rb") as file:
+        for entry in walk(path)[-2:]:
+            file.seek(entry.offset)
+            assert file.read(entry.length) == b"x" * 2000
+
+
 @pytest.mark.parametrize("kind", [b"L", b"K", b"x", b"g"])
 def test_a_long_extension_header_is_not_read(tmp_path, kind):
     path = tmp_path / "t.tar"
