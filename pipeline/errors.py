@@ -6,6 +6,9 @@ EXIT_THRESHOLD = 3
 """Finished, but a threshold was exceeded or something is damaged."""
 
 EXIT_LOCKED = 4
+EXIT_LOST = 5
+"""Another run has taken the output folder over meanwhile; nothing more was written."""
+
 EXIT_SIGNAL = 128
 """Added to the number of the signal that ended the program, as shells do."""
 

@@ -7,12 +7,12 @@ import pyarrow as pa
 
 from models.indicators import Indicators
 from pipeline.runners import Runner
-from pipeline.runs.request import locked
+from pipeline.runs.request import locked, named
 from transforms import storage
 from transforms.exporting import FORMATS, ExportArchive, Exported, ExportError, Format, places
 from transforms.exporting.graph import COUNTERS, LEFT_OUT, PHOTOS
 from transforms.measures.positions import positioned
-from transforms.output import columns, parquet
+from transforms.output import columns, fencing, parquet
 from transforms.output.archives import Archive, statistics_of
 
 
@@ -76,21 +76,24 @@ def export(archive: Archive, formats: dict[str, Format], runner: Runner) -> list
         ConfigurationError: the folder cannot be written.
         ExportError: an export cannot be made.
         LockedError: somebody else holds the output folder.
+        LockLostError: somebody else has taken it over meanwhile.
         StorageError: something cannot be read or written.
 
     Whatever is raised, no export is left that is not whole.
     """
-    output = archive.output
-    with locked(output, "export"):
+    output, owner = archive.output, named("export")
+    with locked(output, owner, writes=False):
         for name in formats:
             places.begin(output, name)
         try:
             metrics = runner.run(lambda pipeline: pipeline | ExportArchive(archive, formats))
         except BaseException:
+            fencing.check(output, owner)
             for name in formats:
                 places.abandon(output, name)
             raise
         for name in formats:
+            fencing.check(output, owner)
             places.publish(output, name)
     counters = metrics.in_namespace(COUNTERS)
     return [

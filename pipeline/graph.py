@@ -104,13 +104,14 @@ def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
     """Add the steps of `job` to a pipeline."""
     model, classes, output = job.model_id, job.package.classes, job.options.output
     merged, has_gate = job.options.merged, bool(job.policy.gate.reasons)
+    owner = job.options.owner
 
     plan = build_plan(pipeline, job)
     todo, gated = plan.todo, []
     if has_gate:
         options = job.options
         gate = plan.todo | "Gate" >> GateImages(
-            model, job.policy.gate, output, options.run_id, options.max_pixels
+            model, job.policy.gate, output, options.run_id, options.max_pixels, owner
         )
         todo, aside = gate.kept, (plan.gated, gate.gated) | "Gated" >> beam.Flatten()
         gated = [aside | "CountGated" >> beam.Map(counts_of_gated)]
@@ -127,10 +128,10 @@ def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
     )
     results = (segmented, *beyond) | "Results" >> beam.Flatten()
 
-    replaced = {"superseded": plan.superseded, "results": results} | RemoveSuperseded(output)
-    _ = {"settling": plan.settling, "results": results} | SettleLeftOver(output)
+    replaced = {"superseded": plan.superseded, "results": results} | RemoveSuperseded(output, owner)
+    _ = {"settling": plan.settling, "results": results} | SettleLeftOver(output, owner)
     folder = pipeline | "Output" >> beam.Create([output], reshuffle=False)
-    _ = folder | "WriteRemoved" >> beam.Map(write_removed, AsList(plan.removed))
+    _ = folder | "WriteRemoved" >> beam.Map(write_removed, AsList(plan.removed), owner)
 
     done = (
         folder
@@ -143,5 +144,5 @@ def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
         (done, undone, skipped, *gated)
         | "AllCounts" >> beam.Flatten()
         | "Summarise" >> SummarisePixels(classes, merged, has_gate)
-        | "WriteSummary" >> beam.Map(write_summary, output)
+        | "WriteSummary" >> beam.Map(write_summary, output, owner)
     )

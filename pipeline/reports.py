@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from signal import Signals
 from typing import Any
@@ -15,6 +15,7 @@ from pipeline.runners import LocalRunner, Runner
 from transforms import storage
 from transforms.output import archives, columns
 from transforms.output.archives import Archive, ArchiveError
+from transforms.output.locking import LockLostError
 from transforms.output.run_records import RunRecord, read_records
 from transforms.reporting import DEFAULT_GALLERY, contract, document
 from transforms.reporting.document import Frame
@@ -87,13 +88,18 @@ def write_report(job: ReportJob, runner: Runner) -> str:
     return f"{job.archive.output}/{columns.REPORT}"
 
 
-def try_report(request: ReportRequest) -> str:
+def try_report(request: ReportRequest, owner: str = "") -> str:
     """Write the report of a run that has ended, in this process; say in one line if that fails.
 
     Whatever goes wrong here, the results of the run stand. Where nothing does, the line is empty.
+
+    Raises:
+        LockLostError: `owner` has lost the lock of the folder, see `fencing.check`.
     """
     try:
-        write_report(prepare(request), LocalRunner({}))
+        write_report(replace(prepare(request), owner=owner), LocalRunner({}))
+    except LockLostError:
+        raise
     except Exception as error:
         logger.debug("the report", exc_info=True)
         return f"Error: the report could not be written: {first_line(error)}"
@@ -112,7 +118,7 @@ def report_on(record: RunRecord, signal: Signals | None, **settings: Any) -> str
     """
     if signal:
         return ""
-    return try_report(ReportRequest(record.output, record.model, **settings))
+    return try_report(ReportRequest(record.output, record.model, **settings), record.run_id)
 
 
 def nights_of(records: Iterable[RunRecord], archive: Archive) -> Iterator[contract.Night]:

@@ -15,13 +15,14 @@ from models.texts import printable_lines
 from pipeline.errors import (
     EXIT_CONFIGURATION,
     EXIT_LOCKED,
+    EXIT_LOST,
     EXIT_UNEXPECTED,
     ConfigurationError,
     JobError,
     message,
 )
 from transforms import storage
-from transforms.output.locking import LockedError
+from transforms.output.locking import LockedError, LockLostError
 
 CLASS_FILE = "classes.csv"
 """Name of the class table in a folder of labelled photos."""
@@ -46,6 +47,12 @@ class Held(Ending):
     exit_code = EXIT_LOCKED
 
 
+class Lost(Ending):
+    """A one-line error with the exit code of a folder that another run has taken over."""
+
+    exit_code = EXIT_LOST
+
+
 class Broken(Ending):
     """A one-line error with the exit code of work that was not completed."""
 
@@ -59,6 +66,8 @@ def foreseen_errors() -> Iterator[None]:
         yield
     except LockedError as error:
         raise Held(str(error)) from error
+    except LockLostError as error:
+        raise Lost(str(error)) from error
     except (ConfigurationError, EngineError, PackageError) as error:
         raise Refused(message(error)) from error
     except JobError as error:

@@ -30,9 +30,10 @@ def compact(output: str) -> None:
         raise Refused(
             f"{output}: no folder {columns.STATISTICS} there; give the output folder of a run"
         )
-    with foreseen_errors(), runs.locked(output, "compact"):
+    owner = runs.named("compact")
+    with foreseen_errors(), runs.locked(output, owner):
         try:
-            compacted = merge_files(output)
+            compacted = merge_files(output, owner=owner)
         except storage.StorageError as error:
             raise Refused(str(error)) from error
     for folder in compacted:

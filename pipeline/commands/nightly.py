@@ -18,6 +18,7 @@ from pipeline.nights.retention import remove_old
 from pipeline.runs.performing import performed, show_plan, verdict
 from pipeline.runs.record import utc_now
 from pipeline.runs.request import RunRequest
+from transforms.output import fencing
 from transforms.output.run_records import RunRecord, read_records, write_record
 from transforms.output.summary import read_summary
 
@@ -64,7 +65,8 @@ def nightly(
         failures = comparing.worst_failures(record.output, record.run_id)
         record.comparison = comparison.to_json()
         record.worst_failures = [asdict(kind) for kind in failures]
-        write_record(record)
+        write_record(record, record.run_id)
+        fencing.check(record.output, record.run_id)
         remove_old(record.output, file.retention, utc_now())
         unwritten = _report(file, record, signal)
     code, reason = verdict(record, signal, request.max_failures)

@@ -1,5 +1,6 @@
 """`citymask report`: writes a page about the results in an output folder."""
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -9,7 +10,7 @@ from pipeline.commands.common import Broken, foreseen_errors
 from pipeline.commands.options import BeamCommand
 from pipeline.errors import message
 from pipeline.reports import ReportRequest, prepare, write_report
-from pipeline.runs.request import locked
+from pipeline.runs.request import locked, named
 from transforms import storage
 from transforms.reporting import DEFAULT_GALLERY
 
@@ -49,9 +50,10 @@ def report(beam_arguments: dict[str, Any], output: str, **settings: Any) -> None
         job = prepare(request)
         runner = runners.choose(beam_arguments, request.output)
         runner.check([request.output])
-        with locked(request.output, "report"):
+        owner = named("report")
+        with locked(request.output, owner, writes=False):
             try:
-                page = write_report(job, runner)
+                page = write_report(replace(job, owner=owner), runner)
             except storage.StorageError as error:
                 raise Broken(message(error)) from error
     console.say(page)

@@ -75,7 +75,7 @@ def run(
             console.say("\n".join(lines))
         return
     with foreseen_errors(), performed(request, beam_arguments, level) as (record, signal):
-        write_record(record)
+        write_record(record, record.run_id)
         unwritten = _report(record, signal) if report else ""
     if not quiet:
         console.print_classes(record.output)

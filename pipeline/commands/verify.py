@@ -18,7 +18,7 @@ from pipeline.commands.common import foreseen_errors
 from pipeline.commands.options import BeamCommand
 from pipeline.errors import EXIT_THRESHOLD, ConfigurationError
 from pipeline.runners import Metrics
-from pipeline.runs.request import locked
+from pipeline.runs.request import locked, named
 from transforms import VerifyOutput, storage
 from transforms.checking import verifying
 from transforms.output import columns, names
@@ -49,8 +49,9 @@ def verify(beam_arguments: dict[str, Any], output: str) -> None:
         except storage.StorageError as error:
             raise ConfigurationError(str(error)) from error
         runner.check([output])
-        with locked(output, "verify"):
-            metrics = runner.run(partial(build_graph, output=output))
+        owner = named("verify")
+        with locked(output, owner, writes=False):
+            metrics = runner.run(partial(build_graph, output=output, owner=owner))
             findings = read_findings(output)
             rows = rows_of_models(output, metrics)
     note = verifying.summary_note(output, rows)
@@ -67,13 +68,13 @@ def verify(beam_arguments: dict[str, Any], output: str) -> None:
     console.say(f"{total} masks and {total} rows are whole")
 
 
-def build_graph(pipeline: beam.Pipeline, output: str) -> None:
+def build_graph(pipeline: beam.Pipeline, output: str, owner: str = "") -> None:
     """Add the steps that verify an output folder and write the findings."""
     (
         pipeline
         | "Verify" >> VerifyOutput(output)
         | "Collect" >> beam.combiners.ToList()
-        | "Write" >> beam.Map(verifying.settle, output)
+        | "Write" >> beam.Map(verifying.settle, output, owner)
     )
 
 

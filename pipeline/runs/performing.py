@@ -44,8 +44,8 @@ def performed(
     with begun(request, beam_arguments, new_run_id(started)) as (job, runner):
         output = job.options.output
         with (
-            StopOnSignal(output) as stop,
-            stopping.after(output, request.max_minutes),
+            StopOnSignal(output, job.options.owner) as stop,
+            stopping.after(output, request.max_minutes, job.options.owner),
             console.ProgressMonitor(level),
         ):
             metrics = runner.run(partial(build_graph, job=job), progress_from_metrics())

@@ -1,7 +1,9 @@
 """A request: what a user asked for, the checks before any work, and the job that it comes to."""
 
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import date
 
 from models.engines import EngineName, EngineOptions, GpuPolicy
@@ -15,8 +17,17 @@ from pipeline.runs.settings import Settings
 from transforms import DateRange, SegmentOptions, storage
 from transforms.inputs import listing, manifests, shards
 from transforms.inputs.manifests import ManifestError
-from transforms.output import archives, columns, findings, model_files, names, rows, stopping
-from transforms.output.locking import LOCK, OutputLock
+from transforms.output import (
+    archives,
+    columns,
+    fencing,
+    findings,
+    model_files,
+    names,
+    rows,
+    stopping,
+)
+from transforms.output.locking import LOCK, LockedError, OutputLock
 from transforms.planning.policy import Gate, Policy
 
 
@@ -51,6 +62,7 @@ def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]
             the output folder cannot be written.
         PackageError: the model is unknown or damaged.
         LockedError: another run holds the output folder.
+        LockLostError: another run has taken it over meanwhile.
     """
     package, merged = check(request)
     output = storage.absolute(request.output)
@@ -59,12 +71,12 @@ def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]
             storage.remove_unfinished(output)
             stopping.withdraw(output)
             findings.repair_files(output)
-            archives.write_card(output, package, mask_options(request))
+            archives.write_card(output, package, mask_options(request), run_id)
         except storage.StorageError as error:
             raise ConfigurationError(str(error)) from error
         job, notes = make_job(request, package, merged, run_id)
         _check_folders(output, job.mask_folder)
-        yield job, notes
+        yield replace(job, options=replace(job.options, locked=True)), notes
 
 
 def check(request: RunRequest) -> tuple[ModelPackage, MergedClasses | None]:
@@ -136,14 +148,20 @@ def make_job(
 
 
 @contextmanager
-def locked(output: str, owner: str) -> Iterator[None]:
-    """Hold the lock of an output folder, as `owner`: a run id, or what else is done there.
+def locked(output: str, owner: str, writes: bool = True) -> Iterator[None]:
+    """Hold the lock of an output folder.
+
+    Args:
+        output: the folder.
+        owner: a run id or another name that nobody else has, see `named`.
+        writes: see `OutputLock`.
 
     Raises:
         ConfigurationError: the folder cannot be written.
         LockedError: somebody else holds it.
+        LockLostError: somebody else took it over, and for whatever reason the work inside failed.
     """
-    lock = OutputLock(output, owner)
+    lock = OutputLock(output, owner, writes=writes)
     try:
         lock.acquire()
     except OSError as error:
@@ -153,10 +171,18 @@ def locked(output: str, owner: str) -> Iterator[None]:
         ) from error
     except storage.StorageError as error:
         raise ConfigurationError(f"--output: {error}") from error
+    wrote = True
     try:
         yield
+    except LockedError:  # A job that was submitted before is at work, and goes on.
+        wrote = False
+        raise
+    except Exception:
+        with suppress(storage.StorageError):
+            fencing.check(output, owner)
+        raise
     finally:
-        lock.release()
+        lock.release(wrote)
 
 
 def _check_folders(output: str, mask_folder: str) -> None:
@@ -166,6 +192,11 @@ def _check_folders(output: str, mask_folder: str) -> None:
             storage.check_folder(output, folder)
     except storage.StorageError as error:
         raise ConfigurationError(f"--output: {error}") from error
+
+
+def named(work: str) -> str:
+    """A name for what is done in an output folder but is no run, unlike that of any other."""
+    return f"{work}-{uuid.uuid4().hex[:6]}"
 
 
 def mask_options(request: RunRequest) -> MaskOptions:

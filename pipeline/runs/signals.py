@@ -16,13 +16,15 @@ class StopOnSignal:
 
     Args:
         output: the output folder of the run.
+        owner: who holds its lock, see `fencing.check`.
 
     Attributes:
         received: the first signal, or None.
     """
 
-    def __init__(self, output: str):
+    def __init__(self, output: str, owner: str = ""):
         self._output = output
+        self._owner = owner
         self._asking: threading.Thread | None = None
         self.received: signal.Signals | None = None
 
@@ -43,7 +45,7 @@ class StopOnSignal:
         if self.received is None:
             self.received = signal.Signals(number)
             # In a thread: what the signal has interrupted may hold a lock that a request needs.
-            self._asking = stopping.request_soon(self._output, self.received.name)
+            self._asking = stopping.request_soon(self._output, self.received.name, self._owner)
             logger.info("stopping: what has begun is finished; once more to stop at once")
         else:
             self._restore()

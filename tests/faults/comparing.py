@@ -60,7 +60,7 @@ def differences(expected: Path, found: Path) -> Differences:
             others.append(f"{read.__name__.strip('_')} differs")
     others += [f"{name} is unfinished" for name in os.listdir(found / storage.UNFINISHED)]
     others += [f"{name} is on record as begun" for name in os.listdir(found / begun.BEGUN)]
-    if (found / locking.LOCK).stat().st_size:
+    if locking.holder(str(found)):
         others.append("the lock was not given back")
     if (found / stopping.STOP).exists():
         others.append("the run is asked to stop")

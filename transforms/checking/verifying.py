@@ -130,8 +130,8 @@ def shared_name(path: str) -> str:
     return f"{folder}/{name}"
 
 
-def settle(findings: Sequence[Finding], output: str) -> None:
-    """Write what was found; raises StorageError where that is impossible.
+def settle(findings: Sequence[Finding], output: str, owner: str = "") -> None:
+    """Write what was found; raises what `write_findings` raises.
 
     While rows cannot be read, nobody knows which files belong to no row, and none is said to.
     """
@@ -140,7 +140,7 @@ def settle(findings: Sequence[Finding], output: str) -> None:
         for finding in findings
     )
     kept = (f for f in findings if not (rows_unknown and f.kind == MASK_ORPHAN))
-    write_findings(output, kept)
+    write_findings(output, kept, owner)
 
 
 def summary_note(output: str, rows_of_models: dict[str, int]) -> str:

@@ -16,7 +16,7 @@ from models.classes import IGNORE, ClassTable
 from models.mask_options import CLASS_IDS, MaskOptions
 from models.packages import DESCRIPTION_FILE, ModelPackage, classes_of
 from transforms import storage
-from transforms.output import columns, names, parquet
+from transforms.output import columns, fencing, names, parquet
 
 MASK_VALUES = "mask_values"
 MODEL_ID = "model_id"
@@ -52,15 +52,19 @@ class Archive:
         return ids[values]
 
 
-def write_card(output: str, package: ModelPackage, masks: MaskOptions = CLASS_IDS) -> None:
+def write_card(
+    output: str, package: ModelPackage, masks: MaskOptions = CLASS_IDS, owner: str = ""
+) -> None:
     """Write the description of a model and of its masks to an output folder.
 
     Args:
         output: the output folder.
         package: the model.
         masks: the kind of masks in the folder.
+        owner: who holds the lock of the folder, see `fencing.check`.
 
     Raises:
+        LockLostError: it has lost the lock.
         StorageError: the file cannot be written.
     """
     model_id = masks.model_id(package)
@@ -68,7 +72,7 @@ def write_card(output: str, package: ModelPackage, masks: MaskOptions = CLASS_ID
     card = description | {MODEL_ID: model_id, MASK_VALUES: masks.values(package.classes)}
     text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
     name = names.image_name(model_id).replace("/", "-")
-    storage.write(output, f"{columns.MODELS}/{name}.json", text.encode(), durable=True)
+    fencing.write(output, f"{columns.MODELS}/{name}.json", text.encode(), owner)
 
 
 def open_archive(output: str, model: str | None = None) -> Archive:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import storage
-from transforms.output import columns, parquet
+from transforms.output import columns, fencing, parquet
 from transforms.storage import local
 
 PREFIX = "merged-"
@@ -72,14 +72,16 @@ class Compacted:
     rows: int
 
 
-def compact(output: str, limits: Limits = DEFAULT_LIMITS) -> list[Compacted]:
+def compact(output: str, limits: Limits = DEFAULT_LIMITS, owner: str = "") -> list[Compacted]:
     """Merge the small files of each folder of rows. No one else may write to the output folder.
 
     Args:
         output: the output folder, a local one.
         limits: how large the new files become.
+        owner: who holds the lock of the folder, see `fencing.check`.
 
     Raises:
+        LockLostError: it has lost the lock.
         StorageError: a file is damaged, a folder of rows holds a folder or is a link, or the file
             system cannot exchange folders. No folder has then lost or gained a row, and unless the
             exchange itself failed, nothing has changed.
@@ -95,6 +97,7 @@ def compact(output: str, limits: Limits = DEFAULT_LIMITS) -> list[Compacted]:
             _build(output, name, packs[name], limits)
         storage.flush(output)
         for name in merging:
+            fencing.check(output, owner)
             local.exchange(_unfinished(output, name), os.path.join(output, name))
         storage.flush(output)  # No old file may be removed before the new ones are in place.
         if merging:

@@ -10,6 +10,7 @@ that a later run wrote is ever replaced.
 import math
 import time
 from functools import partial
+from threading import Lock
 
 from transforms import storage
 from transforms.output import locking
@@ -41,7 +42,7 @@ def check(output: str, owner: str) -> None:
         )
 
 
-def write(output: str, name: str, data: bytes, owner: str = "") -> None:
+def write(output: str, name: str, data: bytes, owner: str = "", durable: bool = True) -> None:
     """Write a file in an output folder, unless another has taken the folder over.
 
     Args:
@@ -49,12 +50,13 @@ def write(output: str, name: str, data: bytes, owner: str = "") -> None:
         name: path of the file in it.
         data: its content.
         owner: see `check`.
+        durable: see `storage.write`.
 
     Raises:
         LockLostError: another has taken the folder over.
         StorageError: the file cannot be written.
     """
-    Fence(output, owner).write(name, data)
+    Fence(output, owner).write(name, data, durable)
 
 
 class Fence:
@@ -70,12 +72,18 @@ class Fence:
         self._output = output
         self._check = partial(check, output, owner)
         self._costs_requests = storage.store_of(output).costs_requests
+        self._checking = Lock()
         self._checked = -math.inf
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes, durable: bool = True) -> None:
         """See the function `write`."""
-        now = time.clock_gettime(_CLOCK)
-        if not self._costs_requests or now - self._checked > locking.PULSE.seconds / 2:
-            self._check()
-            self._checked = now
-        storage.write(self._output, name, data, self._check)
+        if self._costs_requests:
+            self._check_lately()
+        storage.write(self._output, name, data, durable, self._check)
+
+    def _check_lately(self) -> None:
+        with self._checking:
+            now = time.clock_gettime(_CLOCK)
+            if now - self._checked > locking.PULSE.seconds / 2:
+                self._check()
+                self._checked = now

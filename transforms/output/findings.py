@@ -13,7 +13,7 @@ from io import BytesIO
 import pyarrow as pa
 
 from transforms import storage
-from transforms.output import columns, parquet
+from transforms.output import columns, fencing, parquet
 
 logger = logging.getLogger(__name__)
 
@@ -70,19 +70,21 @@ class Finding:
     message: str
 
 
-def write_findings(output: str, findings: Iterable[Finding]) -> None:
+def write_findings(output: str, findings: Iterable[Finding], owner: str = "") -> None:
     """Write `findings.parquet`, sorted; without findings, remove the file.
 
     Raises:
+        LockLostError: `owner` has lost the lock of the folder, see `fencing.check`.
         StorageError: the file cannot be written.
     """
     ordered = sorted(findings, key=lambda finding: (finding.kind, finding.path, finding.image))
     if not ordered:
+        fencing.check(output, owner)
         if storage.exists(os.path.join(output, columns.FINDINGS)):
             storage.remove(output, columns.FINDINGS)
         return
     table = pa.Table.from_pylist([asdict(f) for f in ordered], SCHEMA)
-    parquet.write_table(output, columns.FINDINGS, table)
+    parquet.write_table(output, columns.FINDINGS, table, owner=owner)
 
 
 def read_findings(output: str) -> list[Finding]:

@@ -12,9 +12,19 @@ from dataclasses import replace
 from datetime import datetime, timezone
 
 from transforms import storage
-from transforms.storage.locks import LockedError, Owner, Pulse
+from transforms.storage.locks import LockedError, LockLostError, Owner, Pulse
 
-__all__ = ["LOCK", "PULSE", "LockedError", "OutputLock", "Owner", "Pulse", "holder"]
+__all__ = [
+    "LOCK",
+    "PULSE",
+    "LockLostError",
+    "LockedError",
+    "OutputLock",
+    "Owner",
+    "Pulse",
+    "holder",
+    "last_owner",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +41,16 @@ class OutputLock:
         output: the output folder; a missing local folder is created.
         run_id: the run that wants the lock.
         pulse: how often the owner writes a heartbeat; by default `PULSE`.
+        writes: whether it writes rows. The lock of one that does not leaves a job that was
+            submitted and is at work elsewhere the right to write.
     """
 
-    def __init__(self, output: str, run_id: str, pulse: Pulse | None = None):
+    def __init__(self, output: str, run_id: str, pulse: Pulse | None = None, writes: bool = True):
         self._pulse = pulse or PULSE
         self._file = storage.lock_file(output, LOCK)
         now = _now()
-        self._owner = Owner(run_id, platform.node(), os.getpid(), now, now)
+        writer = run_id if writes else ""
+        self._owner = Owner(run_id, platform.node(), os.getpid(), now, now, writer)
         self._released = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -50,15 +63,23 @@ class OutputLock:
             StorageError: the folder is in another store and cannot be written.
         """
         previous = self._file.take(self._owner, self._pulse)
-        if previous:
+        self._owner = self._owner.after(previous)
+        self._writer_before = previous.writer if previous else ""
+        if previous and not previous.released:
             logger.warning("took the lock over from %s, which ended without releasing it", previous)
         self._heart.start()
 
-    def release(self) -> None:
-        """Release the lock."""
+    def release(self, wrote: bool = True) -> None:
+        """Release the lock.
+
+        Args:
+            wrote: whether rows may have been written; else the run that had the right to write
+                before has it again.
+        """
         self._released.set()
         self._heart.join()
-        self._file.give_back()
+        writer = self._owner.writer if wrote else self._writer_before
+        self._file.give_back(replace(self._owner, writer=writer))
 
     def _beat(self) -> None:
         while not self._released.wait(self._pulse.seconds):
@@ -68,7 +89,7 @@ class OutputLock:
             except LockedError as error:
                 logger.error("lost the lock: %s", error)
                 return
-            except storage.StorageError as error:
+            except (storage.StorageError, OSError) as error:
                 logger.warning("no heartbeat: %s", error)
 
 
@@ -78,8 +99,23 @@ def holder(output: str) -> Owner | None:
     None if the lock is free, is being written, or cannot be read.
     """
     try:
-        return Owner.parse(storage.read(f"{output}/{LOCK}"))
+        owner = last_owner(output)
     except storage.StorageError:
+        return None
+    return None if owner is None or owner.released else owner
+
+
+def last_owner(output: str) -> Owner | None:
+    """The owner named in the lock file of an output folder, whether or not it gave the lock back.
+
+    None if there is no such file, or it is damaged.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    try:
+        return Owner.parse(storage.read(f"{output}/{LOCK}"))
+    except storage.MissingError:
         return None
 
 

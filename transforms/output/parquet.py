@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.flow.concurrency import map_requests
+from transforms.output import fencing
 
 FILES_PER_BLOCK = 16
 """Files that a worker reads at a time."""
@@ -142,25 +143,25 @@ def read_bytes(file: str) -> bytes:
         raise type(error)(f"{file}: {error}") from error
 
 
-def write_table(output: str, name: str, table: pa.Table, durable: bool = True) -> None:
-    """Write a Parquet file as `name` in the output folder, see `storage.write`.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
+def write_table(
+    output: str, name: str, table: pa.Table, durable: bool = True, owner: str = ""
+) -> None:
+    """Write a Parquet file as `name` in the output folder; see `fencing.write`."""
     buffer = BytesIO()
     pq.write_table(table, buffer)
-    storage.write(output, name, buffer.getvalue(), durable)
+    fencing.write(output, name, buffer.getvalue(), owner, durable)
 
 
-def replace_rows(output: str, file: str, kept: pa.Table) -> None:
+def replace_rows(output: str, file: str, kept: pa.Table, owner: str = "") -> None:
     """Rewrite a Parquet file of `output` with the kept rows, or remove it if no row is kept.
 
     Raises:
+        LockLostError: `owner` has lost the lock of the folder, see `fencing.check`.
         StorageError: the file cannot be written or removed.
     """
+    fencing.check(output, owner)
     if len(kept):
-        write_table(output, os.path.relpath(file, output), kept)
+        write_table(output, os.path.relpath(file, output), kept, owner=owner)
     else:
         storage.remove(output, os.path.relpath(file, output))
 

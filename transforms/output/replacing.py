@@ -19,9 +19,11 @@ class RemoveSuperseded(beam.PTransform):
 
     Attributes:
         output: the output folder.
+        owner: who holds its lock, see `fencing.check`.
     """
 
     output: str
+    owner: str = ""
 
     def expand(self, inputs):
         images = inputs["results"] | "ImagesDone" >> beam.FlatMap(
@@ -34,7 +36,7 @@ class RemoveSuperseded(beam.PTransform):
             | "Replaced"
             >> beam.FlatMap(replaced_rows).with_output_types(tuple[str, tuple[str, str]])
             | "GroupByFile" >> beam.GroupByKey()
-            | "DropRows" >> beam.Map(_drop_rows, self.output)
+            | "DropRows" >> beam.Map(_drop_rows, self.output, self.owner)
         )
 
 
@@ -51,9 +53,9 @@ def replaced_rows(joined: tuple[str, dict[str, Iterable]]) -> Iterator[tuple[str
             yield row.file, (image, row.run_id)
 
 
-def _drop_rows(item: tuple[str, Iterable[tuple[str, str]]], output: str) -> str:
+def _drop_rows(item: tuple[str, Iterable[tuple[str, str]]], output: str, owner: str) -> str:
     file, of_file = item
     dropped = list(of_file)
-    rows.drop_rows(output, file, dropped)
+    rows.drop_rows(output, file, dropped, owner)
     Metrics.counter(COUNTERS, "rows_removed").inc(len(dropped))
     return file

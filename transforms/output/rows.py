@@ -23,7 +23,7 @@ from transforms.flow.records import (
     Look,
     UnitResult,
 )
-from transforms.output import columns, parquet
+from transforms.output import columns, fencing, parquet
 from transforms.output.column_groups import LOOK_FIELDS
 from transforms.output.schemas import GATED_SCHEMA, failure_table, statistics_table
 
@@ -70,6 +70,7 @@ def commit(
     merged: MergedClasses | None = None,
     mask_values: Sequence[int] | None = None,
     durable: bool = True,
+    owner: str = "",
 ) -> None:
     """Write the rows of a unit whose masks are written: failures first, then statistics.
 
@@ -79,8 +80,10 @@ def commit(
         classes, model, run_id, merged, mask_values: see `schemas.statistics_table`.
         durable: whether the masks, and then the rows, are flushed to the disk, so that no power
             cut leaves a row without its mask.
+        owner: who holds the lock of the folder, see `fencing.check`.
 
     Raises:
+        LockLostError: it has lost the lock.
         StorageError: a file cannot be written.
     """
     if durable and result.segmented:
@@ -91,6 +94,7 @@ def commit(
             f"{columns.FAILURES}/{result.unit_id}.parquet",
             failure_table(result.failures, run_id),
             durable,
+            owner,
         )
     if result.segmented:
         parquet.write_table(
@@ -98,13 +102,15 @@ def commit(
             f"{columns.STATISTICS}/{result.unit_id}.parquet",
             statistics_table(result.segmented, classes, model, run_id, merged, mask_values),
             durable,
+            owner,
         )
 
 
-def write_gated(output: str, aside: Sequence[Aside], run_id: str) -> None:
+def write_gated(output: str, aside: Sequence[Aside], run_id: str, owner: str = "") -> None:
     """Write the rows of images that are set aside, if any; the file name is a hash of the rows.
 
     Raises:
+        LockLostError: `owner` has lost the lock of the folder, see `fencing.check`.
         StorageError: the file cannot be written.
     """
     if not aside:
@@ -125,7 +131,7 @@ def write_gated(output: str, aside: Sequence[Aside], run_id: str) -> None:
         GATED_SCHEMA,
     )
     digest = hashlib.sha256(repr(table.to_pylist()).encode()).hexdigest()[:20]
-    parquet.write_table(output, f"{columns.GATED}/{digest}.parquet", table)
+    parquet.write_table(output, f"{columns.GATED}/{digest}.parquet", table, owner=owner)
 
 
 def committed_rows(files: Iterable[str], model: str) -> Iterator[CommittedRow]:
@@ -166,15 +172,15 @@ def looks_of(files: Iterable[str], model: str) -> Iterator[tuple[str, Look, Capt
                 yield image, Look(digits, sharpness), Capture(latitude, longitude)
 
 
-def write_removed(output: str, gone: Iterable[CommittedRow]) -> None:
-    """Write `removed.csv`: the rows whose images no longer exist; raises StorageError.
+def write_removed(output: str, gone: Iterable[CommittedRow], owner: str = "") -> None:
+    """Write `removed.csv`: the rows whose images no longer exist; see `fencing.write`.
 
     The rows and masks themselves are kept.
     """
     header = (columns.IMAGE, columns.URI, columns.MASK, columns.RUN_ID)
     ordered = sorted(gone, key=lambda row: row.image)
     cells = (map(as_text, (row.image, row.uri, row.mask, row.run_id)) for row in ordered)
-    storage.write(output, columns.REMOVED_CSV, lines([header, *cells]), durable=True)
+    fencing.write(output, columns.REMOVED_CSV, lines([header, *cells]), owner)
 
 
 def models_in(output: str) -> dict[str, set[str]]:
@@ -200,7 +206,7 @@ def count_by_model(output: str) -> dict[str, int]:
     return dict(counts)
 
 
-def drop_rows(output: str, file: str, dropped: Iterable[tuple[str, str]]) -> None:
+def drop_rows(output: str, file: str, dropped: Iterable[tuple[str, str]], owner: str = "") -> None:
     """Rewrite a statistics file of `output` without some rows, or remove it if no row is left.
 
     A missing file is not an error, so a repeated call is harmless.
@@ -209,8 +215,10 @@ def drop_rows(output: str, file: str, dropped: Iterable[tuple[str, str]]) -> Non
         output: the output folder.
         file: path of the statistics file.
         dropped: image and run id of each row to drop.
+        owner: who holds the lock of the folder, see `fencing.check`.
 
     Raises:
+        LockLostError: it has lost the lock.
         StorageError: the file cannot be written.
     """
     if not storage.exists(file):
@@ -218,4 +226,5 @@ def drop_rows(output: str, file: str, dropped: Iterable[tuple[str, str]]) -> Non
     table = parquet.read_table(file)
     keys = pc.binary_join_element_wise(table[columns.IMAGE], table[columns.RUN_ID], _SEPARATOR)
     wanted = pa.array([_SEPARATOR.join(pair) for pair in dropped])
-    parquet.replace_rows(output, file, table.filter(pc.invert(pc.is_in(keys, wanted))))
+    kept = table.filter(pc.invert(pc.is_in(keys, wanted)))
+    parquet.replace_rows(output, file, kept, owner)

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from transforms import storage
-from transforms.output import columns
+from transforms.output import columns, fencing
 
 logger = logging.getLogger(__name__)
 
@@ -138,11 +138,11 @@ def read_records(output: str) -> list[RunRecord]:
     return sorted(found, key=lambda record: (record.started_at, record.run_id))
 
 
-def write_record(record: RunRecord) -> None:
-    """Write a run record to its output folder; raises StorageError.
+def write_record(record: RunRecord, owner: str = "") -> None:
+    """Write a run record to its output folder; see `fencing.write`.
 
     Bytes of paths that are not UTF-8 are written as JSON escapes, so reading restores them.
     """
     name = f"{columns.RUNS}/{record.run_id}.json"
     data = record.to_json().encode(errors="backslashreplace")
-    storage.write(record.output, name, data, durable=True)
+    fencing.write(record.output, name, data, owner)

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from transforms import storage
-from transforms.output import locking
+from transforms.output import fencing
+from transforms.output.locking import LockLostError
 
 logger = logging.getLogger(__name__)
 
@@ -22,14 +23,15 @@ STORAGE_ERRORS = "storage_errors"
 """Reasons to stop, in addition to the names of signals."""
 
 
-def request(output: str, reason: str) -> None:
-    """Ask the run that writes to `output` to stop; raises StorageError."""
-    storage.write(output, STOP, reason.encode())
+def request(output: str, reason: str, owner: str = "") -> None:
+    """Ask the run that writes to `output` to stop; see `fencing.write`."""
+    fencing.write(output, STOP, reason.encode(), owner, durable=False)
 
 
-def request_soon(output: str, reason: str) -> threading.Thread:
+def request_soon(output: str, reason: str, owner: str = "") -> threading.Thread:
     """Like `request`, but in a thread that logs an error instead of raising it."""
-    thread = threading.Thread(target=_request, args=(output, reason), name="stop", daemon=True)
+    arguments = (output, reason, owner)
+    thread = threading.Thread(target=_request, args=arguments, name="stop", daemon=True)
     thread.start()
     return thread
 
@@ -42,11 +44,15 @@ def reason(output: str) -> str | None:
         return None
 
 
-def must_stop(output: str, run_id: str) -> bool:
-    """Whether the run was asked to stop, or has died and another run took over its folder."""
-    owner = locking.holder(output)
-    taken_over = owner is not None and owner.run_id != run_id
-    return taken_over or reason(output) is not None
+def must_stop(output: str, owner: str) -> bool:
+    """Whether the run that holds the lock as `owner` was asked to stop.
+
+    Raises:
+        LockLostError: another has taken the folder over, see `fencing.check`.
+        StorageError: the folder cannot be read.
+    """
+    fencing.check(output, owner)
+    return reason(output) is not None
 
 
 def withdraw(output: str) -> None:
@@ -56,12 +62,12 @@ def withdraw(output: str) -> None:
 
 
 @contextmanager
-def after(output: str, minutes: float | None) -> Iterator[None]:
-    """Context manager: asks the run to stop after the given minutes; None: never."""
+def after(output: str, minutes: float | None, owner: str = "") -> Iterator[None]:
+    """Context manager: asks the run of `owner` to stop after the given minutes; None: never."""
     if minutes is None:
         yield
         return
-    timer = threading.Timer(minutes * 60, _request, (output, MAX_MINUTES))
+    timer = threading.Timer(minutes * 60, _request, (output, MAX_MINUTES, owner))
     timer.daemon = True
     timer.start()
     try:
@@ -70,8 +76,8 @@ def after(output: str, minutes: float | None) -> Iterator[None]:
         timer.cancel()
 
 
-def _request(output: str, reason: str) -> None:
+def _request(output: str, reason: str, owner: str) -> None:
     try:
-        request(output, reason)
-    except storage.StorageError as error:
+        request(output, reason, owner)
+    except (storage.StorageError, LockLostError) as error:
         logger.error("the run cannot be asked to stop: %s", error)

@@ -13,9 +13,9 @@ from apache_beam.pvalue import AsList
 
 from models.classes import ClassTable
 from models.merging import MergedClasses
-from transforms import storage
 from transforms.flow.records import SkippedImages, UnitResult
 from transforms.output import columns, parquet, stopping
+from transforms.output.fencing import Fence
 from transforms.output.summary import (
     CLASSES,
     MERGED,
@@ -230,17 +230,22 @@ class CountCommitted(beam.PTransform):
         )
 
 
-def write_summary(counts: ArchiveCounts, output: str) -> Summary:
-    """Write `summary.json` and `summary.csv`; raises StorageError if they cannot be written.
+def write_summary(counts: ArchiveCounts, output: str, owner: str = "") -> Summary:
+    """Write `summary.json` and `summary.csv`.
 
     If the run was asked to stop, the summary has the reason and the number of images left.
+
+    Raises:
+        LockLostError: `owner` has lost the lock of the folder, see `fencing.check`.
+        StorageError: they cannot be written.
     """
     summary, left = counts.summary(), counts.archive.left
     reason = stopping.reason(output) or (stopping.MAX_IMAGES if left else None)
     if reason is not None:
         summary = summary.model_copy(update={"interrupted": Interrupted(reason=reason, left=left)})
-    storage.write(output, columns.SUMMARY_JSON, summary.to_json().encode(), durable=True)
-    storage.write(output, columns.SUMMARY_CSV, summary.to_csv().encode(), durable=True)
+    fence = Fence(output, owner)
+    fence.write(columns.SUMMARY_JSON, summary.to_json().encode())
+    fence.write(columns.SUMMARY_CSV, summary.to_csv().encode())
     return summary
 
 

@@ -76,6 +76,7 @@ class GateImages(beam.PTransform):
         output: the output folder.
         run_id: the run whose rows these are.
         max_pixels: larger photos are kept, and fail when they are segmented.
+        owner: who holds the lock of the folder, see `output.fencing.check`.
     """
 
     model: str
@@ -83,6 +84,7 @@ class GateImages(beam.PTransform):
     output: str
     run_id: str
     max_pixels: int = DEFAULT_MAX_PIXELS
+    owner: str = ""
 
     def expand(self, images: beam.PCollection[PlannedImage]) -> Gated:
         looked = (
@@ -91,10 +93,10 @@ class GateImages(beam.PTransform):
             | "BatchImages" >> beam.BatchElements(max_batch_size=BATCH_SIZE)
             | "Look"
             >> beam.ParDo(
-                _LookAt(self.gate, self.output, self.run_id, self.max_pixels)
+                _LookAt(self.gate, self.output, self.owner, self.max_pixels)
             ).with_outputs(KEPT, ASIDE, TODO)
         )
-        write = _WriteGated(self.output, self.run_id)
+        write = _WriteGated(self.output, self.run_id, self.owner)
         candidates = looked[TODO]
         gated = [looked[ASIDE] | "Blurred" >> write]
         if self.gate.duplicates:
@@ -107,7 +109,7 @@ class GateImages(beam.PTransform):
                     }
                     | f"JoinBy_{place}" >> beam.CoGroupByKey()
                     | f"Compare_{place}"
-                    >> beam.ParDo(_Compare(self.output, self.run_id, place)).with_outputs(
+                    >> beam.ParDo(_Compare(self.output, self.owner, place)).with_outputs(
                         ASIDE, TODO
                     )
                 )
@@ -139,13 +141,14 @@ class _WriteGated(beam.PTransform):
 
     output: str
     run_id: str
+    owner: str
 
     def expand(self, aside: beam.PCollection[Aside]) -> beam.PCollection[SkippedImages]:
         return (
             aside
             | "KeyByName" >> beam.Map(_by_name).with_output_types(tuple[int, Aside])
             | "GroupIntoFiles" >> beam.GroupByKey()
-            | "WriteRows" >> beam.FlatMap(_write, self.output, self.run_id)
+            | "WriteRows" >> beam.FlatMap(_write, self.output, self.run_id, self.owner)
         )
 
 
@@ -156,17 +159,17 @@ class _LookAt(beam.DoFn):
     stop, all photos are kept; segmenting leaves them for the next run.
     """
 
-    def __init__(self, gate: Gate, output: str, run_id: str, max_pixels: int):
+    def __init__(self, gate: Gate, output: str, owner: str, max_pixels: int):
         self._gate = gate
         self._output = output
-        self._run_id = run_id
+        self._owner = owner
         self._max_pixels = max_pixels
 
     def setup(self) -> None:
         self._decoding = BoundedSemaphore(cores())
 
     def process(self, images: Sequence[PlannedImage]) -> Iterator[TaggedOutput]:
-        stopping = must_stop(self._output, self._run_id)
+        stopping = must_stop(self._output, self._owner)
         found = repeat(None) if stopping else map_requests(self._look, images)
         for planned, candidate in zip(images, found, strict=False):
             if candidate is None or candidate.planned is None:
@@ -194,16 +197,16 @@ class _LookAt(beam.DoFn):
 class _Compare(beam.DoFn):
     """Finds the duplicates in a tile or a folder."""
 
-    def __init__(self, output: str, run_id: str, place: str):
+    def __init__(self, output: str, owner: str, place: str):
         self._output = output
-        self._run_id = run_id
+        self._owner = owner
         self._place = place
 
     def process(self, joined: tuple[str, dict[str, Iterable[Candidate]]]) -> Iterator[TaggedOutput]:
         todo = list(joined[1][TODO])
         aside: set[str] = set()
         # Once the run was asked to stop, some photos may have no look.
-        if todo and not must_stop(self._output, self._run_id):
+        if todo and not must_stop(self._output, self._owner):
             for item in find_duplicates(todo, joined[1][DONE], self._place):
                 aside.add(item.planned.ref.image)
                 yield TaggedOutput(ASIDE, item)
@@ -212,9 +215,11 @@ class _Compare(beam.DoFn):
                 yield TaggedOutput(TODO, candidate)
 
 
-def _write(keyed: tuple[int, Iterable[Aside]], output: str, run_id: str) -> Iterator[SkippedImages]:
+def _write(
+    keyed: tuple[int, Iterable[Aside]], output: str, run_id: str, owner: str
+) -> Iterator[SkippedImages]:
     aside = list(keyed[1])
-    rows.write_gated(output, aside, run_id)
+    rows.write_gated(output, aside, run_id, owner)
     for reason, number in Counter(item.reason for item in aside).items():
         Metrics.counter(COUNTERS, reason).inc(number)
     progress.report(skipped=len(aside))

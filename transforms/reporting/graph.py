@@ -25,7 +25,7 @@ from transforms import storage
 from transforms.flow.concurrency import Pause, map_ahead, map_requests
 from transforms.measures import aggregating
 from transforms.measures.hexagons import cell_keys
-from transforms.output import archives, columns, failures, parquet
+from transforms.output import archives, columns, failures, fencing, parquet
 from transforms.output.archives import Archive
 from transforms.reporting import (
     contract,
@@ -68,12 +68,14 @@ class ReportJob:
         measures: what each photo has a value of.
         gallery: most photos in the gallery.
         frame: what is said besides the rows.
+        owner: who holds the lock of the output folder, see `output.fencing.check`.
     """
 
     archive: Archive
     measures: Measures
     gallery: int
     frame: Frame
+    owner: str = ""
 
     @property
     def rules(self) -> Rules:
@@ -137,7 +139,7 @@ class WriteReport(beam.PTransform):
         )
         pictures = (
             gathered
-            | "Begin" >> beam.FlatMap(begin, archive.output)
+            | "Begin" >> beam.FlatMap(begin, archive.output, job.owner)
             | "ByContainer" >> beam.Map(by_container)
             | "GroupByContainer" >> beam.GroupByKey()
             | "Locate" >> beam.FlatMap(locate_all)
@@ -220,8 +222,9 @@ def settle(
     )
 
 
-def begin(gathered: Gathered, output: str) -> list[Wanted]:
+def begin(gathered: Gathered, output: str, owner: str = "") -> list[Wanted]:
     """Begin a report in place of an older one; the pictures it needs."""
+    fencing.check(output, owner)
     remove_report(output)
     for file in sorted(PAGE.rglob("*")):
         if file.is_file():
@@ -278,7 +281,7 @@ def write_pictures(block: Iterable[Wanted], archive: Archive) -> Iterator[Made]:
 
 
 def write_data(gathered: Gathered, job: ReportJob, pictures: Iterable[Made]) -> str:
-    """Write `data.js`; return the path of the page. Raises StorageError."""
+    """Write `data.js`; return the path of the page. Raises what `fencing.write` raises."""
     made = list(pictures)
     if gone := sum(not each.photo for each in made):
         logger.info("%d of %d photos of the gallery are gone or have changed", gone, len(made))
@@ -292,5 +295,5 @@ def write_data(gathered: Gathered, job: ReportJob, pictures: Iterable[Made]) -> 
     photos = {each.id: each.photo for each in made}
     report = document.build(job.archive, job.measures, gathered, job.frame, photos)
     storage.flush(job.archive.output)
-    storage.write(job.archive.output, contract.DATA, report.to_script(), durable=True)
+    fencing.write(job.archive.output, contract.DATA, report.to_script(), job.owner)
     return f"{job.archive.output}/{columns.REPORT}"

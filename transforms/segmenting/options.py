@@ -23,6 +23,8 @@ class SegmentOptions:
         merged: optional class mapping.
         engine: how the network is run, and with how many threads.
         durable: whether masks and rows survive a power cut once a unit is committed.
+        locked: whether the run holds the lock of the output folder; then it writes only as long as
+            no other run has taken the folder over.
     """
 
     output: str
@@ -34,3 +36,9 @@ class SegmentOptions:
     merged: MergedClasses | None = None
     engine: EngineOptions = AUTOMATIC
     durable: bool = True
+    locked: bool = False
+
+    @property
+    def owner(self) -> str:
+        """Who holds the lock, see `output.fencing.check`; empty if nobody does."""
+        return self.run_id if self.locked else ""

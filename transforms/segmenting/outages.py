@@ -20,10 +20,12 @@ class OutageWatch:
 
     Args:
         output: the output folder of the run.
+        owner: who holds its lock, see `fencing.check`.
     """
 
-    def __init__(self, output: str):
+    def __init__(self, output: str, owner: str = ""):
         self._output = output
+        self._owner = owner
         self._lock = Lock()
         self._last: deque[bool] = deque(maxlen=LAST_READS)
         self._asked = False
@@ -39,4 +41,4 @@ class OutageWatch:
             "%d of the last %d photos cannot be read for reasons of storage; the run stops",
             sum(self._last), len(self._last),
         )  # fmt: skip
-        stopping.request_soon(self._output, stopping.STORAGE_ERRORS)
+        stopping.request_soon(self._output, stopping.STORAGE_ERRORS, self._owner)

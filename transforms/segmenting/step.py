@@ -124,7 +124,7 @@ class SegmentUnit(beam.DoFn):
         if costs and now - self._looked < LOOK_SECONDS:
             return False
         self._looked = now
-        return must_stop(self._options.output, self._options.run_id)
+        return must_stop(self._options.output, self._options.owner)
 
     def _load(self) -> UnitSegmenter:
         options = self._options

@@ -21,7 +21,6 @@ import numpy as np
 from models.engines.devices import cores
 from models.packages import ModelPackage
 from models.segmenter import Inferred, Prepared, Segmenter
-from transforms import storage
 from transforms.flow.concurrency import REQUESTS, Pause, map_ahead
 from transforms.flow.records import (
     Failure,
@@ -34,6 +33,8 @@ from transforms.flow.records import (
 from transforms.inputs.reading import is_large, read_image, room_for
 from transforms.output import begun, names, rows
 from transforms.output.columns import DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
+from transforms.output.fencing import Fence
+from transforms.output.locking import LockLostError
 from transforms.photos import decoding, mask_files, projections
 from transforms.segmenting.faults import fault_of
 from transforms.segmenting.measurements import (
@@ -83,6 +84,8 @@ class _Item:
         """Context manager: an error inside becomes the failure of this image only."""
         try:
             yield
+        except LockLostError:
+            raise
         except Exception as error:
             self.fail(self._stage, error)
 
@@ -129,7 +132,8 @@ class UnitSegmenter:
         self._values = np.array(self._mask_values, np.uint8)
         self._palette = package.classes.palette(self._mask_values)
         self._outputs = load_outputs(options.outputs)
-        self._outages = OutageWatch(options.output)
+        self._outages = OutageWatch(options.output, options.owner)
+        self._fence = Fence(options.output, options.owner)
         self._keeps_photos = any(output.needs_photo for output in self._outputs.values())
         self._reading = ThreadPoolExecutor(REQUESTS, "read")
         threads = options.engine.threads or cores()
@@ -159,7 +163,7 @@ class UnitSegmenter:
     ) -> Future[tuple[UnitResult, float]]:
         """Commit a unit whose images are finished, in a thread: its result, and the seconds taken.
 
-        The thread raises StorageError where the unit cannot be committed.
+        The thread raises what `rows.commit` raises where the unit cannot be committed.
         """
         return self._committing.submit(self._commit, unit, items)
 
@@ -181,6 +185,7 @@ class UnitSegmenter:
             self._options.merged,
             self._mask_values,
             self._options.durable,
+            self._options.owner,
         )
         begun.remove(self._options.output, unit.unit_id)
         return result, time.perf_counter() - start
@@ -322,7 +327,7 @@ class UnitSegmenter:
             return item
         with item.isolated(), item.stage(WRITE):
             for path, data in item.files.items():
-                storage.write(self._options.output, path, data)
+                self._fence.write(path, data, durable=False)
                 item.measured[BYTES_OUT] = item.measured.get(BYTES_OUT, 0) + len(data)
         item.let_go()
         return item

@@ -10,7 +10,7 @@ Paths in all stores are joined with `/`, as `os.path.join` does it.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import BinaryIO
 
@@ -240,7 +240,13 @@ def open_file(path: str) -> BinaryIO:
     return store_of(path).open_file(path)
 
 
-def write(root: str, name: str, data: bytes, durable: bool = False) -> None:
+def write(
+    root: str,
+    name: str,
+    data: bytes,
+    durable: bool = False,
+    check: Callable[[], None] | None = None,
+) -> None:
     """Write the file `name` below the folder `root`, whole or not at all.
 
     Args:
@@ -250,12 +256,18 @@ def write(root: str, name: str, data: bytes, durable: bool = False) -> None:
         durable: whether the file survives a power cut once this returns, and a power cut before
             leaves the old file or the new one. Else a power cut may leave an empty or a damaged
             file, unless `flush` has returned before. What object stores have is always durable.
+        check: called before a file is replaced, as late as the store can; a store that knows
+            generations then replaces the one that it found before the call. Where requests cost,
+            it is not called for a new file. If it raises an error, nothing has changed.
 
     Raises:
         StorageError: the folder cannot be made or the file cannot be written, or a link below
             `root` leads to it; nothing is left of it.
     """
-    store_of(root).write(root, name, data, durable)
+    if check:
+        store_of(root).write_checked(root, name, data, durable, check)
+    else:
+        store_of(root).write(root, name, data, durable)
 
 
 def writing(root: str, name: str, durable: bool = False) -> AbstractContextManager[BinaryIO]:

@@ -14,7 +14,7 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, BytesIO, RawIOBase
 from tempfile import TemporaryFile
@@ -161,6 +161,12 @@ class GcsStore(Store):
         """
         self._write(f"{root}/{name}", BytesIO(data))
 
+    def write_checked(
+        self, root: str, name: str, data: bytes, durable: bool, check: Callable[[], None]
+    ) -> None:
+        """See `storage.write`."""
+        self._write(f"{root}/{name}", BytesIO(data), check)
+
     @contextmanager
     def writing(self, root: str, name: str, durable: bool = False) -> Iterator[BinaryIO]:
         """See `storage.writing`. The content is collected on the local disk."""
@@ -229,9 +235,11 @@ class GcsStore(Store):
         bucket, name = _split(path)
         return self.client().bucket(bucket).blob(name)
 
-    def _write(self, path: str, file: BinaryIO) -> None:
+    def _write(self, path: str, file: BinaryIO, check: Callable[[], None] | None = None) -> None:
         written, there = self._upload(path, file, ABSENT)
         if not written:
+            if check:
+                check()
             self._replace(path, file, there)
 
     def _replace(self, path: str, file: BinaryIO, generation: int) -> int:

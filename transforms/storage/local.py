@@ -6,7 +6,7 @@ import glob
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import BufferedReader, FileIO
@@ -147,9 +147,22 @@ class LocalStore(Store):
         with self.writing(root, name, durable) as file:
             file.write(data)
 
+    def write_checked(
+        self, root: str, name: str, data: bytes, durable: bool, check: Callable[[], None]
+    ) -> None:
+        """See `storage.write`."""
+        with self.writing(root, name, durable, check) as file:
+            file.write(data)
+
     @contextmanager
-    def writing(self, root: str, name: str, durable: bool = False) -> Iterator[BinaryIO]:
-        """See `storage.writing`.
+    def writing(
+        self,
+        root: str,
+        name: str,
+        durable: bool = False,
+        check: Callable[[], None] = lambda: None,
+    ) -> Iterator[BinaryIO]:
+        """See `storage.writing`; `check` as in `storage.write`.
 
         The file is written below `root`'s folder of unfinished files and then moved into place.
         """
@@ -166,6 +179,7 @@ class LocalStore(Store):
                     if durable:
                         file.flush()
                         os.fsync(file.fileno())
+                check()
                 os.replace(unfinished, base, src_dir_fd=beside, dst_dir_fd=place)
             except BaseException:
                 with suppress(OSError):  # The next run cleans up.

@@ -6,6 +6,9 @@ an object that is only ever replaced in the generation that its owner knows, and
 it with every heartbeat. A process that wants the lock watches for that, so the clocks of two
 machines are never compared.
 
+A lock that is given back still names its last owner, and the last run that took it to write. An
+owner that was stalled, and believes that it holds the lock, sees there that another took it.
+
 The package `filelock` does not replace `Flock`: it truncates the file before it locks it, so a
 refused process would erase the owner's record, which the message and the next owner need.
 """
@@ -17,7 +20,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 from transforms.storage.below import opened_folder, refuse_link, sync_folders
@@ -36,6 +39,10 @@ class LockedError(Exception):
     """Another run holds the output folder; the message says which, where and since when."""
 
 
+class LockLostError(Exception):
+    """Another run has taken the output folder over; the message says which, and what to do."""
+
+
 @dataclass(frozen=True)
 class Owner:
     """Who holds a lock.
@@ -46,6 +53,9 @@ class Owner:
         pid: its process there.
         started: when it took the lock, UTC, ISO 8601.
         heartbeat: its last sign of life, UTC, ISO 8601.
+        writer: the run that was the last to take the lock in order to write rows; empty if none
+            was. It is this one, or one before it that may still be at work on other machines.
+        released: whether it has given the lock back.
     """
 
     run_id: str
@@ -53,12 +63,24 @@ class Owner:
     pid: int
     started: str
     heartbeat: str
+    writer: str = ""
+    released: bool = False
 
     def __str__(self) -> str:
         return (
             f"run {self.run_id} (host {self.host}, process {self.pid}, since {self.started}, "
-            f"last heartbeat {self.heartbeat})"
+            f"last heartbeat {self.heartbeat}{', ended' if self.released else ''})"
         )
+
+    def after(self, previous: "Owner | None") -> "Owner":
+        """This owner as it takes the lock after another: one that only reads names its writer."""
+        return self if self.writer or not previous else replace(self, writer=previous.writer)
+
+    def is_same(self, other: "Owner | None") -> bool:
+        """Whether the other is this owner, at whatever time."""
+        return other is not None and (self.run_id, self.host, self.pid, self.started) == (
+            other.run_id, other.host, other.pid, other.started
+        )  # fmt: skip
 
     @classmethod
     def parse(cls, data: bytes) -> "Owner | None":
@@ -91,14 +113,14 @@ class LockFile(ABC):
 
     @abstractmethod
     def take(self, owner: Owner, pulse: Pulse) -> Owner | None:
-        """Take the lock.
+        """Take the lock; the file then names `owner.after` the previous one.
 
         Args:
             owner: who takes it.
             pulse: how often owners of this lock give a sign of life.
 
         Returns:
-            The owner that died while it held the lock, or None if the lock was free.
+            The owner before, which has given the lock back or died; None if there was none.
 
         Raises:
             LockedError: the lock is held.
@@ -111,8 +133,8 @@ class LockFile(ABC):
         """Renew the owner's sign of life; raises LockedError if another took the lock over."""
 
     @abstractmethod
-    def give_back(self) -> None:
-        """Release the lock."""
+    def give_back(self, owner: Owner) -> None:
+        """Release the lock, unless another took it over; the file still names the owner."""
 
 
 class Flock(LockFile):
@@ -139,17 +161,34 @@ class Flock(LockFile):
             os.close(self._file)
             raise _held(self._root, self._owner()) from None
         previous = self._owner()
-        self.write(owner)
+        self._put(owner.after(previous))
         os.fsync(self._file)  # After a power cut the next owner must see that this one has died.
         sync_folders(self._root, folder)
         return previous
 
     def write(self, owner: Owner) -> None:
-        os.pwrite(self._file, owner.to_json(), 0)
+        try:
+            # A network file system may have lost it; who has it loses nothing by taking it again.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _held(self._root, self._owner()) from None
+        found = self._owner()
+        if not owner.is_same(found):
+            raise _held(self._root, found)
+        self._put(owner)
 
-    def give_back(self) -> None:
-        os.ftruncate(self._file, 0)
-        os.close(self._file)
+    def give_back(self, owner: Owner) -> None:
+        try:
+            self.write(replace(owner, released=True))
+        except (LockedError, OSError) as error:
+            logger.error("the lock was not given back: %s", error)
+        finally:
+            os.close(self._file)
+
+    def _put(self, owner: Owner) -> None:
+        data = owner.to_json()
+        os.pwrite(self._file, data, 0)
+        os.ftruncate(self._file, len(data))
 
     def _owner(self) -> Owner | None:
         try:
@@ -213,8 +252,8 @@ class ObjectLock(LockFile):
         self._generation = ABSENT
 
     def take(self, owner: Owner, pulse: Pulse) -> Owner | None:
-        previous = self._stale_owner(pulse)
-        self.write(owner)
+        previous = self._previous(pulse)
+        self.write(owner.after(previous))
         return previous
 
     def write(self, owner: Owner) -> None:
@@ -223,27 +262,29 @@ class ObjectLock(LockFile):
         except ChangedError as error:
             raise _held(self._root, self._owner()) from error
 
-    def give_back(self) -> None:
+    def give_back(self, owner: Owner) -> None:
+        data = replace(owner, released=True).to_json()
         try:
-            self._store.put(self._path, b"", self._generation)
+            self._store.put(self._path, data, self._generation)
         except StorageError as error:
             logger.error("the lock was not given back: %s", error)
 
-    def _stale_owner(self, pulse: Pulse) -> Owner | None:
-        """The owner that gave no sign of life for a while, or None if the lock is free."""
+    def _previous(self, pulse: Pulse) -> Owner | None:
+        """The last owner: it has given the lock back, or gave no sign of life for a while."""
         data, self._generation = read_generation(self._store, self._path)
         owner = Owner.parse(data)
-        if owner is None:
-            return None
+        if owner is None or owner.released:
+            return owner
         logger.info("%s holds the lock; waiting for a sign of life", owner)
         end = time.monotonic() + pulse.missing * pulse.seconds
         while time.monotonic() < end:
             time.sleep(pulse.seconds / 10)
             if self._store.find(self._path).generation != self._generation:
                 data, self._generation = read_generation(self._store, self._path)
-                if alive := Owner.parse(data):
-                    raise _held(self._root, alive)
-                return None
+                found = Owner.parse(data)
+                if found and not found.released:
+                    raise _held(self._root, found)
+                return found
         return owner
 
     def _owner(self) -> Owner | None:

@@ -1,7 +1,7 @@
 """Store: the interface of a place for files, and its capabilities."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import BinaryIO, NoReturn
 
@@ -101,6 +101,13 @@ class Store(ABC):
     def write(self, root: str, name: str, data: bytes, durable: bool = False) -> None:
         """See `storage.write`."""
         _refuse(root)
+
+    def write_checked(
+        self, root: str, name: str, data: bytes, durable: bool, check: Callable[[], None]
+    ) -> None:
+        """See `storage.write`; by default the check comes before the writing."""
+        check()
+        self.write(root, name, data, durable)
 
     def writing(
         self, root: str, name: str, durable: bool = False

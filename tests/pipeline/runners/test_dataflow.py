@@ -31,6 +31,7 @@ from pipeline.runners.options import split_arguments
 from tests.dataflow_server import DataflowServer, ServedJob, failed, runs
 from tests.storage_emulator import storage_emulator
 from tests.waiting import PATIENCE, until
+from transforms.output.locking import Owner
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("citymask")
 WORKER = Path(__file__).parents[2] / "dataflow_worker.py"
@@ -503,7 +504,8 @@ def test_no_wait_prints_where_the_job_is_and_its_name_is_the_lock(cloud, photos,
         url = f"https://console.cloud.google.com/dataflow/jobs/europe-west4/{job.id}?project=p-1"
         assert first.stdout.splitlines() == [job.id, url]
         assert cloud.names("left/runs/") == []
-        assert cloud.read("left/.citymask/lock").strip() == b""
+        lock = Owner.parse(cloud.read("left/.citymask/lock"))
+        assert lock.released and lock.writer == lock.run_id
 
         second = cloud.run(*line)
         assert second.exit_code == 4
@@ -532,6 +534,8 @@ def test_a_job_that_comes_first_by_a_moment_is_another_run_that_holds_the_lock(
         done = cloud.run("race", service.url, "--model", tiny_model, "--no-wait")
     assert done.exit_code == 4
     assert "There is already an active job" in done.stderr
+    lock = Owner.parse(cloud.read("race/.citymask/lock"))
+    assert lock.released and not lock.writer  # The active job still may write.
     assert len(done.stderr.splitlines()) == 1
     assert len(service.jobs) == 1
 
@@ -628,7 +632,7 @@ def test_a_second_signal_cancels_the_job(cloud, photos, tiny_model):
     assert f"{service.job.id} (https://" in errors and "is being cancelled" in errors
     assert "Interrupted (SIGINT)" in errors
     assert cloud.names("cancelled/runs/") == []
-    assert cloud.read("cancelled/.citymask/lock").strip() == b""
+    assert Owner.parse(cloud.read("cancelled/.citymask/lock")).released
 
 
 def test_a_job_that_cannot_be_cancelled_is_not_left_in_silence(cloud, photos, tiny_model):
