@@ -16,6 +16,7 @@ import apache_beam as beam
 
 from transforms import storage
 from transforms.flow.records import PlannedImage, UnitResult
+from transforms.output import fencing
 
 logger = logging.getLogger(__name__)
 
@@ -113,9 +114,9 @@ class Settling:
     once_done: bool = False
 
 
-def write(output: str, name: str, record: Begun, durable: bool = True) -> None:
-    """Put images on record under a name, as a rule the id of a work unit; raises StorageError."""
-    storage.write(output, _path(name), record.to_json(), durable)
+def write(output: str, name: str, record: Begun, durable: bool = True, owner: str = "") -> None:
+    """Put images on record under a name, as a rule the id of a work unit; see `fencing.write`."""
+    fencing.write(output, _path(name), record.to_json(), owner, durable)
 
 
 def read(output: str, name: str) -> Begun | None:
@@ -158,15 +159,21 @@ def left_over(output: str, model: str) -> Iterator[LeftOver]:
                 yield LeftOver(name, image, bool(record.tries))
 
 
-def settle(output: str, name: str, images: Collection[str]) -> None:
-    """Take images off a left-over record, and remove it once it is empty; raises StorageError."""
+def settle(output: str, name: str, images: Collection[str], owner: str = "") -> None:
+    """Take images off a left-over record, and remove it once it is empty.
+
+    Raises:
+        LockLostError: `owner` has lost the lock of the folder, see `fencing.check`.
+        StorageError: the record cannot be written or removed.
+    """
+    fencing.check(output, owner)
     try:
         record = read(output, name)
     except ValueError:
         record = None
     kept = tuple(i for i in record.images if i.image not in images) if record else ()
     if record and kept:
-        write(output, name, replace(record, images=kept))
+        write(output, name, replace(record, images=kept), owner=owner)
     else:
         remove(output, name)
 
@@ -180,9 +187,11 @@ class SettleLeftOver(beam.PTransform):
 
     Attributes:
         output: the output folder.
+        owner: who holds its lock, see `fencing.check`.
     """
 
     output: str
+    owner: str = ""
 
     def expand(self, inputs):
         ended = inputs["results"] | "ImagesEnded" >> beam.FlatMap(_ended)
@@ -192,7 +201,7 @@ class SettleLeftOver(beam.PTransform):
             | "JoinByImage" >> beam.CoGroupByKey()
             | "Settled" >> beam.FlatMap(settled).with_output_types(tuple[str, str])
             | "GroupByRecord" >> beam.GroupByKey()
-            | "Settle" >> beam.Map(_settle, self.output)
+            | "Settle" >> beam.Map(_settle, self.output, self.owner)
         )
 
 
@@ -217,9 +226,9 @@ def _ended(result: UnitResult) -> Iterator[tuple[str, bool]]:
         yield failure.planned.ref.image, False
 
 
-def _settle(of_record: tuple[str, Iterable[str]], output: str) -> str:
+def _settle(of_record: tuple[str, Iterable[str]], output: str, owner: str) -> str:
     name, images = of_record
-    settle(output, name, set(images))
+    settle(output, name, set(images), owner)
     return name
 
 

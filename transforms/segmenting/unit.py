@@ -152,11 +152,11 @@ class UnitSegmenter:
         return map_ahead(self._writing, self._write, encoded, REQUESTS)
 
     def begin(self, unit: WorkUnit) -> None:
-        """Put the images of a unit on record, see `output.begun`; raises StorageError."""
+        """Put the images of a unit on record; see `begun.write`."""
         options = self._options
         images = tuple(map(begun.BegunImage.of, unit.images))
         record = begun.Begun(options.run_id, self._model, images)
-        begun.write(options.output, unit.unit_id, record, options.durable)
+        begun.write(options.output, unit.unit_id, record, options.durable, options.owner)
 
     def start_commit(
         self, unit: WorkUnit, items: Iterable[_Item]
