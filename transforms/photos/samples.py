@@ -40,7 +40,8 @@ class Scale:
         if self.black:
             values = values.astype(np.int64) - int(self.black)
         if self.bits < 8:
-            return (values.astype(np.uint16) * 255 // ((1 << self.bits) - 1)).astype(np.uint8)
+            top = (1 << self.bits) - 1
+            return ((values.astype(np.uint16) * 255 + top // 2) // top).astype(np.uint8)
         return (values >> (self.bits - 8)).astype(np.uint8)
 
 

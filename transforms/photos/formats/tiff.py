@@ -25,7 +25,7 @@ from transforms.photos.formats.tiff_segments import (
     blocks,
     read_layout,
 )
-from transforms.photos.pictures import BAND_BYTES, DecodeError, Picture
+from transforms.photos.pictures import DecodeError, Picture
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -72,7 +72,7 @@ class TiffPicture(Picture):
 
     @property
     def working_bytes(self) -> int:
-        return self.layout.working_bytes + 3 * self.width * self.height + 4 * BAND_BYTES
+        return self.layout.working_bytes + 3 * self.width * self.height
 
     def bands(self) -> Iterator[np.ndarray]:
         used = [*range(_COLOURS[self.photometric])]
