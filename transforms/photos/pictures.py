@@ -53,12 +53,7 @@ class Picture(ABC):
 
     def full(self) -> np.ndarray:
         """All pixels, uint8 RGB `(height, width, 3)`."""
-        pixels = np.empty((self.height, self.width, 3), np.uint8)
-        row = 0
-        for band in self.bands():
-            pixels[row : row + len(band)] = band
-            row += len(band)
-        return pixels
+        return assembled(self.bands(), self.width, self.height)
 
     def resized(self, shape: tuple[int, int]) -> np.ndarray:
         """The pixels at `shape` (height, width), uint8 RGB, with an antialiased filter."""
@@ -72,6 +67,16 @@ class Picture(ABC):
         box = (0, 0, self.width / across, self.height / down)
         whole = Image.fromarray(np.concatenate(rows))
         return np.asarray(whole.resize(shape[::-1], Image.Resampling.BILINEAR, box))
+
+
+def assembled(bands: Iterator[np.ndarray], width: int, height: int) -> np.ndarray:
+    """The bands of a picture of that size as one array."""
+    pixels = np.empty((height, width, 3), np.uint8)
+    row = 0
+    for band in bands:
+        pixels[row : row + len(band)] = band
+        row += len(band)
+    return pixels
 
 
 def _reduced(bands: Iterator[np.ndarray], across: int, down: int) -> Iterator[np.ndarray]:

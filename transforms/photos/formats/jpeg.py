@@ -17,7 +17,7 @@ from PIL import JpegImagePlugin
 from models.inputs import resize_pixels
 from transforms.photos import metadata
 from transforms.photos.formats.pillow import rgb_bands
-from transforms.photos.pictures import DecodeError, Picture
+from transforms.photos.pictures import DecodeError, Picture, assembled
 
 SIGNATURE = b"\xff\xd8\xff"
 END = b"\xff\xd9"
@@ -139,7 +139,7 @@ class JpegPicture(Picture):
                 return decode(data)
         with JpegImagePlugin.JpegImageFile(BytesIO(data)) as image:
             image.draft("RGB", (self.width // scale, self.height // scale))
-            return np.concatenate(list(rgb_bands(image)))
+            return assembled(rgb_bands(image), *image.size)
 
 
 def open_jpeg(data: bytes) -> JpegPicture:
@@ -152,8 +152,7 @@ def open_jpeg(data: bytes) -> JpegPicture:
 
 def essential(data: bytes) -> bytes:
     """The file without the segments that do not concern its pixels."""
-    kept: list[bytes] = []
-    position = 0
+    kept, position = [data[:2]], 2
     for marker, _, end in _segments(data):
         if marker == _SCAN:
             return b"".join(kept) + data[position:]

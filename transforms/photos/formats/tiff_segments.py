@@ -15,7 +15,7 @@ from PIL import Image
 
 from transforms.photos import ifd, samples
 from transforms.photos.formats import jpeg
-from transforms.photos.pictures import DecodeError, rows_per_band
+from transforms.photos.pictures import SMALLEST_LIMIT, DecodeError, rows_per_band
 
 
 class Tag(IntEnum):
@@ -62,6 +62,9 @@ PACKBITS, OLD_DEFLATE, LZMA, ZSTD, WEBP = 32773, 32946, 34925, 50000, 50001
 _CCITT = (CCITT_RLE, CCITT_FAX3, CCITT_FAX4)
 _WHOLE_IMAGES = (*_CCITT, JPEG, WEBP)
 """Compressions whose segments are images of their own."""
+
+_COPIES = {LZMA: 2, WEBP: 6}
+"""Copies of a segment that a decompressor needs, if more than one."""
 
 _SUPPORTED = (NONE, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, LZMA, ZSTD, *_WHOLE_IMAGES)
 
@@ -179,10 +182,11 @@ class Layout:
         if self.compression == NONE:
             return 0
         if self.compression in _WHOLE_IMAGES:
-            segment = 3 * self.segment_width * self.segment_height * max(3, self.channels)
+            segment = self.segment_width * self.segment_height * max(3, self.channels)
         else:
-            segment = self.bytes_of_rows(self.segment_height) * (1 + (self.compression == LZMA))
-        return segment * self.columns * (min(self.samples, 4) if self.planar else 1)
+            segment = self.bytes_of_rows(self.segment_height)
+        planes = min(self.samples, 4) if self.planar else 1
+        return segment * self.columns * planes * _COPIES.get(self.compression, 1)
 
 
 def read_layout(directory: ifd.Directory) -> Layout:
@@ -390,6 +394,8 @@ def _decode_image(encoded: bytes, layout: Layout, rows: int, columns: int) -> np
 def _decode_jpeg(encoded: bytes, layout: Layout) -> np.ndarray:
     frame = jpeg.read_frame(encoded)
     _check_size(frame.width, frame.height, layout)
+    if frame.buffered_bytes > SMALLEST_LIMIT:
+        raise DecodeError("unsupported: a large strip or tile is a JPEG of several scans")
     tables = layout.tables[2:-2] if layout.tables.startswith(jpeg.SIGNATURE[:2]) else b""
     with_tables = encoded[:2] + tables + encoded[2:]
     if not encoded.rstrip(b"\0").endswith(jpeg.END):
