@@ -16,6 +16,9 @@ DEEP_GREY = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 FLOAT_GREY = "F"
 
+_CODEC_BYTES = {"AVIF": 10, "QOI": 4}
+"""Memory that a codec takes while decoding, in bytes per pixel, as measured; others take little."""
+
 _STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}
 """Bytes per pixel of an image in memory; others take 4."""
 
@@ -56,7 +59,8 @@ def open_any(data: bytes, formats: tuple[str, ...]) -> PillowPicture:
     """Open a photo of one of these formats; raises DecodeError, and errors of a damaged header."""
     image = open_image(data, formats)
     blocks = (_bytes(image.info.get(name)) for name in ("exif", "xmp"))
-    return PillowPicture(*image.size, metadata.from_blocks(*blocks), image)
+    codec_bytes = _CODEC_BYTES.get(image.format or "", 0) * image.width * image.height
+    return PillowPicture(*image.size, metadata.from_blocks(*blocks), image, codec_bytes)
 
 
 def rgb_bands(image: Image.Image) -> Iterator[np.ndarray]:

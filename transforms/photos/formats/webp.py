@@ -15,8 +15,8 @@ _PIXELS = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")
 _FLAGS_OF_METADATA = 0x20 | 0x08 | 0x04
 """Flags of VP8X: colour profile, EXIF and XMP."""
 
-_CODEC_BYTES_PER_PIXEL = 12
-"""Two canvases of 4 bytes per pixel and the copy of one, as measured."""
+_CODEC_BYTES_PER_PIXEL = 9
+"""Two canvases of 4 bytes per pixel and further copies, as measured."""
 
 
 def is_webp(data: bytes) -> bool:
