@@ -42,6 +42,7 @@ setup(
         "click>=8.1,<9",
         "defusedxml>=0.7,<1",
         "h3>=4.1,<5",
+        "h5py>=3.11,<4",
         "loky>=3.4,<4",
         "platformdirs>=4,<5",
         "requests>=2.32,<3",

@@ -7,8 +7,8 @@ saved graphs are refused, so that a model from an untrusted source cannot run co
 
 import hashlib
 import json
-import math
 import operator
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from models.classes import IGNORE, ClassTable, SegmentationClass
 from models.inputs import network_shape
-from models.networks import ARCHITECTURES, build_network
+from models.networks import (
+    ARCHITECTURES,
+    FIRST_CHANNELS,
+    build_network,
+    scale_channels,
+    weight_shapes,
+)
+from models.weight_files import MAX_BYTES, Shape, shapes_in
 
 if TYPE_CHECKING:
     import keras
@@ -26,6 +33,18 @@ FORMAT_VERSION = 1
 
 MAX_INPUT_SIDE = 16_384
 """Largest height and width of the network input, in pixels."""
+
+MAX_INPUT_PIXELS = 1 << 23
+"""Largest area of the network input: 4096 x 2048 pixels."""
+
+MIN_WIDTH, MAX_WIDTH = 1e-3, 8
+"""Least and largest factor on the channels of an architecture."""
+
+MAX_NAME_BYTES = 200
+"""Longest name of a model or class, in UTF-8; names of folders are made of a model's."""
+
+MAX_DESCRIPTION_BYTES = 64 << 20
+"""Largest `model.json`, in bytes."""
 
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "model.weights.h5"
@@ -106,16 +125,42 @@ class ModelPackage(ModelDescription):
         Raises:
             PackageError: the weights do not fit the architecture or the class table.
         """
-        network = build_network(self.architecture, classes=len(self.classes), width=self.width)
+        described = self.architecture, len(self.classes), self.width
+        if self._shapes_in_file() != weight_shapes(*described):  # Before memory is taken for them.
+            raise self._misfit("they are those of another network")
+        network = build_network(*described)
         try:
             network.load_weights(self.path / WEIGHTS_FILE)
         except (OSError, KeyError, ValueError) as error:
-            raise PackageError(
-                f"{self.path / WEIGHTS_FILE}: the weights do not fit {self.architecture} "
-                f"(width {self.width}) with {len(self.classes)} classes: they are those of another "
-                f"network or damaged; use {DESCRIPTION_FILE} and {WEIGHTS_FILE} of one training"
-            ) from error
+            raise self._misfit("they are those of another network or damaged") from error
         return network
+
+    def check_weights(self) -> None:
+        """Check what can be checked quickly: that the file holds what it states, and its width.
+
+        Raises:
+            PackageError: the weights do not fit the description.
+        """
+        channels = scale_channels(FIRST_CHANNELS[self.architecture], self.width)
+        first = {shape[3] for shape in self._shapes_in_file() if shape[:3] == (3, 3, 3)}
+        if channels not in first:
+            found = " or ".join(map(str, sorted(first))) or "none"
+            raise self._misfit(
+                f"channels of the first layer: {found} found, {channels} expected of that width"
+            )
+
+    def _shapes_in_file(self) -> list[Shape]:
+        try:
+            return shapes_in(self.path / WEIGHTS_FILE)
+        except ValueError as error:
+            raise self._misfit(str(error)) from error
+
+    def _misfit(self, reason: str) -> PackageError:
+        return PackageError(
+            f"{self.path / WEIGHTS_FILE}: the weights do not fit {self.architecture} "
+            f"(width {self.width}) with {len(self.classes)} classes: {reason}; "
+            f"use {DESCRIPTION_FILE} and {WEIGHTS_FILE} of one training"
+        )
 
 
 def load_package(name_or_path: str | Path) -> ModelPackage:
@@ -135,30 +180,34 @@ def load_package(name_or_path: str | Path) -> ModelPackage:
     _refuse_code(path)
     description = _read_description(path)
     weights = path / WEIGHTS_FILE
-    content = _read(weights)
+    content = _read(weights, MAX_BYTES)
     if hashlib.sha256(content).hexdigest() != description["weights_sha256"]:
         raise PackageError(
             f"{weights}: {len(content)} bytes with another SHA-256 than {DESCRIPTION_FILE} states; "
             "the file is truncated or changed: copy the package again"
         )
-    fingerprint = hashlib.sha256(_read(path / DESCRIPTION_FILE) + content).hexdigest()
+    text = _read(path / DESCRIPTION_FILE, MAX_DESCRIPTION_BYTES)
+    fingerprint = hashlib.sha256(text + content).hexdigest()
     try:
-        return ModelPackage(
+        package = ModelPackage(
             path=path,
-            name=str(description["name"]),
+            name=_name(description["name"]),
             architecture=description["architecture"],
-            width=_positive("width", description["width"]),
+            width=_number("width", description["width"], MIN_WIDTH, MAX_WIDTH),
             input_height=_pixels("input_height", description["input_height"]),
             input_width=_pixels("input_width", description["input_width"]),
-            mean=_per_channel("mean", description["mean"]),
-            std=_per_channel("std", [_positive("std", v) for v in description["std"]]),
+            mean=_per_channel("mean", description["mean"], -1e3, 1e3),
+            std=_per_channel("std", description["std"], 1e-3, 1e3),
             classes=classes_of(description),
-            training=dict(description["training"]),
-            metrics=dict(description["metrics"]),
+            training=_facts("training", description["training"]),
+            metrics=_facts("metrics", description["metrics"]),
             fingerprint=fingerprint,
         )
+        _check_area(package)
     except (KeyError, TypeError, ValueError) as error:
         raise PackageError(f"{path / DESCRIPTION_FILE}: {error}") from error
+    package.check_weights()
+    return package
 
 
 def classes_of(description: Mapping[str, Any]) -> ClassTable:
@@ -169,7 +218,7 @@ def classes_of(description: Mapping[str, Any]) -> ClassTable:
     """
     return ClassTable(
         tuple(
-            SegmentationClass(str(c["name"]), _color(c["color"]), _label_id(c.get("label_id")))
+            SegmentationClass(_name(c["name"]), _color(c["color"]), _label_id(c.get("label_id")))
             for c in description["classes"]
         )
     )
@@ -239,29 +288,56 @@ def _refuse_code(path: Path) -> None:
             raise PackageError(f"{path}: no {name}; a model package needs it")
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Path, most: int) -> bytes:
+    """The content of a file of at most so many bytes."""
     try:
-        return file.read_bytes()
+        size = file.stat().st_size
+        if size <= most:
+            return file.read_bytes()
     except OSError as error:
         raise PackageError(f"{file}: cannot be read: {error.strerror}") from error
+    raise PackageError(f"{file}: found {size} bytes, expected at most {most}")
 
 
-def _positive(key: str, value: Any) -> float:
-    if not 0 < float(value) < math.inf:
-        raise ValueError(f"found the {key} {value}, expected a number above 0")
+def _name(value: Any) -> str:
+    size = len(value.encode(errors="surrogatepass")) if isinstance(value, str) else 0
+    if not 1 <= size <= MAX_NAME_BYTES:
+        shown = reprlib.repr(value)
+        raise ValueError(f"found the name {shown}, expected a text of 1 to {MAX_NAME_BYTES} bytes")
+    return value
+
+
+def _facts(key: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"found the {key} {reprlib.repr(value)}, expected an object")
+    return value
+
+
+def _number(key: str, value: Any, least: float, most: float) -> float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not least <= value <= most:
+        found = reprlib.repr(value)
+        raise ValueError(f"found the {key} {found}, expected a number from {least:g} to {most:g}")
     return float(value)
 
 
 def _pixels(key: str, value: Any) -> int:
-    if not 1 <= operator.index(value) <= MAX_INPUT_SIDE:
+    if isinstance(value, bool) or not 1 <= operator.index(value) <= MAX_INPUT_SIDE:
         raise ValueError(f"found the {key} {value}, expected 1 to {MAX_INPUT_SIDE} pixels")
     return value
 
 
-def _per_channel(key: str, values: Any) -> tuple[float, float, float]:
-    red, green, blue = map(float, values)
-    if not all(map(math.isfinite, (red, green, blue))):
-        raise ValueError(f"found the {key} {values}, expected three finite numbers")
+def _check_area(described: ModelDescription) -> None:
+    width, height = described.input_width, described.input_height
+    if width * height > MAX_INPUT_PIXELS:
+        raise ValueError(
+            f"found the input {width}x{height}, {width * height} pixels, "
+            f"expected at most {MAX_INPUT_PIXELS}"
+        )
+
+
+def _per_channel(key: str, values: Any, least: float, most: float) -> tuple[float, float, float]:
+    red, green, blue = (_number(key, value, least, most) for value in values)
     return red, green, blue
 
 
@@ -277,7 +353,7 @@ def _label_id(value: Any) -> int | None:
 def _read_description(path: Path) -> dict[str, Any]:
     file = path / DESCRIPTION_FILE
     try:
-        description = json.loads(_read(file).decode("utf-8"))
+        description = json.loads(_read(file, MAX_DESCRIPTION_BYTES).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise PackageError(
             f"{file}: not valid JSON ({error}); the file is truncated or changed"

@@ -21,6 +21,22 @@ ARCHITECTURES = {
 }
 """Name of each architecture and the function that builds it, as `module:function`."""
 
+FIRST_CHANNELS = {
+    "deeplab_largefov": 64,
+    "efficientnet_fpn": 32,
+    "fcn16s": 64,
+    "fcn32s": 64,
+    "fcn8s": 64,
+    "segnet": 64,
+    "unet": 64,
+}
+"""Channels of the first convolution of each architecture, at width 1."""
+
+
+def scale_channels(channels: int, width: float) -> int:
+    """Channels times `width`, rounded to a multiple of 8 and never below 8."""
+    return max(8, int(channels * width + 4) // 8 * 8)
+
 
 def build_network(architecture: str, classes: int, width: float = 1.0) -> "keras.Model":
     """Build a network with initial weights, for photos whose sides are multiples of 32.
@@ -46,3 +62,15 @@ def build_network(architecture: str, classes: int, width: float = 1.0) -> "keras
     if not width > 0:
         raise ValueError(f"width must be greater than 0, found {width}")
     return resolve_name(ARCHITECTURES[architecture])(classes, width=width)
+
+
+def weight_shapes(architecture: str, classes: int, width: float = 1.0) -> list[tuple[int, ...]]:
+    """The shapes of all weights of such a network, sorted; no memory is taken for them.
+
+    Raises what `build_network` raises.
+    """
+    import keras
+
+    with keras.StatelessScope(initialize_variables=False):
+        network = build_network(architecture, classes, width)
+    return sorted(tuple(weight.shape) for weight in network.weights)

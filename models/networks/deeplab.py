@@ -10,7 +10,7 @@ The conditional random field of the paper is left out.
 import keras
 from keras import layers
 
-from models.networks.efficientnet_lite import scale_channels
+from models.networks import scale_channels
 from models.networks.vgg16 import VGG16_STAGES, convolve_stage
 
 CLASSIFIER_CHANNELS = 1024

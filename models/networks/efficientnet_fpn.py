@@ -13,7 +13,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from models.networks.efficientnet_lite import encode, scale_channels
+from models.networks import scale_channels
+from models.networks.efficientnet_lite import encode
 from models.networks.resizing import BilinearUpSampling2D
 
 PYRAMID_CHANNELS = 96

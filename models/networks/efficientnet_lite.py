@@ -15,6 +15,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from models.networks import scale_channels
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Mean of RGB / 255 that the ImageNet weights expect."""
 
@@ -61,11 +63,6 @@ CLASSIFIER_KEYS = frozenset(
     + [f"_bn1.{field}" for field in ("weight", "bias", "running_mean", "running_var")]
 )
 """Keys of the classification head in an ImageNet checkpoint; they are not loaded."""
-
-
-def scale_channels(channels: int, width: float) -> int:
-    """Channels times `width`, rounded to a multiple of 8 and never below 8."""
-    return max(8, int(channels * width + 4) // 8 * 8)
 
 
 def encode(image: keras.KerasTensor, width: float = 1.0) -> dict[int, keras.KerasTensor]:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from models.networks.efficientnet_lite import scale_channels
+from models.networks import scale_channels
 from models.networks.resizing import CropLike
 from models.networks.vgg16 import VGG16_STAGES, convolve_stage
 

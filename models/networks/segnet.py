@@ -9,7 +9,7 @@ the encoder. Every convolution but the last is followed by batch normalisation a
 import keras
 from keras import layers
 
-from models.networks.efficientnet_lite import scale_channels
+from models.networks import scale_channels
 from models.networks.resizing import CropLike
 from models.networks.unpooling import MaxPoolWithIndices, MaxUnpool
 from models.networks.vgg16 import VGG16_STAGES, convolve_stage

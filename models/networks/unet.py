@@ -11,7 +11,7 @@ from typing import Literal
 import keras
 from keras import layers
 
-from models.networks.efficientnet_lite import scale_channels
+from models.networks import scale_channels
 from models.networks.resizing import CropLike
 
 LEVEL_CHANNELS = (64, 128, 256, 512, 1024)

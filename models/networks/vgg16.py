@@ -8,7 +8,7 @@ from the encoder of another.
 import keras
 from keras import layers
 
-from models.networks.efficientnet_lite import scale_channels
+from models.networks import scale_channels
 
 VGG16_STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 """Convolutions and channels of each stage, before its 2x2 max pooling."""

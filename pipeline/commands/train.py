@@ -10,6 +10,7 @@ import click
 
 from models.engines import import_tensorflow
 from models.networks import ARCHITECTURES
+from models.packages import MAX_WIDTH, MIN_WIDTH
 from pipeline import console, streams
 from pipeline.commands.common import Refused, Size, class_table
 
@@ -28,7 +29,10 @@ from pipeline.commands.common import Refused, Size, class_table
     "--teacher", metavar="NAME_OR_PATH",
     help="Model to learn from beside the labels (distillation).",
 )  # fmt: skip
-@click.option("--width", type=float, default=1.0, show_default=True, help="Channel factor.")
+@click.option(
+    "--width", type=click.FloatRange(MIN_WIDTH, MAX_WIDTH), default=1.0, show_default=True,
+    help="Channel factor.",
+)  # fmt: skip
 @click.option(
     "--input-size", type=Size(), default="512x384", show_default=True, metavar="WxH",
     help="Size a photo is brought to for the network, multiples of 32.",

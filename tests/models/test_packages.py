@@ -3,10 +3,17 @@ import json
 import shutil
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 
-from models.networks import build_network
+from models.networks import (
+    ARCHITECTURES,
+    FIRST_CHANNELS,
+    build_network,
+    scale_channels,
+    weight_shapes,
+)
 from models.packages import (
     DESCRIPTION_FILE,
     WEIGHTS_FILE,
@@ -175,7 +182,22 @@ def test_a_description_without_its_keys_names_them(package):
         ({"input_height": 0}, "input_height 0"),
         ({"input_width": 10**9}, "input_width 1000000000"),
         ({"input_width": 96.5}, "."),
-        ({"training": 5}, "."),
+        ({"training": 5}, "the training 5, expected an object"),
+        ({"width": -1}, "width -1, expected a number from 0.001 to 8"),
+        ({"width": 40}, "width 40, expected a number from 0.001 to 8"),
+        ({"width": 10**400}, "width 10.*0, expected a number from 0.001 to 8"),
+        ({"width": True}, "width True, expected a number"),
+        ({"std": [0.2, 0.2, 1e-300]}, "std 1e-300, expected a number from 0.001 to 1000"),
+        ({"mean": [0.2, 0.2, 1e300]}, r"mean 1e\+300, expected a number from -1000 to 1000"),
+        ({"input_height": -64}, "input_height -64, expected 1 to 16384 pixels"),
+        ({"input_height": 16384, "input_width": 16384}, "16384x16384, .* at most 8388608"),
+        ({"name": ""}, "name '', expected a text of 1 to 200 bytes"),
+        ({"name": "x" * 201}, "name 'xx.*[.]{3}.*xx', expected a text of 1 to 200 bytes"),
+        ({"name": {"a": 1}}, "name {'a': 1}, expected a text"),
+        (
+            {"outputs": 10**6, "classes": [{"name": "a", "color": [0, 0, 0]}] * 10**6},
+            "1 to 255 classes, not 1000000",
+        ),
     ],
 )
 def test_a_description_that_makes_no_sense_is_refused(package, changes, message):
@@ -209,6 +231,97 @@ def test_weights_of_another_architecture_do_not_fit(package):
     describe(package, weights_sha256=hashlib.sha256(content).hexdigest())
     with pytest.raises(PackageError, match="do not fit efficientnet_fpn"):
         load_package(package).build_network()
+
+
+def with_weights(package, change) -> None:
+    """Change the weight file of a package, and its hash in the description."""
+    with h5py.File(package / WEIGHTS_FILE, "a") as file:
+        change(file, file["layers/conv2d/vars"])
+    content = (package / WEIGHTS_FILE).read_bytes()
+    describe(package, weights_sha256=hashlib.sha256(content).hexdigest())
+
+
+def never_written(file, layer):
+    del layer["0"]
+    layer.create_dataset("0", (100_000, 100_000, 100), "f4")
+
+
+def packed(file, layer):
+    del layer["0"]
+    layer.create_dataset("0", data=np.zeros((2000, 2000), "f2"), compression="gzip")
+
+
+def elsewhere(file, layer):
+    del layer["0"]
+    layer["0"] = h5py.ExternalLink("other.h5", "/weights")
+
+
+def by_another_name(file, layer):
+    del layer["0"]
+    layer["0"] = h5py.SoftLink("/layers/conv2d_1/vars/0")
+
+
+def in_raw_files(file, layer):
+    del layer["0"]
+    layer.create_dataset("0", (8, 8), "f4", external=[("/etc/hostname", 0, 256)])
+
+
+def pieced_together(file, layer):
+    del layer["0"]
+    layout = h5py.VirtualLayout((4, 100), "f4")
+    layout[0] = h5py.VirtualSource("other.h5", "weights", (100,))
+    layer.create_virtual_dataset("0", layout)
+
+
+def words(file, layer):
+    layer["more"] = ["not", "numbers"]
+
+
+@pytest.mark.parametrize(
+    ("lie", "reason"),
+    [
+        (never_written, "states 4000000000000 bytes and holds 0"),
+        (packed, "states 8000000 bytes and holds "),
+        (elsewhere, "is a link to something else"),
+        (by_another_name, "is a link to something else"),
+        (in_raw_files, "is kept in another file"),
+        (pieced_together, "is kept in another file"),
+        (words, "is no array of numbers"),
+    ],
+)
+def test_weights_that_are_not_what_they_state_are_refused(package, lie, reason):
+    with_weights(package, lie)
+    with pytest.raises(PackageError, match=f"do not fit .*: layers/conv2d/vars/.* {reason}"):
+        load_package(package)
+
+
+def test_a_width_is_compared_with_the_weights_before_a_network_is_built(package):
+    describe(package, width=8)
+    with pytest.raises(PackageError, match="first layer: 8 found, 256 expected of that width"):
+        load_package(package)
+
+
+def test_the_weights_are_compared_with_the_network_before_memory_is_taken(package):
+    """Of nearly the same width the first layer has the same channels."""
+    describe(package, width=0.3)
+    found = load_package(package)
+    with pytest.raises(PackageError, match="they are those of another network"):
+        found.build_network()
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_the_first_layer_and_all_shapes_are_known_beforehand(architecture):
+    shapes = weight_shapes(architecture, classes=3, width=8)
+    first = scale_channels(FIRST_CHANNELS[architecture], 8)
+    assert [shape for shape in shapes if shape[:3] == (3, 3, 3)] == [(3, 3, 3, first)]
+    network = build_network(architecture, 3, 0.05)
+    assert weight_shapes(architecture, 3, 0.05) == sorted(tuple(w.shape) for w in network.weights)
+
+
+def test_a_weight_file_that_is_too_large_is_not_read(package):
+    with open(package / WEIGHTS_FILE, "ab") as file:
+        file.truncate(1 << 40)
+    refused(package, f"{WEIGHTS_FILE}: found {1 << 40} bytes, expected at most {4 << 30}")
 
 
 def test_a_class_table_that_does_not_fit_the_network_is_not_written(tmp_path):

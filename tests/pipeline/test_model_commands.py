@@ -92,6 +92,8 @@ def test_evaluation_writes_the_metrics_that_the_package_states(trained, citymask
         (["evaluate"], "the labels have the classes Left, Right, the model default has Sky,"),
         (["train", "unet", "--output", "unused", "--classes", "pascal"], "neither a class set"),
         (["train", "unet", "--output", "unused", "--input-size", "500x300"], "multiples of 32"),
+        (["train", "unet", "--output", "unused", "--input-size", "8192x8192"], "8388608 pixels"),
+        (["train", "unet", "--output", "unused", "--width", "40"], "0.001<=x<=8"),
         (["train", "unet", "--output", "unused", "--start-from", "default"], "no layer of it fits"),
         (["train", "unet", "--output", "unused", "--encoder-weights", "no.npz"], "no.npz"),
     ],
