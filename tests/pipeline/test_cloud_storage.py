@@ -421,6 +421,17 @@ def test_copies_are_set_aside_before_they_are_segmented(anew, fetched):
     assert (row["image"], row["reason"], row["of"]) == ("0_again.jpg", "duplicate", "0.jpg")
 
 
+def test_a_photo_of_more_bytes_than_allowed_is_not_asked_for(anew, fetched, tmp_path):
+    large = photo(0) + bytes(1 << 20)
+    anew.server.put(BUCKET, "photos/large.jpg", large)
+    write(tmp_path / "list.csv", f"uri\n{ROOT}/photos/large.jpg\n")
+    for inputs, code in ((f"{ROOT}/photos", 0), (str(tmp_path / "list.csv"), 3)):
+        anew.run("--max-bytes", 1 << 20, inputs=inputs, code=code)
+        assert "large.jpg" not in anew.asked("read", "photos/")
+        failed = fetched(anew.server).failures
+        assert all(text.startswith(f"{len(large)} bytes are more") for text in failed["message"])
+
+
 class TestStopping:
     def test_images_beyond_a_number_are_left(self, anew, fetched):
         anew.run("--max-images", 2)
