@@ -15,6 +15,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.graph import Job
 from pipeline.runs.settings import Settings
 from transforms import DateRange, SegmentOptions, storage
+from transforms.checking import recovering
 from transforms.inputs import listing, manifests, shards
 from transforms.inputs.manifests import ManifestError
 from transforms.output import (
@@ -66,10 +67,11 @@ def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]
     """
     package, merged = check(request)
     output = storage.absolute(request.output)
-    with locked(output, run_id):
+    with locked(output, run_id) as lock:
         try:
             storage.remove_unfinished(output)
             stopping.withdraw(output)
+            _check_what_died(output, lock, run_id)
             findings.repair_files(output)
             archives.write_card(output, package, mask_options(request), run_id)
         except storage.StorageError as error:
@@ -148,7 +150,7 @@ def make_job(
 
 
 @contextmanager
-def locked(output: str, owner: str, writes: bool = True) -> Iterator[None]:
+def locked(output: str, owner: str, writes: bool = True) -> Iterator[OutputLock]:
     """Hold the lock of an output folder.
 
     Args:
@@ -173,7 +175,7 @@ def locked(output: str, owner: str, writes: bool = True) -> Iterator[None]:
         raise ConfigurationError(f"--output: {error}") from error
     wrote = True
     try:
-        yield
+        yield lock
     except LockedError:  # A job that was submitted before is at work, and goes on.
         wrote = False
         raise
@@ -183,6 +185,13 @@ def locked(output: str, owner: str, writes: bool = True) -> Iterator[None]:
         raise
     finally:
         lock.release(wrote)
+
+
+def _check_what_died(output: str, lock: OutputLock, run_id: str) -> None:
+    """Find what a run that died has left damaged; an upload to other stores is never damaged."""
+    if lock.unchecked and storage.store_of(output).local_paths:
+        recovering.note_damage(output, lock.unchecked, run_id)
+        lock.note_check()
 
 
 def _check_folders(output: str, mask_folder: str) -> None:

@@ -18,6 +18,7 @@ COMMANDS = {
     "a first run": ("run",),
     "a run with changed photos": ("run",),
     "a run with --force": ("run", "--force"),
+    "a run with --durable never": ("run", "--durable", "never"),
     "a run with the gate": ("run", "--skip-duplicates"),
     "compact": ("compact",),
 }

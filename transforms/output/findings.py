@@ -117,7 +117,7 @@ def repair_files(output: str) -> int:
     Raises:
         StorageError: the findings cannot be read, or a file cannot be removed or moved.
     """
-    removed = set_aside = 0
+    removed = moved = 0
     for finding in read_findings(output):
         path = os.path.join(output, finding.path)
         if not _is_below(finding.path) or storage.find(path).version != finding.version:
@@ -126,13 +126,21 @@ def repair_files(output: str) -> int:
             storage.remove(output, finding.path)
             removed += 1
         elif finding.kind == FILE_UNREADABLE:
-            aside = f"{UNREADABLE}/{finding.path}"
-            storage.move(output, finding.path, aside)
-            set_aside += 1
-            logger.info("moved unreadable file %s to %s/%s", path, output, aside)
+            set_aside(output, finding.path)
+            moved += 1
     if removed:
         logger.info("removed %d files without a row from mask folders", removed)
-    return removed + set_aside
+    return removed + moved
+
+
+def set_aside(output: str, path: str) -> None:
+    """Move an unreadable file, named by its path in the output folder, to `UNREADABLE`.
+
+    Raises:
+        StorageError: it cannot be moved.
+    """
+    storage.move(output, path, f"{UNREADABLE}/{path}")
+    logger.warning("%s/%s cannot be read; it was moved to %s", output, path, UNREADABLE)
 
 
 def _is_below(path: str) -> bool:

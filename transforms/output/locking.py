@@ -69,6 +69,16 @@ class OutputLock:
             logger.warning("took the lock over from %s, which ended without releasing it", previous)
         self._heart.start()
 
+    @property
+    def unchecked(self) -> str:
+        """See `Owner.unchecked`."""
+        return self._owner.unchecked
+
+    def note_check(self) -> None:
+        """Note that what a run that died has left is checked; raises what `LockFile.write` does."""
+        self._owner = replace(self._owner, unchecked="")
+        self._file.write(self._owner)
+
     def release(self, wrote: bool = True) -> None:
         """Release the lock.
 

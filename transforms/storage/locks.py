@@ -56,6 +56,8 @@ class Owner:
         writer: the run that was the last to take the lock in order to write rows; empty if none
             was. It is this one, or one before it that may still be at work on other machines.
         released: whether it has given the lock back.
+        unchecked: the time since which files may have been damaged, because a run died, and were
+            not checked; ISO 8601; empty if there is none.
     """
 
     run_id: str
@@ -65,6 +67,7 @@ class Owner:
     heartbeat: str
     writer: str = ""
     released: bool = False
+    unchecked: str = ""
 
     def __str__(self) -> str:
         return (
@@ -74,7 +77,10 @@ class Owner:
 
     def after(self, previous: "Owner | None") -> "Owner":
         """This owner as it takes the lock after another: one that only reads names its writer."""
-        return self if self.writer or not previous else replace(self, writer=previous.writer)
+        if previous is None:
+            return self
+        unchecked = previous.unchecked or ("" if previous.released else previous.started)
+        return replace(self, writer=self.writer or previous.writer, unchecked=unchecked)
 
     def is_same(self, other: "Owner | None") -> bool:
         """Whether the other is this owner, at whatever time."""
@@ -93,6 +99,10 @@ class Owner:
     def to_json(self) -> bytes:
         """What `parse` reads, always of the same length."""
         return json.dumps(asdict(self)).encode().ljust(512)
+
+
+UNKNOWN = Owner("unknown", "unknown", 0, "1970-01-01T00:00:00+00:00", "unknown")
+"""The owner that died, after a power cut that has damaged the lock file."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +171,8 @@ class Flock(LockFile):
             os.close(self._file)
             raise _held(self._root, self._owner()) from None
         previous = self._owner()
+        if previous is None and os.fstat(self._file).st_size:
+            previous = UNKNOWN
         self._put(owner.after(previous))
         os.fsync(self._file)  # After a power cut the next owner must see that this one has died.
         sync_folders(self._root, folder)

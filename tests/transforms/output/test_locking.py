@@ -27,7 +27,7 @@ time.sleep(600)
 def held(output, run_id, pulse=None):
     lock = OutputLock(str(output), run_id, pulse)
     lock.acquire()
-    yield
+    yield lock
     lock.release()
 
 
@@ -127,11 +127,23 @@ def _can_take_it(output, user):
         os._exit(1)
 
 
-def test_a_damaged_lock_file_is_no_owner(tmp_path, caplog):
-    with held(tmp_path, "mine"):
-        pass
-    (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
-    file.write_text("{")
-    with held(tmp_path, "mine"):
-        pass
-    assert not caplog.records
+@pytest.mark.parametrize("content", [b"{", bytes(512)])
+def test_a_damaged_lock_file_is_of_an_owner_that_died_nobody_knows_when(tmp_path, content):
+    file = tmp_path / locking.LOCK
+    file.parent.mkdir()
+    file.write_bytes(content)
+    with held(tmp_path, "mine") as lock:
+        assert lock.unchecked == "1970-01-01T00:00:00+00:00"
+
+
+def test_what_a_dead_owner_has_left_is_unchecked_until_somebody_says_so(other, tmp_path):
+    began = locking.holder(str(tmp_path)).started
+    other.kill()
+    other.wait()
+    for _ in range(2):  # Whoever takes the lock and does not look leaves it to the next.
+        with held(tmp_path, "mine") as lock:
+            assert lock.unchecked == began
+    with held(tmp_path, "mine") as lock:
+        lock.note_check()
+    with held(tmp_path, "mine") as lock:
+        assert lock.unchecked == ""
