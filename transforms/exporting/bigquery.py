@@ -72,4 +72,6 @@ def _run_dates(table: pa.Table) -> pa.ChunkedArray:
 def _field(field: pa.Field) -> pa.Field:
     if pa.types.is_timestamp(field.type):
         return pa.field(field.name, pa.timestamp("us", "UTC"))
+    if pa.types.is_float16(field.type):  # Parquet's form of it is not among BigQuery's.
+        return pa.field(field.name, pa.float32())
     return field.with_nullable(True)

@@ -6,11 +6,14 @@ a pixel is the class id and one; `mask_targets.json` has the names. Photos that 
 files of their own, as in shards and in Cloud Storage, FiftyOne cannot open; they are left out.
 """
 
+import json
+
 import numpy as np
 
 from transforms import storage
 from transforms.exporting.json_lists import copy_items, to_json
 from transforms.exporting.masked import MaskedPhoto, MaskFormat
+from transforms.output import names
 from transforms.photos import mask_files
 
 PHOTOS = "photos"
@@ -24,13 +27,14 @@ class FiftyOne(MaskFormat):
 
     def takes(self, photo: MaskedPhoto) -> bool:
         """See `MaskFormat.takes`."""
-        return storage.store_of(photo.uri).local_paths and storage.exists(photo.uri)
+        return storage.store_of(photo.uri).local_paths and storage.exists(names.file_of(photo.uri))
 
     def write_mask(self, photo: MaskedPhoto, mask: np.ndarray) -> dict[str, list[str]]:
         """See `MaskFormat.write_mask`."""
         # 255 + 1 is 0 in 8 bits. Of a palette, FiftyOne would take the colours for the values.
         self.put(f"labels/{photo.path}", mask_files.encode_grey(mask + np.uint8(1)))
-        return {PHOTOS: [f"{to_json(photo.path)}: {to_json(photo.uri)}"]}
+        # In ASCII, JSON has a form for bytes that are not UTF-8, which Python's `os` takes back.
+        return {PHOTOS: [f"{to_json(photo.path)}: {json.dumps(names.file_of(photo.uri))}"]}
 
     def finish(self, parts: int) -> None:
         """See `Format.finish`."""

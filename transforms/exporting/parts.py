@@ -5,8 +5,12 @@ holds, and in which columns; from it follow parts of equal size, whose rows have
 unique in the archive, and one schema for all of them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.types as pt
@@ -14,6 +18,21 @@ import pyarrow.types as pt
 from transforms.output import columns
 from transforms.output.archives import Archive, statistics_of
 from transforms.output.column_groups import ROW_FIELDS
+
+
+def base64_text(value: bytes) -> str:
+    """Bytes as text, RFC 4648."""
+    return b64encode(value).decode()
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether values of a type are bytes."""
+    return (
+        pt.is_binary(kind)
+        or pt.is_large_binary(kind)
+        or pt.is_fixed_size_binary(kind)
+        or pt.is_binary_view(kind)
+    )
 
 
 @dataclass(frozen=True)
@@ -127,8 +146,9 @@ def survey(files: tuple[str, ...], archive: Archive) -> Survey:
 def common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
     """One schema for files whose extra columns differ; every column is nullable.
 
-    Columns come in the order of the contract, the others behind them. Whole numbers among fractions
-    become fractions; what is mixed otherwise becomes text, as within a file.
+    Columns come in the order of the contract, the others behind them. Whole numbers of several
+    sizes become the largest, and fractions among fractions; what is mixed otherwise becomes text,
+    as within a file, and bytes Base64.
     """
     known = {field.name: position for position, field in enumerate(ROW_FIELDS)}
     types: dict[str, set[pa.DataType]] = {}
@@ -144,7 +164,7 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     present = set(table.column_names)
     return pa.table(
         [
-            table[field.name].cast(field.type)
+            _cast(table[field.name], field.type)
             if field.name in present
             else pa.nulls(len(table), field.type)
             for field in schema
@@ -164,6 +184,25 @@ def _common_type(types: set[pa.DataType]) -> pa.DataType:
     types = types - {pa.null()} or {pa.string()}
     if len(types) == 1:
         return next(iter(types))
+    if all(map(pt.is_unsigned_integer, types)):
+        return pa.uint64()
+    if all(map(pt.is_integer, types)):  # A fraction would not hold an id of 17 digits.
+        return pa.string() if pa.uint64() in types else pa.int64()
     if all(pt.is_integer(kind) or pt.is_floating(kind) for kind in types):
         return pa.float64()
     return pa.string()
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """A column in the common type of its name: any type can become text."""
+    if kind != pa.string():
+        return column.cast(kind, safe=False)
+    convert: Callable[[Any], str]
+    if is_bytes(column.type):
+        convert = base64_text
+    elif pt.is_nested(column.type):
+        convert = partial(json.dumps, default=str, ensure_ascii=False)
+    else:
+        return column.cast(kind)
+    texts = [None if value is None else convert(value) for value in column.to_pylist()]
+    return pa.chunked_array([pa.array(texts, kind)])

@@ -1,9 +1,9 @@
 """Tables: the rows of an export, with all stored columns and the derived measures."""
 
 import json
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from operator import methodcaller
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.indicators import Indicators
+from transforms.exporting.parts import base64_text, is_bytes
 from transforms.measures.deriving import derive, distinct_names
 from transforms.measures.positions import has_position
 from transforms.output import columns
@@ -78,8 +79,8 @@ def _json_form(kind: pa.DataType) -> Callable[[Any], Any] | None:
         return timedelta.total_seconds
     if pa.types.is_temporal(kind):
         return methodcaller("isoformat")
-    return _base64 if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else None
-
-
-def _base64(value: bytes) -> str:
-    return b64encode(value).decode()
+    if pa.types.is_decimal(kind):
+        return str
+    if pa.types.is_nested(kind):
+        return partial(json.dumps, default=str, ensure_ascii=False)
+    return base64_text if is_bytes(kind) else None

@@ -11,6 +11,7 @@ together end in one with a hash of them all.
 """
 
 import hashlib
+import os
 import posixpath
 import re
 import unicodedata
@@ -18,12 +19,13 @@ from bisect import bisect
 from itertools import accumulate
 
 from models.texts import escape, is_unprintable, printable
+from transforms import storage
 from transforms.output import columns
 
 __all__ = [
     "BESIDE", "CONFIDENCE", "MASK_ENDING", "MAX_PART_BYTES", "OVERLAY", "base_name", "beside",
-    "distinct_name", "folded", "group_of", "image_name", "is_beside", "is_mask_folder", "mask_path",
-    "printable",
+    "distinct_name", "file_of", "folded", "group_of", "image_name", "is_beside", "is_mask_folder",
+    "mask_path", "printable",
 ]  # fmt: skip
 
 MASK_ENDING = ".png"
@@ -41,6 +43,7 @@ BESIDE = {OVERLAY: ".overlay.jpg", CONFIDENCE: ".confidence.png"}
 to the masks; no mask has one of these endings."""
 
 _MASK_FOLDER = re.compile(rf"{columns.MASKS}(-[^/]+@[0-9a-f]{{12}}(\+[^/]*)?)?")
+_PRINTED = re.compile(rb"%([01][0-9A-F]|7F|[89A-F][0-9A-F])")
 _SUFFIX = re.compile(r"(~[0-9a-f]{8})+(?=\.[^./]*$|$)")
 _LIKE_MASKS = "|".join(
     re.escape(ending.removesuffix(MASK_ENDING))
@@ -126,6 +129,18 @@ def folded(path: str) -> str:
     if path.isascii():
         return path.lower()
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", path).casefold())
+
+
+def file_of(uri: str) -> str:
+    """The path of the file that the URI of a row stands for.
+
+    That is the URI itself or, where there is no such file, what `printable` made it of: the bytes
+    of control characters, and those that are not UTF-8.
+    """
+    if "%" not in uri or not storage.store_of(uri).local_paths or storage.exists(uri):
+        return uri
+    path = os.fsdecode(_PRINTED.sub(lambda byte: bytes([int(byte[1], 16)]), os.fsencode(uri)))
+    return path if storage.exists(path) else uri
 
 
 def group_of(image: str) -> str:

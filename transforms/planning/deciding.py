@@ -206,8 +206,10 @@ def is_gone(row: rows.CommittedRow | begun.BegunImage, inputs: Sequence[str] = (
     if storage.store_of(row.uri).costs_requests:
         return any(row.uri.startswith(f"{storage.absolute(spec)}/") for spec in inputs)
     path = row.uri
-    while storage.is_missing(path):
+    while storage.is_missing(names.file_of(path)):
         path, found, _ = path.rpartition("#")
         if not found:
             return True
-    return path != row.uri and storage.find(path).version not in (row.version, storage.UNSEEN)
+    if path == row.uri:
+        return False
+    return storage.find(names.file_of(path)).version not in (row.version, storage.UNSEEN)

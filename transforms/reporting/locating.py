@@ -6,6 +6,7 @@ from transforms import storage
 from transforms.flow.records import ImageRef
 from transforms.inputs import listing, shards
 from transforms.inputs.listing import ListedFile
+from transforms.output import names
 
 _MEMBER = "#"
 """Between a shard and the name of its member."""
@@ -16,11 +17,11 @@ def container_of(uri: str) -> str:
 
     A `#` may be part of any name; the file that is there decides.
     """
-    if _MEMBER not in uri or storage.exists(uri):
+    if _MEMBER not in uri or storage.exists(names.file_of(uri)):
         return uri
     position = uri.find(_MEMBER)
     while position >= 0:
-        if shards.format_of(uri[:position]) and storage.exists(uri[:position]):
+        if shards.format_of(uri[:position]) and storage.exists(names.file_of(uri[:position])):
             return uri[:position]
         position = uri.find(_MEMBER, position + 1)
     return uri
@@ -40,7 +41,8 @@ def locate(container: str, uris: Iterable[str]) -> Iterator[ImageRef]:
     """
     wanted = set(uris)
     is_shard = shards.format_of(container)
-    file = storage.find(container) if is_shard else storage.FoundFile(container, -1, 0)
+    path = names.file_of(container)
+    file = storage.find(path) if is_shard else storage.FoundFile(path, -1, 0)
     for item in listing.list_members(ListedFile(file, container)):
         if isinstance(item, ImageRef) and item.uri in wanted:
             yield item
