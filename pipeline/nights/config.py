@@ -32,6 +32,7 @@ from pipeline.runners.options import split_arguments
 from pipeline.runs.kinds import kinds_of
 from pipeline.runs.settings import (
     BESIDE,
+    REASON,
     THRESHOLDS,
     Count,
     Section,
@@ -43,9 +44,6 @@ from pipeline.runs.settings import (
 from transforms import storage
 from transforms.reporting import DEFAULT_GALLERY
 from transforms.reporting.tiles import check_tiles
-
-BEAM_OPTION = "beam_option"
-"""Type of the errors that Beam's parser finds."""
 
 WEBHOOK = "webhook"
 """Key of a URL that is a secret."""
@@ -87,7 +85,7 @@ def _beam_options(given: dict[str, Any]) -> dict[str, Any]:
         try:
             options |= _beam_option(name, value)
         except ValueError as error:
-            kind = PydanticCustomError(BEAM_OPTION, "{reason}", {"reason": str(error)})
+            kind = PydanticCustomError(REASON, "{reason}", {"reason": str(error)})
             wrong.append(InitErrorDetails(type=kind, loc=(name,), input=value))
     if wrong:
         raise ValidationError.from_exception_data("beam", wrong)
@@ -292,7 +290,7 @@ def _problem(details: ErrorDetails, document: Document, model: type[BaseModel]) 
         known = sorted(_model_at(reached[:-1], model).model_fields)
         near = _suggestion(str(reached[-1]), known) or f"; known are {', '.join(known)}"
         return Problem(line, key_of(reached), f"unknown key{near}")
-    if kind == BEAM_OPTION:
+    if kind == REASON:
         return Problem(line, key_of(reached), details["msg"])
     if reached[-1] == WEBHOOK and found[0] in "'\"":
         found = repr(host_of(found[1:-1]))

@@ -141,7 +141,11 @@ def _last_done(output: str, images: set[str]) -> dict[str, datetime]:
 
 
 def _days_before(now: datetime, days: int | None) -> datetime | None:
-    return None if days is None else now - timedelta(days=days)
+    """None for ever, or for longer than there have been calendars."""
+    try:
+        return None if days is None else now - timedelta(days=days)
+    except OverflowError:
+        return None
 
 
 def _run_time(run_id: str) -> datetime | None:

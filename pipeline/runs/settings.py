@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
 
 from models.engines import EngineName, Precision
 from models.packages import shipped_names
@@ -22,6 +23,9 @@ from transforms.planning.units import DEFAULT_UNIT_SIZE
 
 BESIDE = "beside"
 """Key of the validation context: the file whose folder relative paths are relative to."""
+
+REASON = "reason"
+"""Type of errors of the nightly file whose messages are shown as they are."""
 
 LIMITS, THRESHOLDS, DATES = "limits", "thresholds", "dates"
 """Sections of the nightly file."""
@@ -73,7 +77,7 @@ def seen_from_file(path: str, info: ValidationInfo) -> str:
     try:
         path = storage.path_of(path)
     except storage.StorageError as error:
-        raise ValueError(str(error)) from error
+        raise PydanticCustomError(REASON, "{reason}", {"reason": str(error)}) from error
     seen = storage.beside(path, file)
     # A folder whose own name looks like a glob pattern must match itself.
     if glob.has_magic(path) and storage.store_of(seen).local_paths and not os.path.exists(seen):

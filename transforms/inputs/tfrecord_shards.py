@@ -26,8 +26,9 @@ CHECKSUM_BYTES = 4
 
 ENCODED_KEYS = ("image/encoded", "image")
 FILENAME_KEYS = ("image/filename", "image/source_id", "filename")
+CAPTURED_AT = "captured_at"
 METADATA_KEYS = (
-    "latitude", "longitude", "captured_at", "heading", "group", "projection_type"
+    "latitude", "longitude", CAPTURED_AT, "heading", "group", "projection_type"
 )  # fmt: skip
 
 FURTHER_IMAGE = "further image of a record"
@@ -137,6 +138,8 @@ def _images(file: BinaryIO, data: int, length: int) -> Iterator[Member]:
         pass  # Reading the record checks it and names the damage.
     given = (features.get(key) for key in FILENAME_KEYS)
     name = str(next((value for value in given if value not in (None, "")), f"@{data}"))
+    if isinstance(features.get(CAPTURED_AT), float):
+        del features[CAPTURED_AT]  # Of 32 bits: a Unix time would be wrong by up to a minute.
     metadata = {key: features[key] for key in METADATA_KEYS if key in features}
     yield Member(name, data, length + CHECKSUM_BYTES, metadata)
     for _ in range(1, images):

@@ -115,6 +115,18 @@ def test_paths_start_from_the_folder_of_the_file(tmp_path, monkeypatch):
     assert config.notify.command == (f"{folder}/tell.sh", "./argument")
 
 
+def test_paths_may_be_uris(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "inputs: ['file:///srv/Main%20Street', 'GS://town/a%20b']\noutput: file:/srv/out\n"
+    )
+    config = load_config(str(tmp_path / "c.yaml"))
+    assert config.inputs == ("/srv/Main Street", "gs://town/a%20b")
+    assert config.output == "/srv/out"
+    (tmp_path / "c.yaml").write_text("inputs: [photos, 'file://server/photos']\noutput: out\n")
+    with pytest.raises(ConfigurationError, match=r"c.yaml:1: inputs\[1\].*host 'server'"):
+        load_config(str(tmp_path / "c.yaml"))
+
+
 def test_paths_of_a_file_in_cloud_storage_start_there(cloud_storage_at):
     with GcsServer() as server, cloud_storage_at(server.url):
         text = "inputs: [photos/, '../2026-*/*.jpg', /srv/a.tar]\noutput: ../out\n"

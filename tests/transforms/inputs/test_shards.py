@@ -463,6 +463,14 @@ def test_metadata_of_an_example_is_read_with_its_type(tf, tmp_path):
     }
 
 
+def test_a_time_of_32_bits_is_unknown(tf, tmp_path):
+    path = tmp_path / "t.tfrecord"
+    record = example(tf, image__encoded=jpeg(1), captured_at=1_614_853_230.0, heading=90.0)
+    write_records(tf, path, [record])
+    (member,) = TFRECORD.members(str(path))
+    assert member.metadata == {"heading": 90.0}
+
+
 @pytest.mark.parametrize(
     ("features", "name"),
     [
