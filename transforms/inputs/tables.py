@@ -19,6 +19,13 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from transforms import storage
+from transforms.inputs.parquet_pages import (
+    DICTIONARY,
+    ENCODINGS,
+    LENGTHS,
+    SHARED_PREFIXES,
+    read_pages,
+)
 from transforms.output import names
 
 MOST_COLUMNS = 2000
@@ -33,6 +40,9 @@ MOST_RATIO = 100
 CELL_BYTES = 16
 """A Parquet file may unpack to `FREE_BYTES`, and `MOST_RATIO` times its own size; each value counts
 `CELL_BYTES` beside its own. Real manifests have a ratio below 40."""
+
+SMALL_FILE = 32 << 20
+"""Bytes of a Parquet file that is read at once, and whose pages are looked at first."""
 
 ROWS_AT_ONCE = 8192
 SHOWN = 20
@@ -239,16 +249,19 @@ def _with_digits_as_written(
 
 def _parquet_batches(path: str, check: Check) -> Iterator[pa.RecordBatch]:
     with storage.open_file(path) as file:
-        allowed = FREE_BYTES + MOST_RATIO * file.seek(0, os.SEEK_END)
-        declared = pq.ParquetFile(file)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        data = file.read() if size <= SMALL_FILE else b""
+        source = BytesIO(data) if data else file
+        allowed = FREE_BYTES + MOST_RATIO * size
+        declared = pq.ParquetFile(source)
         called = _checked(path, declared.schema_arrow.names, check)
-        if _declared_bytes(declared) > allowed:
+        if _declared_bytes(declared) > allowed or (data and _page_bytes(declared, data) > allowed):
             raise _too_large(path, allowed)
-        leaves = [declared.schema.column(i) for i in range(len(declared.schema.names))]
-        encoded = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-        reader = pq.ParquetFile(file, metadata=declared.metadata, read_dictionary=encoded)
+        encoded, rows = _plan(declared, allowed)
+        reader = pq.ParquetFile(source, metadata=declared.metadata, read_dictionary=encoded)
         unpacked = 0
-        for batch in reader.iter_batches(ROWS_AT_ONCE):
+        for batch in reader.iter_batches(rows):
             unpacked += sum(map(_unpacked_bytes, batch.columns))
             if unpacked > allowed:
                 raise _too_large(path, allowed)
@@ -263,8 +276,7 @@ def _declared_bytes(file: pq.ParquetFile) -> int:
     Raises:
         ValueError: it says what cannot be.
     """
-    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-    chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+    chunks = list(_chunks(file))
     cells = file.metadata.num_rows * file.metadata.num_columns
     cells += sum(chunk.num_values for chunk in chunks)
     sizes = [cells, *(chunk.total_uncompressed_size for chunk in chunks)]
@@ -274,6 +286,62 @@ def _declared_bytes(file: pq.ParquetFile) -> int:
     if longest > MOST_FIXED:
         raise ValueError(f"values of {longest} bytes")
     return sum(sizes[1:]) + CELL_BYTES * cells // 2
+
+
+def _page_bytes(file: pq.ParquetFile, data: bytes) -> int:
+    """What the pages of a file say they unpack to; raises what `read_pages` raises."""
+    total = 0
+    for chunk in _chunks(file):
+        first = chunk.data_page_offset
+        if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < first:
+            first = chunk.dictionary_page_offset
+        said = _encodings(chunk)
+        for page in read_pages(data, first, first + chunk.total_compressed_size):
+            if page.encoding and page.encoding not in said:
+                raise ValueError(f"pages in {page.encoding}, which its metadata do not name")
+            total += page.unpacked + CELL_BYTES * page.values // 2
+    return total
+
+
+def _plan(file: pq.ParquetFile, allowed: int) -> tuple[list[str], int]:
+    """The columns to read as dictionaries, and how many rows at once.
+
+    Of other columns, a page may stand for far more than its bytes where values share what is stored
+    once; then a value is at most as long as its chunk.
+
+    Raises:
+        ValueError: what a column stands for cannot be bounded so.
+    """
+    encodings: dict[str, set[str]] = {}
+    longest: Counter[str] = Counter()
+    for chunk in _chunks(file):
+        path = chunk.path_in_schema
+        encodings.setdefault(path, set()).update(_encodings(chunk))
+        longest[path] = max(longest[path], chunk.total_uncompressed_size)
+    encoded, rows = [], ROWS_AT_ONCE
+    for leaf in map(file.schema.column, range(len(file.schema.names))):
+        found = encodings.get(leaf.path, set())
+        if leaf.physical_type != "BYTE_ARRAY" or found == {LENGTHS}:
+            continue
+        if found <= {DICTIONARY}:
+            encoded.append(leaf.path)
+        elif leaf.max_repetition_level:
+            raise ValueError(f"lists in {SHARED_PREFIXES}; write {leaf.path} in another encoding")
+        else:
+            rows = min(rows, max(1, allowed // (longest[leaf.path] + 1)))
+    return encoded, rows
+
+
+def _encodings(chunk: pq.ColumnChunkMetaData) -> set[str]:
+    """Those of its encodings that are in `ENCODINGS`, each by one name."""
+    names = {name.replace("PLAIN_DICTIONARY", DICTIONARY) for name in chunk.encodings}
+    return names & set(ENCODINGS.values())
+
+
+def _chunks(file: pq.ParquetFile) -> Iterator[pq.ColumnChunkMetaData]:
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        yield from map(group.column, range(group.num_columns))
 
 
 def _unpacked_bytes(array: pa.Array) -> int:

@@ -470,6 +470,74 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_refused(tmp_path, columns):
     assert pa.default_memory_pool().max_memory() - before < 64 << 20
 
 
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize(
+    "encoding", ["PLAIN", "DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "dictionary"]
+)
+def test_text_of_every_encoding_is_read(tmp_path, encoding, version):
+    uris = [f"photos/{n:05}.jpg" for n in range(20_000)]
+    path = tmp_path / "m.parquet"
+    pq.write_table(
+        pa.table({"uri": uris, "x": uris}),
+        path,
+        use_dictionary=encoding == "dictionary",
+        column_encoding=None if encoding == "dictionary" else {"uri": encoding, "x": encoding},
+        data_page_version=version,
+        dictionary_pagesize_limit=100_000,  # Less than the values need, so that writers fall back.
+    )
+    check(str(path))
+    entries = list(read_manifest(str(path)))
+    assert [entry.uri for entry in entries] == uris
+    assert [entry.metadata.extra[0].value for entry in entries] == uris
+
+
+def test_prefixes_that_are_shared_without_end_are_refused(tmp_path):
+    path = tmp_path / "m.parquet"
+    long = pa.array([MEBIBYTE[: 1 << 16]] * 1000)
+    for values in (long, lists_of(long, len(long))):
+        uris = [f"{n}.jpg" for n in range(len(values))]
+        table = pa.table({"uri": uris, "x": values})
+        leaf = "x" if len(values) > 1 else "x.list.element"
+        pq.write_table(
+            table, path, compression="zstd", use_dictionary=False,
+            column_encoding={leaf: "DELTA_BYTE_ARRAY"}, store_schema=False,
+        )  # fmt: skip
+        assert path.stat().st_size < 20_000
+        before = pa.default_memory_pool().max_memory()
+        with pytest.raises(ManifestError, match="unpacks to more than|in another encoding"):
+            check(str(path))
+        assert pa.default_memory_pool().max_memory() - before < 64 << 20
+
+
+def varint(number: int) -> bytes:
+    """A number as Thrift's compact protocol writes it."""
+    digits, number = [], number << 1
+    while number > 127:
+        digits.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*digits, number])
+
+
+def test_a_page_of_gigabytes_is_refused_whatever_the_metadata_say(tmp_path):
+    path = tmp_path / "m.parquet"
+    table = pa.table({"uri": ["a.jpg"], "x": [bytes(64 << 20)]})
+    pq.write_table(table, path, compression="zstd", use_dictionary=False, store_schema=False)
+    data = path.read_bytes()
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    for size in (group.column(1).total_uncompressed_size, group.total_byte_size):
+        said = varint(size)
+        place = data.rindex(said)
+        # The same number of bytes, for a number below 128.
+        less = bytes([said[0] | 128, *[128] * (len(said) - 2), 0])
+        data = data[:place] + less + data[place + len(said) :]
+    path.write_bytes(data)
+    assert pq.ParquetFile(path).metadata.row_group(0).total_byte_size < 1000
+    before = pa.default_memory_pool().max_memory()
+    with pytest.raises(ManifestError, match="unpacks to more than"):
+        check(str(path))
+    assert pa.default_memory_pool().max_memory() - before < 16 << 20
+
+
 def test_damage_anywhere_in_a_parquet_manifest_is_a_manifest_error_or_none(tmp_path):
     columns = {
         "uri": [f"{n % 7}.jpg" for n in range(300)],
