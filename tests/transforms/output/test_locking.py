@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
+from pipeline.runs.request import locked
+from tests.waiting import until
 from transforms.output import locking
-from transforms.output.locking import LockedError, OutputLock, Pulse
+from transforms.output.locking import LockedError, LockLostError, OutputLock, Pulse
 
 HOLD = """
 import sys, time
@@ -24,8 +27,8 @@ time.sleep(600)
 
 
 @contextmanager
-def held(output, run_id, pulse=None):
-    lock = OutputLock(str(output), run_id, pulse)
+def held(output, run_id, pulse=None, writes=True):
+    lock = OutputLock(str(output), run_id, pulse, writes)
     lock.acquire()
     yield lock
     lock.release()
@@ -147,3 +150,41 @@ def test_what_a_dead_owner_has_left_is_unchecked_until_somebody_says_so(other, t
         lock.note_check()
     with held(tmp_path, "mine") as lock:
         assert lock.unchecked == ""
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["written over", "another file"])
+def test_an_owner_that_lost_its_lock_leaves_the_file_of_the_other_alone(tmp_path, caplog, anew):
+    """The kernel's lock may be lost on a network file system."""
+    file = tmp_path / locking.LOCK
+    with held(tmp_path, "mine", Pulse(seconds=0.01)):
+        other = replace(locking.last_owner(str(tmp_path)), run_id="other").to_json()
+        if anew:
+            file.unlink()
+        file.write_bytes(other)
+        until(lambda: caplog.records)
+    assert file.read_bytes() == other
+    lost, kept = (record.getMessage() for record in caplog.records)
+    assert lost.startswith(f"lost the lock: {tmp_path}: run other ")
+    assert kept.startswith(f"the lock was not given back: {tmp_path}: run other ")
+
+
+def test_after_it_was_given_back_the_file_names_the_last_owner_and_the_last_writer(tmp_path):
+    with held(tmp_path, "a run"):
+        pass
+    with held(tmp_path, "a look", writes=False):
+        found = locking.last_owner(str(tmp_path))
+        assert (found.run_id, found.writer, found.released) == ("a look", "a run", False)
+    found = locking.last_owner(str(tmp_path))
+    assert (found.run_id, found.writer, found.released) == ("a look", "a run", True)
+    assert locking.holder(str(tmp_path)) is None
+
+
+def test_what_fails_because_the_lock_was_lost_is_told_as_that(tmp_path):
+    output = str(tmp_path)
+    with (
+        pytest.raises(LockLostError, match="run mine has lost the lock: run other "),
+        locked(output, "mine"),
+    ):
+        owner = replace(locking.last_owner(output), run_id="other", writer="other")
+        (tmp_path / locking.LOCK).write_bytes(owner.to_json())
+        raise RuntimeError("the job failed")
