@@ -9,6 +9,7 @@ import pytest
 from tests.faults.archives import photo_bytes
 from tests.gcs_server import GcsServer, RefusedError
 from tests.memory_store import MemoryStore, registered
+from tests.shard_files import write_tar
 from transforms import storage
 from transforms.segmenting import outages
 from transforms.storage import StorageError
@@ -110,6 +111,24 @@ class TestCloudStorage:
         server.before = lambda method, name: None
         run("--max-attempts", 1, inputs=f"gs://{BUCKET}/photos")
         assert len(output.rows) == 4
+
+    def test_that_refuses_a_shard_removes_no_member(self, server, run, output):
+        write_tar(output.path.parent / "a.tar", [("1.png", photo_bytes(9))])
+        server.put(BUCKET, "photos/a.tar", (output.path.parent / "a.tar").read_bytes())
+        run(inputs=f"gs://{BUCKET}/photos")
+
+        def refuse(method: str, name: str) -> None:
+            if name == "photos/a.tar" and refuses:
+                raise RefusedError(503, "not now")
+
+        refuses, server.before = True, refuse
+        run("--max-attempts", 1, inputs=f"gs://{BUCKET}/photos")
+        assert (output.path / "removed.csv").read_text().count("\n") == 1
+        assert set(output.failures["attempts"]) == {0}
+        refuses = False
+        del server.buckets[BUCKET]["photos/a.tar"]
+        run(inputs=f"gs://{BUCKET}/photos")
+        assert "a.tar/1.png" in (output.path / "removed.csv").read_text()
 
     def test_that_refuses_all_ends_the_run_with_2(self, server, run):
         server.forbidden.add(BUCKET)

@@ -1,11 +1,12 @@
 """Deciding: which images to segment, and under which names."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from transforms import storage
 from transforms.flow.records import ImageRef, PlannedImage
+from transforms.inputs import shards
 from transforms.output import begun, columns, names, rows
 from transforms.output.findings import Finding
 from transforms.planning.counters import DUPLICATES, NEW, REDONE, REPLACED, RETRIED
@@ -191,20 +192,36 @@ def _settling(
             yield begun.Settling(left.name, left.image, now, once_done=torn)
 
 
-def is_gone(row: rows.CommittedRow | begun.BegunImage, inputs: Sequence[str] = ()) -> bool:
+def version_now(path: str) -> str | None:
+    """The version of a file, `storage.UNSEEN` without one; None if its store gives no answer."""
+    try:
+        return storage.find(path).version
+    except storage.StorageError:
+        return None
+
+
+def is_gone(
+    row: rows.CommittedRow | begun.BegunImage,
+    inputs: Sequence[str] = (),
+    version_of: Callable[[str], str | None] = version_now,
+) -> bool:
     """Whether the image of a row, or of a record, that was not listed no longer exists.
 
     Its file is gone, or it was a member of a shard that is gone or was rewritten without it. An
     image that is merely not below the INPUTs of this run is not gone, nor one that cannot be
-    looked at. If looking costs requests, files are not checked one by one: an image is gone if it
-    lies below a folder that was listed.
+    looked at. If looking costs requests, only shards are looked at, for one that cannot be read
+    lists no members; any other image is gone if it lies below a folder that was listed.
 
     Args:
         row: the row, or the image of the record.
         inputs: the INPUTs of the run.
+        version_of: gives the version of a shard.
     """
     if storage.store_of(row.uri).costs_requests:
-        return any(row.uri.startswith(f"{storage.absolute(spec)}/") for spec in inputs)
+        if not any(row.uri.startswith(f"{storage.absolute(spec)}/") for spec in inputs):
+            return False
+        shard, _, _ = row.uri.rpartition("#")
+        return not shards.format_of(shard) or version_of(shard) not in (row.version, None)
     path = row.uri
     while storage.is_missing(names.file_of(path)):
         path, found, _ = path.rpartition("#")

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -14,7 +15,7 @@ from transforms.flow.records import ImageRef, PlannedImage, SkippedImages
 from transforms.output import begun, columns, findings, parquet, rows
 from transforms.output.findings import Finding
 from transforms.planning.counters import COUNTERS, DUPLICATES, GATED, QUARANTINED, REMOVED, SKIPPED
-from transforms.planning.deciding import Superseded, is_gone, plan_images
+from transforms.planning.deciding import Superseded, is_gone, plan_images, version_now
 from transforms.planning.naming import shared_name
 from transforms.planning.policy import EVERY_NIGHT, Policy
 
@@ -125,6 +126,9 @@ class _Plan(beam.DoFn):
         self._fold_case = fold_case
         self._policy = policy
 
+    def start_bundle(self) -> None:
+        self._version_of = cache(version_now)
+
     def process(self, element):
         _, joined = element
         by_name: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
@@ -155,12 +159,12 @@ class _Plan(beam.DoFn):
                 for item in getattr(plan, name):
                     yield beam.pvalue.TaggedOutput(name, item)
             for row in plan.unlisted:
-                if not is_gone(row, self._inputs):
+                if not is_gone(row, self._inputs, self._version_of):
                     continue
                 counts[REMOVED] += 1
                 yield beam.pvalue.TaggedOutput(REMOVED, row)
             for left in plan.missing:
-                if is_gone(left.begun, self._inputs):
+                if is_gone(left.begun, self._inputs, self._version_of):
                     gone = begun.Settling(left.name, left.image, now=True)
                     yield beam.pvalue.TaggedOutput(SETTLING, gone)
         for name, groups in ((SKIPPED, skipped), (GATED, gated)):
