@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.faults.archives import photo_bytes
+from tests.faults.injecting import BOUND
+from tests.faults.runs import finish, start
 from tests.gcs_server import GcsServer, RefusedError
 from tests.memory_store import MemoryStore, registered
 from tests.shard_files import write_tar
@@ -136,22 +138,22 @@ class TestCloudStorage:
         assert "no permission" in result.output
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-class TestPermissions:
-    def test_that_are_withdrawn_remove_no_image(self, run, output, tmp_path):
-        folder = tmp_path / "photos"
-        for number in range(3):
-            storage.write(str(folder), f"{number}/a.png", photo_bytes(number))
-        run(inputs=str(folder))
-        for closed, mode in ((0, 0o000), (1, 0o600)):
-            (folder / str(closed)).chmod(mode)
-        try:
-            run(inputs=str(folder))
-        finally:
-            for closed in (0, 1):
-                (folder / str(closed)).chmod(0o755)
-        assert (output.path / "removed.csv").read_text().count("\n") == 1
-        assert set(output.failures["attempts"]) <= {0}
+def test_permissions_that_are_withdrawn_remove_no_image(run, output, tmp_path, tiny_model):
+    folder = tmp_path / "photos"
+    for number in range(3):
+        storage.write(str(folder), f"{number}/a.png", photo_bytes(number))
+    run(inputs=str(folder))
+    (folder / "0").chmod(0o000)
+    (folder / "1").chmod(0o600)
+    line = ["run", folder, "-o", output.path, "--model", tiny_model, "--max-attempts", 1]
+    try:
+        code = finish(start(line, tmp_path / "log", cold=BOUND))
+    finally:
+        for closed in ("0", "1"):
+            (folder / closed).chmod(0o755)
+    assert code == 0, (tmp_path / "log").read_text()
+    assert (output.path / "removed.csv").read_text().count("\n") == 1
+    assert set(output.failures["attempts"]) == {0}
 
 
 class GoneStore(MemoryStore):
