@@ -51,6 +51,7 @@ class OutputLock:
         now = _now()
         writer = run_id if writes else ""
         self._owner = Owner(run_id, platform.node(), os.getpid(), now, now, writer)
+        self._writing = threading.Lock()
         self._released = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -76,8 +77,7 @@ class OutputLock:
 
     def note_check(self) -> None:
         """Note that what a run that died has left is checked; raises what `LockFile.write` does."""
-        self._owner = replace(self._owner, unchecked="")
-        self._file.write(self._owner)
+        self._write(unchecked="")
 
     def release(self, wrote: bool = True) -> None:
         """Release the lock.
@@ -91,11 +91,15 @@ class OutputLock:
         writer = self._owner.writer if wrote else self._writer_before
         self._file.give_back(replace(self._owner, writer=writer))
 
+    def _write(self, **changes: str) -> None:
+        with self._writing:  # Two writes at once would take each other for another owner's.
+            self._owner = replace(self._owner, **changes)
+            self._file.write(self._owner)
+
     def _beat(self) -> None:
         while not self._released.wait(self._pulse.seconds):
-            self._owner = replace(self._owner, heartbeat=_now())
             try:
-                self._file.write(self._owner)
+                self._write(heartbeat=_now())
             except LockedError as error:
                 logger.error("lost the lock: %s", error)
                 return
