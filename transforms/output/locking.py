@@ -10,6 +10,7 @@ import platform
 import threading
 from dataclasses import replace
 from datetime import datetime, timezone
+from typing import Any
 
 from transforms import storage
 from transforms.storage.locks import LockedError, LockLostError, Owner, Pulse
@@ -91,7 +92,7 @@ class OutputLock:
         writer = self._owner.writer if wrote else self._writer_before
         self._file.give_back(replace(self._owner, writer=writer))
 
-    def _write(self, **changes: str) -> None:
+    def _write(self, **changes: Any) -> None:
         with self._writing:  # Two writes at once would take each other for another owner's.
             self._owner = replace(self._owner, **changes)
             self._file.write(self._owner)
