@@ -36,7 +36,7 @@ def pair_sidecars(names: Sequence[str]) -> dict[int, int]:
     for position, (key, extension) in enumerate(parts):
         if not decoding.is_image_name(names[position]):
             continue
-        own = f"{extension.rpartition('.')[0]}.{SIDECAR}".lstrip(".")
+        own = extension[: extension.rfind(".") + 1] + SIDECAR
         if found := sidecars.get((key, own)) or sidecars.get((key, SIDECAR)):
             pairs[position] = _nearest(position, found, samples)
     return pairs

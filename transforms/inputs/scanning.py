@@ -1,5 +1,6 @@
 """Scanning: passing over zeros and holes, of which a sparse file may claim terabytes."""
 
+import errno
 import os
 from io import FileIO
 from typing import BinaryIO
@@ -30,6 +31,6 @@ def _after_hole(file: BinaryIO, position: int, size: int) -> int:
         return position
     try:
         return file.seek(position, os.SEEK_DATA)
-    except OSError:  # There is nothing but a hole, or the file system knows of none.
-        status = os.fstat(file.fileno())
-        return size if status.st_blocks * 512 < status.st_size else position
+    except OSError as error:
+        # Either all the rest is a hole, or the file system knows of none.
+        return size if error.errno == errno.ENXIO else position

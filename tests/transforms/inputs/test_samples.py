@@ -30,6 +30,7 @@ def pairs(*names: str) -> dict[str, int]:
         (["v1.2/a.jpg", "v1.2/a.json", "v1.json"], {"v1.2/a.jpg": 1}),
         (["a.left.jpg", "a.right.jpg", "a.json"], {"a.left.jpg": 2, "a.right.jpg": 2}),
         (["a.left.jpg", "a.json", "A.left.json", "a.left.json"], {"a.left.jpg": 3}),
+        (["a..jpg", "a..left.jpg", "a..json", "a..left.json"], {"a..jpg": 2, "a..left.jpg": 3}),
         (["a.jpg", "a.txt", "b.json"], {}),
     ],
 )

@@ -158,7 +158,10 @@ def test_archives_one_behind_the_other_are_read_to_the_end(tmp_path):
     subprocess.run(["tar", "-Af", path, tmp_path / "2.tar"], check=True)
     path.write_bytes(path.read_bytes() + (tmp_path / "3.tar").read_bytes())
     assert of_walk(path) == of_tarfile(path)
-    assert [e.name for e in walk(path)] == ["1.jpg", "2.jpg", "3.jpg"]
+    names = [e.name for e in walk(path)]
+    assert names == ["1.jpg", "2.jpg", "3.jpg"]
+    told = subprocess.run(["tar", "--ignore-zeros", "-tf", path], check=True, capture_output=True)
+    assert told.stdout.decode().split() == names
 
 
 def test_what_follows_the_end_of_an_archive_is_reported(tmp_path):
