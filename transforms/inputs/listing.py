@@ -110,22 +110,30 @@ def list_input(spec: str, excluded: str = "") -> Iterator[Listed]:
         yield from list_part(part, excluded)
 
 
-def list_members(listed: Listed) -> Iterator[ImageRef | PassedOver]:
-    """The images in a listed file: the file itself, or the members of a shard."""
+def list_members(listed: Listed, glance: bool = False) -> Iterator[ImageRef | PassedOver]:
+    """The images in a listed file: the file itself, or the members of a shard.
+
+    Args:
+        listed: the file.
+        glance: only to see whether there are images, see `ShardFormat.glance`.
+    """
     if not isinstance(listed, ListedFile):
         yield listed
         return
     file = listed.file
     if shard_format := shards.format_of(file.path):
-        yield from _list_shard(listed, shard_format)
+        yield from _list_shard(listed, shard_format, glance)
     else:
         yield _image_ref(listed.relative_path, file.path, file.version, file.size)
 
 
 def first_image(spec: str, excluded: str = "") -> ImageRef | None:
-    """The first image of an INPUT, or None if it holds none; raises what `list_input` raises."""
+    """The first image of an INPUT at a glance, or None if it holds none.
+
+    Raises what `list_input` raises.
+    """
     for listed in list_input(spec, excluded):
-        for item in list_members(_looked_at(listed)):
+        for item in list_members(_looked_at(listed), glance=True):
             if isinstance(item, ImageRef):
                 return item
     return None
@@ -227,12 +235,15 @@ def _looked_at(listed: Listed) -> Listed:
         return replace(listed, trouble=str(error))
 
 
-def _list_shard(listed: ListedFile, shard_format: ShardFormat) -> Iterator[ImageRef | PassedOver]:
+def _list_shard(
+    listed: ListedFile, shard_format: ShardFormat, glance: bool
+) -> Iterator[ImageRef | PassedOver]:
     file = listed.file
+    members = shard_format.glance if glance else shard_format.members
     try:
         if file.size == 0:
             raise storage.FileError("cannot be read: empty file (0 bytes)")
-        for member in shard_format.members(file.path):
+        for member in members(file.path):
             uri = f"{file.path}#{member.name}"
             reason: str | None = member.passed_over
             if not (reason or shard_format.only_images or member.damage):

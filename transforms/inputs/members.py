@@ -82,6 +82,16 @@ class ShardFormat(ABC):
             StorageError: the shard cannot be read.
         """
 
+    def glance(self, path: str) -> Iterator[Member]:
+        """Members as they come, to see whether there are any, if `members` takes much longer.
+
+        What takes the whole shard to know may be missing: metadata, and what is passed over.
+
+        Raises:
+            StorageError: the shard cannot be read.
+        """
+        return self.members(path)
+
     def extract(self, data: bytes, offset: int) -> bytes:
         """The encoded image in the byte range of a member.
 

@@ -71,6 +71,13 @@ class TarFormat(ShardFormat):
         """
         yield from with_unique_names(_members(path))
 
+    def glance(self, path: str) -> Iterator[Member]:
+        """See `ShardFormat.glance`."""
+        with storage.open_file(path) as file:
+            for entry in read_entries(file, file.seek(0, os.SEEK_END)):
+                if entry.kind is not Kind.FOLDER:
+                    yield _member(entry, is_label=False)
+
 
 def _members(path: str) -> Iterator[Member]:
     with storage.open_file(path) as file:

@@ -230,6 +230,15 @@ class TestTar:
             "city.tar#._1.jpg": HIDDEN,
         }
 
+    def test_the_first_image_is_found_without_the_rest_of_the_shard(self, tmp_path, photo_bytes):
+        members = [("notes.txt", b"1"), ("1.jpg", photo_bytes), ("1.json", b'{"heading": 90}')]
+        shard = write_tar(tmp_path / "city.tar", members)
+        found = first_image(str(shard))
+        assert (found.image, found.capture.heading) == ("city.tar/1.jpg", None)
+        assert [ref.capture.heading for ref in listed(shard) if isinstance(ref, ImageRef)] == [90]
+        write_tar(shard, members[:1])
+        assert first_image(str(shard)) is None
+
     def test_an_empty_shard_is_listed_as_one_damaged_image(self, tmp_path):
         (tmp_path / "city.tar").write_bytes(b"")
         (ref,) = listed(tmp_path)
