@@ -234,10 +234,12 @@ def _read_merged(path: str, package: ModelPackage) -> MergedClasses:
 
 
 def _check_input(spec: str, output: str) -> None:
+    path = storage.absolute(spec)
     try:
         found = listing.first_image(spec, output)
-        if manifests.is_manifest(spec) and not storage.is_folder(spec):
-            manifests.check(storage.absolute(spec))
+        # A pattern may end as a manifest does, and a folder as well.
+        if manifests.is_manifest(spec) and storage.exists(path) and not storage.is_folder(path):
+            manifests.check(path)
     except (listing.InputError, ManifestError, storage.StorageError) as error:
         raise ConfigurationError(str(error)) from error
     if found is None:
