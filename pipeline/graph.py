@@ -10,7 +10,6 @@ Pixels stay inside SegmentUnit; only references and counts flow between the step
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from operator import attrgetter
 
 import apache_beam as beam
 from apache_beam.pvalue import AsList
@@ -18,12 +17,12 @@ from apache_beam.pvalue import AsList
 from models.packages import ModelPackage
 from transforms import (
     CountCommitted,
+    DateImages,
     DateRange,
     DropDone,
     GateImages,
     GroupIntoUnits,
     ListImages,
-    OnDates,
     RemoveSuperseded,
     SegmentOptions,
     SegmentUnit,
@@ -31,6 +30,7 @@ from transforms import (
     SummarisePixels,
 )
 from transforms.inputs.listing import DEFAULT_MAX_BYTES
+from transforms.output.begun import Records
 from transforms.output.rows import write_removed
 from transforms.output.summarising import (
     counts_of_gated,
@@ -41,6 +41,7 @@ from transforms.output.summarising import (
 from transforms.planning.dropping import Planned
 from transforms.planning.policy import EVERY_NIGHT, Policy
 from transforms.planning.units import DEFAULT_UNIT_SIZE, TakeImages
+from transforms.segmenting.unit import records_of
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,14 @@ class Job:
         return self.options.masks.model_id(self.package)
 
 
-def build_plan(pipeline: beam.Pipeline, job: Job) -> Planned:
-    """Add the steps that decide what is to do."""
+def build_plan(pipeline: beam.Pipeline, job: Job, records: Records | None = None) -> Planned:
+    """Add the steps that decide what is to do.
+
+    Args:
+        pipeline: the pipeline.
+        job: what the run is to do.
+        records: where photos are put on record while they are read; None for a dry run.
+    """
     refs = (
         pipeline
         | "Inputs" >> beam.Create(job.inputs, reshuffle=False)
@@ -95,7 +102,7 @@ def build_plan(pipeline: beam.Pipeline, job: Job) -> Planned:
         job.inputs,
     )
     if job.dates:
-        todo = plan.todo | "OnDates" >> OnDates(job.dates, ref_of=attrgetter("ref"))
+        todo = plan.todo | "OnDates" >> DateImages(job.dates, records)
         plan = plan._replace(todo=todo)
     return plan
 
@@ -106,7 +113,7 @@ def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
     merged, has_gate = job.options.merged, bool(job.policy.gate.reasons)
     owner = job.options.owner
 
-    plan = build_plan(pipeline, job)
+    plan = build_plan(pipeline, job, records_of(job.package, job.options))
     todo, gated = plan.todo, []
     if has_gate:
         options = job.options

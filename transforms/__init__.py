@@ -10,6 +10,7 @@ from transforms.inputs.listing import ListImages
 from transforms.output.begun import SettleLeftOver
 from transforms.output.replacing import RemoveSuperseded
 from transforms.output.summarising import CountCommitted, SummarisePixels
+from transforms.planning.dating import DateImages
 from transforms.planning.dropping import DropDone
 from transforms.planning.gating import GateImages
 from transforms.planning.units import GroupIntoUnits
@@ -18,6 +19,7 @@ from transforms.segmenting.step import SegmentArchive, SegmentUnit
 
 __all__ = [
     "CountCommitted",
+    "DateImages",
     "DateRange",
     "DropDone",
     "EvaluateMasks",

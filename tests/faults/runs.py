@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import runpy
 import signal
 import sys
 import time
@@ -10,9 +11,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from io import BytesIO
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from tests.faults.archives import make_archive
 from tests.made_models import make_model
@@ -21,6 +25,8 @@ from transforms.output import columns, locking
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT_SIZE = 4
+KILLER = b"this photo kills the process"
+ALONE, WITH_ALL = "alone", "with all"
 PATIENCE = 300
 """Seconds after which a run hangs."""
 
@@ -63,6 +69,7 @@ def start(
     log: Path,
     cold: Sequence[str] | None = None,
     clock: timedelta | None = None,
+    killers: str = "",
 ) -> BaseProcess:
     """Start a command line of citymask in a process group of its own.
 
@@ -72,9 +79,11 @@ def start(
         cold: start `python -m pipeline` anew behind these words, in place of a fork of a process
             that has imported it.
         clock: how far the clock is from the truth.
+        killers: `ALONE` if the process that decodes a photo made by `killer` dies of it, `WITH_ALL`
+            if all of the run does.
     """
     words = [str(argument) for argument in arguments]
-    process = PROCESSES.Process(target=_become, args=(words, str(log), cold, clock))
+    process = PROCESSES.Process(target=_become, args=(words, str(log), cold, clock, killers))
     process.start()
     return process
 
@@ -102,7 +111,11 @@ def verify(output: Path, log: Path) -> int:
 
 
 def _become(
-    words: list[str], log: str, cold: Sequence[str] | None, clock: timedelta | None
+    words: list[str],
+    log: str,
+    cold: Sequence[str] | None,
+    clock: timedelta | None,
+    killers: str,
 ) -> None:
     os.setsid()
     opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -114,10 +127,33 @@ def _become(
         os.execvp(command[0], command)
     if clock:
         _set_clock(clock)
+    if killers:
+        _die_of_photos(killers)
     sys.argv = ["citymask", *words]
     from pipeline.cli import main
 
     main()
+
+
+def killer(photo: bytes) -> bytes:
+    """A photo that kills; a run that is started without `killers` can decode it.
+
+    It is a BMP: these are decoded by Pillow, where the process is killed.
+    """
+    data = BytesIO()
+    Image.open(BytesIO(photo)).save(data, "BMP")
+    return data.getvalue() + KILLER
+
+
+def _die_of_photos(killers: str) -> None:
+    """Let this process, and all that it starts, die of photos that kill."""
+    folder = str(ROOT / "tests" / "faults" / "killing")
+    sys.path.insert(0, folder)
+    os.environ["PYTHONPATH"] = os.pathsep.join([folder, str(ROOT)])
+    os.environ["KILLER"] = KILLER.decode()
+    if killers == WITH_ALL:
+        os.environ["KILLED_WITH_ALL"] = "1"
+    runpy.run_path(f"{folder}/sitecustomize.py")
 
 
 def _set_clock(shift: timedelta) -> None:

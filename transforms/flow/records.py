@@ -141,7 +141,8 @@ class PlannedImage:
         attempts: how often this version of the image has failed before.
         replaces: the run whose row of this image the new one replaces; empty if there is none.
         look: the photo's look, if the run has a gate.
-        suspicion: 0; or 1: it was in progress when a process was killed; or 2: it was alone then.
+        suspicion: 0; or 1: it was in progress when a process was killed; or 2: alone, or it is
+            known to have killed one. Suspects are done last, one at a time.
     """
 
     ref: ImageRef

@@ -1,14 +1,14 @@
 """Dates: selecting images by the day they were taken or arrived."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from transforms import storage
+from transforms.flow.alone import Caller, call_here
 from transforms.flow.records import ImageRef
 from transforms.inputs import members
 from transforms.inputs.reading import read_image
@@ -46,6 +46,14 @@ class DateRange:
             and (self.last is None or day <= self.last)
         )
 
+    def reads(self, ref: ImageRef) -> bool:
+        """Whether a photo must be read to know its day."""
+        return self.by == CAPTURE and ref.capture.captured_at is None
+
+    def date_of(self, ref: ImageRef, call: Caller = call_here) -> date | None:
+        """The day of an image, see `arrival_date` and `capture_date`; None if it is unknown."""
+        return arrival_date(ref) if self.by == ARRIVAL else capture_date(ref, call)
+
     def __str__(self) -> str:
         return f"{self.first or ''}..{self.last or ''} by {self.by}"
 
@@ -59,49 +67,40 @@ def arrival_date(ref: ImageRef) -> date | None:
     return changed.date() if changed else None
 
 
-def capture_date(ref: ImageRef) -> date | None:
+def capture_date(ref: ImageRef, call: Caller = call_here) -> date | None:
     """The day on which a photo was taken, or None if it is unknown.
 
     A photo without metadata is read for its EXIF tags.
+
+    Args:
+        ref: the image.
+        call: calls the function that reads the tags.
     """
     taken = ref.capture.captured_at
     if taken is None:
         try:
-            taken = decoding.capture_of(read_image(ref)).captured_at
+            taken = call(decoding.capture_of, read_image(ref)).captured_at
         except (storage.StorageError, members.ShardError, decoding.DecodeError):
             return None
     return taken.date() if taken else None
 
 
-DATE_OF: dict[str, Callable[[ImageRef], date | None]] = {
-    ARRIVAL: arrival_date,
-    CAPTURE: capture_date,
-}
-
-
-def _itself(ref: ImageRef) -> ImageRef:
-    return ref
-
-
 @dataclass
 class OnDates(beam.PTransform):
-    """Keeps the images of a range of days: PCollection[T] -> PCollection[T].
+    """Keeps the images of a range of days: PCollection[ImageRef] -> PCollection[ImageRef].
 
     Attributes:
         days: the days.
-        ref_of: the ImageRef of an element; by default the elements are ImageRefs.
     """
 
     days: DateRange
-    ref_of: Callable[[Any], ImageRef] = _itself
 
-    def expand(self, images: beam.PCollection) -> beam.PCollection:
-        kept = beam.FlatMap(_on_dates, self.days, self.ref_of)
-        return images | "OnDates" >> kept.with_output_types(images.element_type)
+    def expand(self, refs: beam.PCollection[ImageRef]) -> beam.PCollection[ImageRef]:
+        return refs | "OnDates" >> beam.FlatMap(_on_dates, self.days).with_output_types(ImageRef)
 
 
-def _on_dates(image: Any, days: DateRange, ref_of: Callable[[Any], ImageRef]) -> Iterator[Any]:
-    if DATE_OF[days.by](ref_of(image)) in days:
-        yield image
+def _on_dates(ref: ImageRef, days: DateRange) -> Iterator[ImageRef]:
+    if days.date_of(ref) in days:
+        yield ref
     else:
         Metrics.counter(COUNTERS, OUTSIDE).inc()

@@ -4,17 +4,25 @@ Each record is a file of `.citymask/begun`. It is there before the first image o
 read, and is removed once the unit's rows are committed. A record that a run finds there when it
 starts is of a process that was killed. One of its images may have killed it, so these are
 suspects; and the mask of an image may be newer than its row.
+
+Suspects are done one at a time, each on a record of its own and in a process of its own. An image
+at which two processes died while it was the only one in progress is the killer. Two: the first may
+have been killed by somebody else.
 """
 
+import hashlib
 import json
 import logging
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
 import apache_beam as beam
 
 from transforms import storage
+from transforms.flow.alone import Alone, ProcessKilled
 from transforms.flow.records import PlannedImage, UnitResult
 from transforms.output import fencing
 
@@ -22,6 +30,11 @@ logger = logging.getLogger(__name__)
 
 BEGUN = f"{storage.WORK_FOLDER}/begun"
 ENDING = ".json"
+
+MOST_TRIES = 2
+"""Processes that may die of an image."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -114,21 +127,118 @@ class Settling:
     once_done: bool = False
 
 
+@dataclass(frozen=True)
+class Records:
+    """Where a run puts on record what it begins.
+
+    Attributes:
+        output: the output folder.
+        run_id: the run.
+        model: the `model_id` that images are segmented with.
+        durable: whether a record survives a power cut.
+        owner: who holds the lock of the folder, see `fencing.check`.
+    """
+
+    output: str
+    run_id: str
+    model: str
+    durable: bool = True
+    owner: str = ""
+
+    def begin(self, name: str, images: Iterable[PlannedImage], tries: int = 0) -> None:
+        """Put images on record under a name, the id of their unit; see `fencing.write`."""
+        record = Begun(self.run_id, self.model, tuple(map(BegunImage.of, images)), tries)
+        write(self.output, name, record, self.durable, self.owner)
+
+    def end(self, name: str) -> None:
+        """Take the images of a name off record; raises StorageError."""
+        remove(self.output, name)
+
+    @contextmanager
+    def meanwhile(self, images: Sequence[PlannedImage]) -> Iterator[None]:
+        """Context manager: images are on record while something is done that may kill; none is not.
+
+        Raises:
+            StorageError: the images cannot be put on record, or taken off.
+        """
+        if not images:
+            yield
+            return
+        name = uuid.uuid4().hex
+        self.begin(name, images)
+        try:
+            yield
+        finally:
+            self.end(name)
+
+    def has_begun(self, name: str) -> bool:
+        """Whether images are on record under a name because this run began them before.
+
+        Raises:
+            StorageError: the record cannot be read.
+        """
+        record = read(self.output, name)
+        return record is not None and record.run_id == self.run_id
+
+    def call_alone(
+        self, process: Alone, planned: PlannedImage, function: Callable[..., T], *args: Any
+    ) -> T:
+        """What a function of an image, called in another process, returns or raises.
+
+        Meanwhile the image is on a record of its own. It stays there once it is known to kill.
+
+        Raises:
+            ProcessKilled: processes died of the image `MOST_TRIES` times, by now or before.
+            CannotStartError: a process died before the call.
+            StorageError: the image cannot be put on record.
+        """
+        name = self.name_alone(planned)
+        record = read(self.output, name)
+        how = "was killed with all of the run"
+        for tries in range(record.tries if record else 0, MOST_TRIES):
+            self.begin(name, [planned], tries + 1)
+            try:
+                answer = process.call(function, *args)
+            except ProcessKilled as error:
+                how = str(error)
+            except BaseException:
+                self.end(name)
+                raise
+            else:
+                self.end(name)
+                return answer
+        raise ProcessKilled(
+            f"killed the process before: {MOST_TRIES} times one died while it did this photo "
+            f"alone, the last one {how}; it is left alone until it changes or a run has "
+            "--retry-failed"
+        )
+
+    def name_alone(self, planned: PlannedImage) -> str:
+        """The name under which an image is on record alone, in all steps and all runs."""
+        key = "\0".join((self.model, planned.ref.image, planned.ref.version))
+        return hashlib.sha256(key.encode()).hexdigest()[:20]
+
+
 def write(output: str, name: str, record: Begun, durable: bool = True, owner: str = "") -> None:
     """Put images on record under a name, as a rule the id of a work unit; see `fencing.write`."""
     fencing.write(output, _path(name), record.to_json(), owner, durable)
 
 
 def read(output: str, name: str) -> Begun | None:
-    """The record of a name; None if there is none.
+    """The record of a name; None if there is none, or none that is whole.
+
+    A power cut may leave a damaged one: a whole one precedes every mask.
 
     Raises:
         StorageError: it cannot be read.
-        ValueError: it is damaged.
     """
+    path = f"{output}/{_path(name)}"
     try:
-        return Begun.parse(storage.read(f"{output}/{_path(name)}"))
+        return Begun.parse(storage.read(path))
     except storage.MissingError:
+        return None
+    except ValueError as error:
+        logger.warning("%s: %s; it is ignored", path, error)
         return None
 
 
@@ -148,13 +258,10 @@ def left_over(output: str, model: str) -> Iterator[LeftOver]:
     """
     for file in storage.list_folder(f"{output}/{BEGUN}", ENDING):
         name = file.path.rpartition("/")[2].removesuffix(ENDING)
-        try:
-            record = read(output, name)
-        except ValueError as error:  # After a power cut; a whole record precedes every mask.
-            logger.warning("%s: %s; it is removed", file.path, error)
+        record = read(output, name)
+        if record is None:
             yield LeftOver(name, BegunImage("", "", "", ""))
-            continue
-        if record and record.model == model:
+        elif record.model == model:
             for image in record.images:
                 yield LeftOver(name, image, bool(record.tries))
 
@@ -167,10 +274,7 @@ def settle(output: str, name: str, images: Collection[str], owner: str = "") -> 
         StorageError: the record cannot be written or removed.
     """
     fencing.check(output, owner)
-    try:
-        record = read(output, name)
-    except ValueError:
-        record = None
+    record = read(output, name)
     kept = tuple(i for i in record.images if i.image not in images) if record else ()
     if record and kept:
         write(output, name, replace(record, images=kept), owner=owner)

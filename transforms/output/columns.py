@@ -47,6 +47,7 @@ INFER = "infer"
 UPSAMPLE = "upsample"
 ENCODE = "encode"
 WRITE = "write"
+ALONE = "alone"
 COMMIT = "commit"
 
 MASKS = "masks"

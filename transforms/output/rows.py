@@ -17,6 +17,7 @@ from models.classes import ClassTable
 from models.csv_cells import as_text, lines
 from models.merging import MergedClasses
 from transforms import storage
+from transforms.flow.alone import ProcessKilled
 from transforms.flow.records import (
     Aside,
     Capture,
@@ -54,11 +55,17 @@ class PastAside:
 
 @dataclass(frozen=True)
 class PastFailure:
-    """A version of an image that has failed, and how often so far."""
+    """A version of an image that has failed, how often so far, and the type of the last error."""
 
     image: str
     version: str
     attempts: int
+    error: str = ""
+
+    @property
+    def has_killed(self) -> bool:
+        """Whether the image is known to kill the process that segments it."""
+        return self.error == ProcessKilled.__name__
 
 
 def commit(
@@ -148,7 +155,7 @@ def committed_rows(files: Iterable[str], model: str) -> Iterator[CommittedRow]:
 
 def past_failures(files: Iterable[str]) -> Iterator[PastFailure]:
     """The failures in failures files."""
-    wanted = [columns.IMAGE, columns.VERSION, columns.ATTEMPTS]
+    wanted = [columns.IMAGE, columns.VERSION, columns.ATTEMPTS, columns.ERROR]
     for _, table in parquet.read_tables(files, wanted):
         for row in table.to_pylist():
             yield PastFailure(**row)

@@ -69,7 +69,7 @@ def plan_new(ref: ImageRef) -> PlannedImage:
 def plan_images(
     refs: Sequence[ImageRef],
     committed: Sequence[rows.CommittedRow],
-    failures: Iterable[rows.PastFailure],
+    failures: Sequence[rows.PastFailure],
     mask_folder: str,
     fold_case: bool = False,
     policy: Policy = EVERY_NIGHT,
@@ -105,6 +105,7 @@ def plan_images(
     for failure in failures:
         key = (failure.image, failure.version)
         attempts[key] = max(attempts.get(key, 0), failure.attempts)
+    killers = {(failure.image, failure.version) for failure in failures if failure.has_killed}
 
     by_source = {f"{ref.uri}@{ref.offset}": ref for ref in refs}
     counts: Counter[str] = Counter({DUPLICATES: len(refs) - len(by_source)})
@@ -115,18 +116,19 @@ def plan_images(
         row = standing.get(ref.image)
         listed.add(ref.image)
         tried = attempts.get((ref.image, ref.version), 0)
+        killed = (ref.image, ref.version) in killers
         unchanged = row is not None and row.version == ref.version
         again = policy.force or (row is not None and (row.image, row.run_id) in untrusted)
         if unchanged and not again:
             skipped.append(ref)
         elif (ref.image, ref.version) in set_aside and not policy.force:
             gated.append(ref)
-        elif tried >= policy.max_attempts and not policy.retry_failed:
+        elif (tried >= policy.max_attempts or killed) and not policy.retry_failed:
             quarantined.append(ref)
         else:
             mask = names.mask_path(mask_folder, ref.image)
             replaces = row.run_id if row else ""
-            suspicion = suspicions.get((ref.image, ref.version), 0)
+            suspicion = 2 if killed else suspicions.get((ref.image, ref.version), 0)
             todo.append(PlannedImage(ref, mask, tried, replaces, suspicion=suspicion))
             if row is not None:
                 superseded.append(Superseded(row.image, row.run_id, row.file))

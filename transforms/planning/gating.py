@@ -14,6 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import repeat
 from operator import attrgetter
 from threading import BoundedSemaphore
@@ -25,10 +26,11 @@ from apache_beam.pvalue import AsList, TaggedOutput
 
 from models.engines.devices import cores
 from transforms.flow import progress, request_counters
+from transforms.flow.alone import Alone, Caller, call_here
 from transforms.flow.concurrency import map_requests
 from transforms.flow.records import Aside, PlannedImage, SkippedImages
 from transforms.inputs.reading import read_image, room_for
-from transforms.output import columns, parquet, rows
+from transforms.output import begun, columns, parquet, rows
 from transforms.output.stopping import must_stop
 from transforms.photos.decoding import DEFAULT_MAX_PIXELS
 from transforms.photos.looks import look_at
@@ -87,14 +89,15 @@ class GateImages(beam.PTransform):
     owner: str = ""
 
     def expand(self, images: beam.PCollection[PlannedImage]) -> Gated:
+        records = begun.Records(self.output, self.run_id, self.model, owner=self.owner)
         looked = (
             images
             | "SpreadImages" >> beam.Reshuffle()
             | "BatchImages" >> beam.BatchElements(max_batch_size=BATCH_SIZE)
             | "Look"
-            >> beam.ParDo(
-                _LookAt(self.gate, self.output, self.owner, self.max_pixels)
-            ).with_outputs(KEPT, ASIDE, TODO)
+            >> beam.ParDo(_LookAt(self.gate, records, self.max_pixels)).with_outputs(
+                KEPT, ASIDE, TODO
+            )
         )
         write = _WriteGated(self.output, self.run_id, self.owner)
         candidates = looked[TODO]
@@ -155,22 +158,23 @@ class _WriteGated(beam.PTransform):
 class _LookAt(beam.DoFn):
     """Computes the looks of photos: batches of PlannedImage -> Candidate.
 
-    A photo that cannot be decoded is kept and fails when it is segmented. Once the run was asked to
-    stop, all photos are kept; segmenting leaves them for the next run.
+    Photos are on record meanwhile, and suspects are looked at in a process of their own, see
+    `output.begun`. A photo that cannot be decoded, or that kills, is kept and fails when it is
+    segmented. Once the run was asked to stop, all photos are kept; segmenting leaves them for the
+    next run.
     """
 
-    def __init__(self, gate: Gate, output: str, owner: str, max_pixels: int):
+    def __init__(self, gate: Gate, records: begun.Records, max_pixels: int):
         self._gate = gate
-        self._output = output
-        self._owner = owner
+        self._records = records
         self._max_pixels = max_pixels
 
     def setup(self) -> None:
         self._decoding = BoundedSemaphore(cores())
 
     def process(self, images: Sequence[PlannedImage]) -> Iterator[TaggedOutput]:
-        stopping = must_stop(self._output, self._owner)
-        found = repeat(None) if stopping else map_requests(self._look, images)
+        stopping = must_stop(self._records.output, self._records.owner)
+        found = repeat(None) if stopping else self._candidates(images)
         for planned, candidate in zip(images, found, strict=False):
             if candidate is None or candidate.planned is None:
                 yield TaggedOutput(KEPT, planned)
@@ -181,13 +185,25 @@ class _LookAt(beam.DoFn):
                 yield TaggedOutput(TODO, candidate)
         request_counters.report()
 
-    def _look(self, planned: PlannedImage) -> Candidate | None:
+    def _candidates(self, images: Sequence[PlannedImage]) -> Iterator[Candidate | None]:
+        """The candidates of a batch, in its order; None for photos without a look."""
+        suspects = [planned for planned in images if planned.suspicion]
+        others = [planned for planned in images if not planned.suspicion]
+        with self._records.meanwhile(others):
+            found = dict(zip(others, map_requests(self._look, others), strict=True))
+        with Alone() as process:
+            for planned in suspects:
+                call = partial(self._records.call_alone, process, planned)
+                found[planned] = self._look(planned, call)
+        return (found[planned] for planned in images)
+
+    def _look(self, planned: PlannedImage, call: Caller = call_here) -> Candidate | None:
         ref = planned.ref
         try:
             with room_for(ref):
                 data = read_image(ref, ref.version)
                 with self._decoding:
-                    look, capture = look_at(data, self._max_pixels)
+                    look, capture = call(look_at, data, self._max_pixels)
         except Exception:  # Segmenting reports whatever is wrong with the image.
             return None
         capture = ref.capture.filled_from(capture)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from operator import attrgetter
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -13,18 +14,17 @@ from apache_beam.utils.shared import Shared
 from apache_beam.utils.windowed_value import WindowedValue
 
 from models.packages import ModelPackage
-from models.segmenter import Segmenter
 from transforms import storage
 from transforms.flow import request_counters
 from transforms.flow.records import ImageRef, UnitResult, WorkUnit
-from transforms.output import model_files, names
 from transforms.output.stopping import must_stop
 from transforms.planning.deciding import plan_new
 from transforms.planning.units import DEFAULT_UNIT_SIZE, GroupIntoUnits, TakeImages
 from transforms.segmenting.measurements import BATCH_SIZE, COUNTERS, LEFT, MICROSECONDS, PIXELS
 from transforms.segmenting.options import SegmentOptions
-from transforms.segmenting.stream import UnitStream
-from transforms.segmenting.unit import UnitSegmenter
+from transforms.segmenting.stream import UnitStream, segment_unit
+from transforms.segmenting.suspects import SuspectSegmenter
+from transforms.segmenting.unit import UnitSegmenter, load_segmenter, records_of
 
 MOST_UNITS = 2
 """Maximum units in progress at a time; they are finished when a run is asked to stop."""
@@ -76,7 +76,8 @@ class SegmentUnit(beam.DoFn):
     """Segments work units; model and threads are shared by the whole process.
 
     The next unit starts while the last photos of a unit are still in progress: the result of a unit
-    usually comes with a later unit, at the latest at the end of the bundle.
+    usually comes with a later unit, at the latest at the end of the bundle. Suspects are segmented
+    then: those of earlier runs, and the units that this run began before in a process that died.
     """
 
     def __init__(self, package: ModelPackage, options: SegmentOptions):
@@ -85,18 +86,23 @@ class SegmentUnit(beam.DoFn):
         self._shared = Shared()
         self._segmenter: UnitSegmenter | None = None
         self._stream: UnitStream | None = None
+        self._suspects: list[WorkUnit] = []
         self._looked = -math.inf
 
     def start_bundle(self) -> None:
         self._stream = None  # The stream of a failed bundle is not continued.
+        self._suspects = []
 
     def process(self, unit: WorkUnit) -> Iterator[UnitResult]:
         if self._stream and self._stream.open_units == MOST_UNITS:
             yield from self._counted(self._stream.finish())
             self._stream = None
         if self._must_stop():
-            _measure(LEFT, len(unit.images))
-            yield UnitResult(unit.unit_id, (), (), left=unit.images)
+            yield _left(unit)
+            return
+        records = records_of(self._package, self._options)
+        if unit.suspicion or records.has_begun(unit.unit_id):
+            self._suspects.append(unit)
             return
         if self._segmenter is None:  # Not in setup, so that a run without work loads no model.
             self._segmenter = self._shared.acquire(self._load)
@@ -108,6 +114,18 @@ class SegmentUnit(beam.DoFn):
         if self._stream:
             for result in self._counted(self._stream.finish()):
                 yield GlobalWindows.windowed_value(result)
+        if self._suspects:
+            for result in self._counted(self._segment_suspects()):
+                yield GlobalWindows.windowed_value(result)
+
+    def _segment_suspects(self) -> Iterator[UnitResult]:
+        """Segment suspects, the worst last: they may cost the others another run."""
+        with SuspectSegmenter(self._package, self._options) as segmenter:
+            for unit in sorted(self._suspects, key=attrgetter("suspicion")):
+                if self._must_stop():
+                    yield _left(unit)
+                else:
+                    yield segment_unit(segmenter, unit, _measure)
 
     def _counted(self, results: Iterable[UnitResult]) -> Iterator[UnitResult]:
         for result in results:
@@ -116,6 +134,9 @@ class SegmentUnit(beam.DoFn):
                 Metrics.counter(PIXELS, name).inc(pixels)
             yield result
         request_counters.report()
+
+    def _load(self) -> UnitSegmenter:
+        return load_segmenter(self._package, self._options)
 
     def _must_stop(self) -> bool:
         """If the check costs a request, the answer may be some seconds old."""
@@ -126,16 +147,11 @@ class SegmentUnit(beam.DoFn):
         self._looked = now
         return must_stop(self._options.output, self._options.owner)
 
-    def _load(self) -> UnitSegmenter:
-        options = self._options
-        with model_files.at_hand(self._package, options.output) as package:
-            segmenter = Segmenter.load(
-                package,
-                options.engine,
-                windows=options.masks.windows,
-                confidence=names.CONFIDENCE in options.outputs,
-            )
-        return UnitSegmenter(self._package, segmenter, options)
+
+def _left(unit: WorkUnit) -> UnitResult:
+    """The result of a unit that is not segmented because the run was asked to stop."""
+    _measure(LEFT, len(unit.images))
+    return UnitResult(unit.unit_id, (), (), left=unit.images)
 
 
 def _measure(name: str, value: float) -> None:

@@ -12,7 +12,7 @@ from transforms.flow.concurrency import Pause
 from transforms.flow.records import Segmented, UnitResult, WorkUnit
 from transforms.output.columns import COMMIT
 from transforms.segmenting.measurements import DONE, FAILED, MICROSECONDS, Measure
-from transforms.segmenting.unit import UnitSegmenter, _Item
+from transforms.segmenting.unit import UnitWork, _Item
 
 TELL_SECONDS = 0.1
 """Time between two progress reports: one per photo would cost 1 % of the run time."""
@@ -32,7 +32,7 @@ class UnitStream:
         open_units: number of units that were added and whose images are not finished.
     """
 
-    def __init__(self, segmenter: UnitSegmenter, measure: Measure):
+    def __init__(self, segmenter: UnitWork, measure: Measure):
         self._segmenter = segmenter
         self._measure = measure
         self._queue: deque[_Item] = deque()
@@ -106,7 +106,7 @@ class UnitStream:
         self._told = time.monotonic()
 
 
-def segment_unit(segmenter: UnitSegmenter, unit: WorkUnit, measure: Measure) -> UnitResult:
+def segment_unit(segmenter: UnitWork, unit: WorkUnit, measure: Measure) -> UnitResult:
     """Write the masks of a unit, then commit its rows: each image gets a row of some kind.
 
     Args:

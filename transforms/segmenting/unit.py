@@ -10,6 +10,7 @@ thread that decodes it reads it.
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,7 +32,7 @@ from transforms.flow.records import (
     WorkUnit,
 )
 from transforms.inputs.reading import is_large, read_image, room_for
-from transforms.output import begun, names, rows
+from transforms.output import begun, model_files, names, rows
 from transforms.output.columns import DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
 from transforms.output.fencing import Fence
 from transforms.output.locking import LockLostError
@@ -114,49 +115,31 @@ class _Item:
         self.files = {}
 
 
-class UnitSegmenter:
-    """Segments units with one model, on any runner or without one.
+class UnitWork(ABC):
+    """What is done for each unit, whatever process segments its photos: files and rows.
 
     Args:
         package: the model.
-        segmenter: the loaded model.
         options: where and how images are segmented.
     """
 
-    def __init__(self, package: ModelPackage, segmenter: Segmenter, options: SegmentOptions):
-        self._segmenter = segmenter
+    def __init__(self, package: ModelPackage, options: SegmentOptions):
         self._options = options
         self._classes = package.classes
         self._model = options.masks.model_id(package)
         self._mask_values = options.masks.values(package.classes)
-        self._values = np.array(self._mask_values, np.uint8)
-        self._palette = package.classes.palette(self._mask_values)
-        self._outputs = load_outputs(options.outputs)
         self._outages = OutageWatch(options.output, options.owner)
         self._fence = Fence(options.output, options.owner)
-        self._keeps_photos = any(output.needs_photo for output in self._outputs.values())
-        self._reading = ThreadPoolExecutor(REQUESTS, "read")
-        threads = options.engine.threads or cores()
-        windows = segmenter.windows is not None
-        self._alone = windows or (segmenter.batch_size == 1 and segmenter.streams >= threads)
-        self._threads = WINDOWED_PHOTOS if windows else threads + SPARE_THREADS
-        self._working = ThreadPoolExecutor(self._threads, "work")
-        self._inferring = ThreadPoolExecutor(segmenter.streams, "infer")
-        self._writing = ThreadPoolExecutor(REQUESTS, "write")
+        self._records = records_of(package, options)
         self._committing = ThreadPoolExecutor(1, "commit")
 
+    @abstractmethod
     def work_on(self, items: Iterable[_Item | Pause]) -> Iterator[_Item | Pause]:
         """Process images from their references to their files."""
-        data = map_ahead(self._reading, self._read_ahead, items, REQUESTS)
-        encoded = self._each_alone(data) if self._alone else self._in_batches(data)
-        return map_ahead(self._writing, self._write, encoded, REQUESTS)
 
     def begin(self, unit: WorkUnit) -> None:
-        """Put the images of a unit on record; see `begun.write`."""
-        options = self._options
-        images = tuple(map(begun.BegunImage.of, unit.images))
-        record = begun.Begun(options.run_id, self._model, images)
-        begun.write(options.output, unit.unit_id, record, options.durable, options.owner)
+        """Put the images of a unit on record; raises what `rows.commit` raises."""
+        self._records.begin(unit.unit_id, unit.images)
 
     def start_commit(
         self, unit: WorkUnit, items: Iterable[_Item]
@@ -187,11 +170,8 @@ class UnitSegmenter:
             self._options.durable,
             self._options.owner,
         )
-        begun.remove(self._options.output, unit.unit_id)
+        self._records.end(unit.unit_id)
         return result, time.perf_counter() - start
-
-    def _read_ahead(self, item: _Item) -> _Item:
-        return item if is_large(item.planned.ref) else self._read(item)
 
     def _read(self, item: _Item) -> _Item:
         with item.isolated(), item.stage(READ):
@@ -203,8 +183,62 @@ class UnitSegmenter:
             item.measured[UNREADABLE] = 1
         return item
 
+    def _write(self, item: _Item) -> _Item:
+        if not item.files:
+            return item
+        with item.isolated(), item.stage(WRITE):
+            for path, data in item.files.items():
+                self._fence.write(path, data, durable=False)
+                item.measured[BYTES_OUT] = item.measured.get(BYTES_OUT, 0) + len(data)
+        item.let_go()
+        return item
+
+
+class UnitSegmenter(UnitWork):
+    """Segments units with one model, on any runner or without one.
+
+    Args:
+        package: the model.
+        segmenter: the loaded model.
+        options: where and how images are segmented.
+    """
+
+    def __init__(self, package: ModelPackage, segmenter: Segmenter, options: SegmentOptions):
+        super().__init__(package, options)
+        self._segmenter = segmenter
+        self._values = np.array(self._mask_values, np.uint8)
+        self._palette = package.classes.palette(self._mask_values)
+        self._outputs = load_outputs(options.outputs)
+        self._keeps_photos = any(output.needs_photo for output in self._outputs.values())
+        self._reading = ThreadPoolExecutor(REQUESTS, "read")
+        threads = options.engine.threads or cores()
+        windows = segmenter.windows is not None
+        self._alone = windows or (segmenter.batch_size == 1 and segmenter.streams >= threads)
+        self._threads = WINDOWED_PHOTOS if windows else threads + SPARE_THREADS
+        self._working = ThreadPoolExecutor(self._threads, "work")
+        self._inferring = ThreadPoolExecutor(segmenter.streams, "infer")
+        self._writing = ThreadPoolExecutor(REQUESTS, "write")
+
+    def work_on(self, items: Iterable[_Item | Pause]) -> Iterator[_Item | Pause]:
+        """See `UnitWork.work_on`; many images are in progress."""
+        data = map_ahead(self._reading, self._read_ahead, items, REQUESTS)
+        encoded = self._each_alone(data) if self._alone else self._in_batches(data)
+        return map_ahead(self._writing, self._write, encoded, REQUESTS)
+
+    def try_out(self, width: int, height: int) -> None:
+        """Segment a blank photo; raises what `Segmenter.segment` raises."""
+        self._segmenter.segment(np.zeros((height, width, 3), np.uint8))
+
+    def segment(self, item: _Item) -> _Item:
+        """Decode, segment and encode an image in this thread."""
+        (item,) = self._predict([self._decode(item)])
+        return self._encode(item)
+
+    def _read_ahead(self, item: _Item) -> _Item:
+        return item if is_large(item.planned.ref) else self._read(item)
+
     def _decode(self, item: _Item) -> _Item:
-        if is_large(item.planned.ref):
+        if item.data is None and item.outcome is None:
             self._read(item)
         if item.data is None:
             return item
@@ -227,8 +261,7 @@ class UnitSegmenter:
 
         def work(item: _Item) -> _Item:
             with room_for(item.planned.ref):
-                (item,) = self._predict([self._decode(item)])
-                return self._encode(item)
+                return self.segment(item)
 
         return map_ahead(self._working, work, items, AHEAD * self._threads)
 
@@ -322,15 +355,28 @@ class UnitSegmenter:
             item.data = item.photo = item.prepared = item.inferred = None
         return item
 
-    def _write(self, item: _Item) -> _Item:
-        if not item.files:
-            return item
-        with item.isolated(), item.stage(WRITE):
-            for path, data in item.files.items():
-                self._fence.write(path, data, durable=False)
-                item.measured[BYTES_OUT] = item.measured.get(BYTES_OUT, 0) + len(data)
-        item.let_go()
-        return item
+
+def load_segmenter(package: ModelPackage, options: SegmentOptions) -> UnitSegmenter:
+    """Load a model, from the output folder if this machine does not have it.
+
+    Raises:
+        PackageError: neither has it.
+        EngineError: the engine asked for cannot run here.
+    """
+    with model_files.at_hand(package, options.output) as found:
+        segmenter = Segmenter.load(
+            found,
+            options.engine,
+            windows=options.masks.windows,
+            confidence=names.CONFIDENCE in options.outputs,
+        )
+    return UnitSegmenter(package, segmenter, options)
+
+
+def records_of(package: ModelPackage, options: SegmentOptions) -> begun.Records:
+    """Where a run puts on record what it begins."""
+    model = options.masks.model_id(package)
+    return begun.Records(options.output, options.run_id, model, options.durable, options.owner)
 
 
 def _each_of(batches: Iterable[Sequence[_Item] | Pause]) -> Iterator[_Item | Pause]:

@@ -53,7 +53,7 @@ class TestRecords:
     @pytest.mark.parametrize(
         "content", [b"", b"{}", b"[]", b"\xff", b'{"run_id": "r", "images": [1]}']
     )
-    def test_that_are_damaged_are_removed_with_a_warning(self, output, content, caplog):
+    def test_that_are_damaged_are_ignored_with_a_warning_and_removed(self, output, content, caplog):
         path = f"{output}/{begun.BEGUN}/unit.json"
         with open(path, "wb") as file:
             file.write(content)

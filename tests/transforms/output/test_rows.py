@@ -337,7 +337,9 @@ class TestCommit:
 
     def test_past_failures_are_read_back(self, output):
         file = str(output / "failures" / "two.parquet")
-        assert list(rows.past_failures([file])) == [rows.PastFailure("broken.jpg", "10-1", 1)]
+        (failure,) = rows.past_failures([file])
+        assert failure == rows.PastFailure("broken.jpg", "10-1", 1, "DecodeError")
+        assert not failure.has_killed
 
 
 class TestDropRows:
