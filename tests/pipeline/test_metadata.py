@@ -112,3 +112,9 @@ def test_a_manifest_damaged_far_behind_its_first_row_is_wrong_usage(run, output,
     result = run(inputs=[manifest], code=2)
     assert "list.parquet: not a readable manifest" in result.output
     assert not output.path.exists() or not output.masks
+
+
+def test_a_folder_may_be_named_like_a_manifest(run, output, make_photo, tmp_path):
+    make_photo(tmp_path / "list.csv" / "0.jpg")
+    run(inputs=[tmp_path / "list.csv"])
+    assert list(output.rows["image"]) == ["0.jpg"]
