@@ -6,6 +6,7 @@ import lzma
 import os
 import struct
 import tarfile
+import zlib
 
 import google_crc32c
 import numpy as np
@@ -348,14 +349,14 @@ def test_a_sparse_member_is_refused(tmp_path):
     assert "sparse" in member.damage
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, bz2.compress, lzma.compress])
 def test_a_packed_shard_says_what_it_is(tmp_path, pack):
     write_tar(tmp_path / "plain.tar", [("a.jpg", jpeg(1))])
     packed = pack((tmp_path / "plain.tar").read_bytes())
     for name, index in (("t.tar", TAR.members), ("t.tfrecord", TFRECORD.members)):
         (tmp_path / name).write_bytes(packed)
         (member,) = index(str(tmp_path / name))
-        assert "zip" in member.damage or "xz" in member.damage
+        assert member.damage.startswith(("gzip data", "zlib data", "bzip2 data", "xz data"))
         assert "unpack it" in member.damage and member.length == len(packed)
 
 
