@@ -115,6 +115,17 @@ def test_killers_that_the_gate_looks_at_are_found(story, tmp_path):
     assert rows_of(output) == wanted
 
 
+def test_killers_whose_day_of_capture_is_read_are_found(story, tmp_path):
+    city, killers = story(1)
+    output = tmp_path / "output"
+    days = "--by", "capture", "--from", "2000-01-01"
+    assert run(city, output, *days, killers=ALONE)[0] == KILLED
+    code, printed = run(city, output, *days, "--max-failures", 1, killers=ALONE)
+    assert code == 0, printed
+    assert failures_of(output).keys() == killers
+    assert rows_of(output) == []
+
+
 def test_killers_are_found_by_several_worker_processes(story, tmp_path):
     city, killers = story(1)
     output = tmp_path / "output"

@@ -103,6 +103,15 @@ class TestImagesThatWereInProgressWhenAProcessWasKilled:
         assert found.todo == ()
         assert found.settling == (Settling("unit", "lund/01.jpg", once_done=True),)
 
+    def test_known_to_kill_they_are_in_quarantine_however_many_tries_there_are(self):
+        failures = [PastFailure("lund/01.jpg", "10-1", 1, "ProcessKilled")]
+        policy = Policy(max_attempts=1000)
+        assert len(plan([ref()], failures=failures, policy=policy).quarantined) == 1
+        (todo,) = plan([ref()], failures=failures, policy=Policy(retry_failed=True)).todo
+        assert todo.suspicion == 2
+        (todo,) = plan([ref(version="11-2")], failures=failures, policy=policy).todo
+        assert todo.suspicion == 0
+
     def test_that_are_not_listed_stay_on_record(self):
         found = plan([], left_over=[left(ref())])
         assert (found.settling, found.missing) == ((), (left(ref()),))
