@@ -133,6 +133,23 @@ class TestCloudStorage:
         assert code == 5
         assert server.files(BUCKET, "out/") == left
 
+    def test_a_mask_is_replaced_only_in_the_generation_that_was_found(
+        self, server, stalled, citymask, line
+    ):
+        """The request to replace it was under way when another run replaced it."""
+        assert citymask(*line).exit_code == 0
+        server.put(BUCKET, "photos/0.png", photo_bytes(50))
+        uploads = []
+
+        def is_moment(method: str, asked: str) -> bool:
+            if (method, asked) == ("UPLOAD", "out/masks/0.png.png"):
+                uploads.append(asked)
+            return len(uploads) == 2
+
+        code, left = stalled(is_moment)
+        assert code == 5
+        assert server.files(BUCKET, "out/") == left
+
     @pytest.mark.parametrize(("written", "times"), [("masks/", PHOTOS), ("summary.csv", 1)])
     def test_what_comes_next_is_not_written(self, server, stalled, written, times):
         """Rows come after masks, the record after the summary."""
