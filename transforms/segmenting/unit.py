@@ -37,6 +37,7 @@ from transforms.output.columns import DECODE, ENCODE, INFER, READ, UPSAMPLE, WRI
 from transforms.output.fencing import Fence
 from transforms.output.locking import LockLostError
 from transforms.photos import decoding, mask_files, projections
+from transforms.photos.memory import reserved
 from transforms.segmenting.faults import fault_of
 from transforms.segmenting.measurements import (
     BATCH_SIZE,
@@ -63,6 +64,10 @@ AHEAD = 4
 WINDOWED_PHOTOS = 2
 """Photos held decoded in memory at a time when they are segmented in windows: they may be large,
 and the windows of one keep the machine busy while the other is decoded."""
+
+
+MASK_BYTES = 2
+"""Memory for a mask and its encoding, in bytes per pixel of the photo, at most."""
 
 
 @dataclass
@@ -209,6 +214,9 @@ class UnitSegmenter(UnitWork):
         self._values = np.array(self._mask_values, np.uint8)
         self._palette = package.classes.palette(self._mask_values)
         self._outputs = load_outputs(options.outputs)
+        self._bytes_per_pixel = MASK_BYTES + sum(
+            output.bytes_per_pixel for output in self._outputs.values()
+        )
         self._keeps_photos = any(output.needs_photo for output in self._outputs.values())
         self._reading = ThreadPoolExecutor(REQUESTS, "read")
         threads = options.engine.threads or cores()
@@ -331,7 +339,8 @@ class UnitSegmenter(UnitWork):
         photo, planned = item.photo, item.planned
         if photo is None or item.inferred is None:
             return item
-        with item.isolated():
+        pixels = photo.width * photo.height
+        with item.isolated(), reserved(pixels * self._bytes_per_pixel):
             with item.stage(UPSAMPLE):
                 found = self._segmenter.finish(item.inferred)
             with item.stage(ENCODE):

@@ -40,10 +40,12 @@ class PhotoOutput:
     Attributes:
         make: returns the bytes of its file, or None if it has none, and a value for the row.
         needs_photo: whether it needs the encoded photo.
+        bytes_per_pixel: memory that making it takes, per pixel of the photo.
     """
 
     make: Callable[[SegmentedPhoto], tuple[bytes | None, Any]]
     needs_photo: bool = False
+    bytes_per_pixel: int = 0
 
 
 def load_outputs(names: Iterable[str]) -> dict[str, PhotoOutput]:

@@ -12,4 +12,4 @@ def make_confidence(photo: SegmentedPhoto) -> tuple[bytes | None, Confidence | N
     return image, found.confidence
 
 
-OUTPUT = PhotoOutput(make_confidence)
+OUTPUT = PhotoOutput(make_confidence, bytes_per_pixel=2)

@@ -2,6 +2,7 @@
 
 from transforms.photos.decoding import decode_pixels
 from transforms.photos.mask_files import encode_overlay
+from transforms.photos.pictures import BYTES_PER_PIXEL
 from transforms.segmenting.outputs import PhotoOutput, SegmentedPhoto
 
 
@@ -12,4 +13,4 @@ def make_overlay(photo: SegmentedPhoto) -> tuple[bytes, None]:
     return encode_overlay(original, photo.mask, photo.palette), None
 
 
-OUTPUT = PhotoOutput(make_overlay, needs_photo=True)
+OUTPUT = PhotoOutput(make_overlay, needs_photo=True, bytes_per_pixel=BYTES_PER_PIXEL)
