@@ -32,9 +32,16 @@ def test_a_photo_above_every_limit_of_pixels_tells_its_day(tmp_path):
 
 @pytest.mark.parametrize(
     "taken",
-    [b"0000:00:00 00:00:00", b"9999:99:99 99:99:99", b"99999:01:01 00:00:00", b"-021:03:04 10:20:30",
-     b"\xff\xff", b"0001:01:01 00:00:00", b"2021:02:30 00:00:00"],
-)  # fmt: skip
+    [
+        b"0000:00:00 00:00:00",
+        b"9999:99:99 99:99:99",
+        b"99999:01:01 00:00:00",
+        b"-021:03:04 10:20:30",
+        b"0001:01:01 00:00:00",
+        b"2021:02:30 00:00:00",
+        b"\xff\xff",
+    ],
+)
 def test_an_absurd_day_is_unknown(tmp_path, taken):
     ref = photo(tmp_path / "a.jpg", taken=taken)
     assert capture_date(ref) is None
