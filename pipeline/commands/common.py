@@ -22,7 +22,7 @@ from pipeline.errors import (
     message,
 )
 from transforms import storage
-from transforms.output.locking import LockedError, LockLostError
+from transforms.output.locking import FolderGoneError, LockedError, LockLostError
 
 CLASS_FILE = "classes.csv"
 """Name of the class table in a folder of labelled photos."""
@@ -66,6 +66,8 @@ def foreseen_errors() -> Iterator[None]:
         yield
     except LockedError as error:
         raise Held(str(error)) from error
+    except FolderGoneError as error:
+        raise Broken(str(error)) from error
     except LockLostError as error:
         raise Lost(str(error)) from error
     except (ConfigurationError, EngineError, PackageError) as error:

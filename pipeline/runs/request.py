@@ -1,8 +1,8 @@
 """A request: what a user asked for, the checks before any work, and the job that it comes to."""
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import date
 
@@ -78,7 +78,8 @@ def prepared(request: RunRequest, run_id: str) -> Iterator[tuple[Job, list[str]]
             raise ConfigurationError(str(error)) from error
         job, notes = make_job(request, package, merged, run_id)
         _check_folders(output, job.mask_folder)
-        yield replace(job, options=replace(job.options, locked=True)), notes
+        with _kept_folders(output, (job.mask_folder, columns.STATISTICS)) as folders:
+            yield replace(job, options=replace(job.options, locked=True, folders=folders)), notes
 
 
 def check(request: RunRequest) -> tuple[ModelPackage, MergedClasses | None]:
@@ -192,6 +193,23 @@ def _check_what_died(output: str, lock: OutputLock, run_id: str) -> None:
     if lock.unchecked and storage.store_of(output).local_paths:
         recovering.note_damage(output, lock.unchecked, run_id)
         lock.note_check()
+
+
+@contextmanager
+def _kept_folders(output: str, names: Sequence[str]) -> Iterator[tuple[tuple[str, str], ...]]:
+    """As a context, folders and their identities; raises FolderGoneError if one does not stay."""
+    with ExitStack() as stack:
+        try:
+            kept = [stack.enter_context(storage.kept_folder(output, name)) for name in names]
+        except storage.StorageError as error:
+            raise ConfigurationError(f"--output: {error}") from error
+        folders = tuple(zip(names, kept, strict=True))
+        try:
+            yield folders
+        except Exception:
+            fencing.check_folders(output, folders)  # It would be the cause.
+            raise
+        fencing.check_folders(output, folders)
 
 
 def _check_folders(output: str, mask_folder: str) -> None:

@@ -13,11 +13,12 @@ from datetime import datetime, timezone
 from typing import Any
 
 from transforms import storage
-from transforms.storage.locks import LockedError, LockLostError, Owner, Pulse
+from transforms.storage.locks import FolderGoneError, LockedError, LockLostError, Owner, Pulse
 
 __all__ = [
     "LOCK",
     "PULSE",
+    "FolderGoneError",
     "LockLostError",
     "LockedError",
     "OutputLock",

@@ -25,6 +25,7 @@ class SegmentOptions:
         durable: whether masks and rows survive a power cut once a unit is committed.
         locked: whether the run holds the lock of the output folder; then it writes only as long as
             no other run has taken the folder over.
+        folders: folders that must stay what they are during the run, see `fencing.check_folders`.
     """
 
     output: str
@@ -37,6 +38,7 @@ class SegmentOptions:
     engine: EngineOptions = AUTOMATIC
     durable: bool = True
     locked: bool = False
+    folders: tuple[tuple[str, str], ...] = ()
 
     @property
     def owner(self) -> str:

@@ -32,7 +32,7 @@ from transforms.flow.records import (
     WorkUnit,
 )
 from transforms.inputs.reading import is_large, read_image, room_for
-from transforms.output import begun, model_files, names, rows
+from transforms.output import begun, fencing, model_files, names, rows
 from transforms.output.columns import DECODE, ENCODE, INFER, READ, UPSAMPLE, WRITE
 from transforms.output.fencing import Fence
 from transforms.output.locking import LockLostError
@@ -164,8 +164,11 @@ class UnitWork(ABC):
             tuple(outcome for outcome in ordered if isinstance(outcome, Segmented)),
             tuple(outcome for outcome in ordered if isinstance(outcome, Failure)),
         )
+        output = self._options.output
+        fencing.check_folders(output, self._options.folders)
+        fencing.check_masks(output, (item.planned.mask for item in result.segmented))
         rows.commit(
-            self._options.output,
+            output,
             result,
             self._classes,
             self._model,

@@ -53,9 +53,11 @@ __all__ = [
     "find",
     "flush",
     "folders",
+    "identity",
     "is_below",
     "is_folder",
     "is_missing",
+    "kept_folder",
     "list_folder",
     "lock_file",
     "matching",
@@ -305,6 +307,25 @@ def move(root: str, name: str, target: str) -> None:
         StorageError: it cannot be moved, or a link leads to it or to its new place.
     """
     store_of(root).move(root, name, target)
+
+
+def kept_folder(root: str, name: str) -> AbstractContextManager[str]:
+    """As a context, the `identity` of the folder `name` below `root`, which is made if missing.
+
+    While it is open, no other folder gets this identity.
+
+    Raises:
+        StorageError: the folder cannot be made, or a link leads to it.
+    """
+    return store_of(root).kept_folder(root, name)
+
+
+def identity(path: str) -> str:
+    """What tells a file or folder from every other one, also from one that replaces it.
+
+    Empty where there is none, and in stores that do not know.
+    """
+    return store_of(path).identity(path)
 
 
 def check_folder(root: str, name: str) -> None:

@@ -21,14 +21,12 @@ def opened_folder(root: str, name: str, make: bool = False) -> Iterator[int]:
     Args:
         root: the output folder.
         name: the folder, relative to `root`; empty for `root` itself.
-        make: whether missing folders are made.
+        make: whether missing folders below `root` are made.
 
     Raises:
         StorageError: a link stands in the way.
         OSError: the folder cannot be opened or made.
     """
-    if make:
-        os.makedirs(root, exist_ok=True)
     folder = os.open(root, _FOLDER)
     try:
         path = root
@@ -77,6 +75,11 @@ def remove(folder: int, name: str) -> None:
             else:
                 os.unlink(entry, dir_fd=inner)
     os.rmdir(name, dir_fd=folder)
+
+
+def identity_of(status: os.stat_result) -> str:
+    """See `storage.identity`."""
+    return str(status.st_ino)
 
 
 def refuse_link(folder: int, name: str, path: str) -> None:

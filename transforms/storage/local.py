@@ -7,7 +7,7 @@ import os
 import stat
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from io import BufferedReader, FileIO
 from typing import BinaryIO
@@ -160,7 +160,7 @@ class LocalStore(Store):
         root: str,
         name: str,
         durable: bool = False,
-        check: Callable[[], None] = lambda: None,
+        check: Callable[[], None] | None = None,
     ) -> Iterator[BinaryIO]:
         """See `storage.writing`; `check` as in `storage.write`.
 
@@ -168,6 +168,8 @@ class LocalStore(Store):
         """
         folder, base = os.path.split(name)
         unfinished = uuid.uuid4().hex
+        if check is None:  # Else there is a lock in `root`; if it is gone, it must not come back.
+            os.makedirs(root, exist_ok=True)
         with (
             _explained(f"{os.path.join(root, name)}: cannot be written"),
             opened_folder(root, UNFINISHED, make=True) as beside,
@@ -179,7 +181,8 @@ class LocalStore(Store):
                     if durable:
                         file.flush()
                         os.fsync(file.fileno())
-                check()
+                if check:
+                    check()
                 os.replace(unfinished, base, src_dir_fd=beside, dst_dir_fd=place)
             except BaseException:
                 with suppress(OSError):  # The next run cleans up.
@@ -215,6 +218,21 @@ class LocalStore(Store):
             opened_folder(root, target_folder, make=True) as target_place,
         ):
             os.replace(base, target_base, src_dir_fd=place, dst_dir_fd=target_place)
+
+    @contextmanager
+    def kept_folder(self, root: str, name: str) -> Iterator[str]:
+        """See `storage.kept_folder`."""
+        with ExitStack() as stack:
+            with _explained(f"{os.path.join(root, name)}: cannot be made"):
+                folder = stack.enter_context(opened_folder(root, name, make=True))
+            yield below.identity_of(os.fstat(folder))
+
+    def identity(self, path: str) -> str:
+        """See `storage.identity`."""
+        try:
+            return below.identity_of(os.stat(path))
+        except OSError:
+            return ""
 
     def check_folder(self, root: str, name: str) -> None:
         """See `storage.check_folder`."""

@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
-from transforms.storage.below import opened_folder, refuse_link, sync_folders
+from transforms.storage.below import identity_of, opened_folder, refuse_link, sync_folders
 from transforms.storage.files import (
     ABSENT,
     ChangedError,
@@ -43,6 +43,10 @@ class LockLostError(Exception):
     """Another run has taken the output folder over; the message says which, and what to do."""
 
 
+class FolderGoneError(LockLostError):
+    """The output folder, or a part of it, was removed or replaced while a run was writing there."""
+
+
 @dataclass(frozen=True)
 class Owner:
     """Who holds a lock.
@@ -58,6 +62,7 @@ class Owner:
         released: whether it has given the lock back.
         unchecked: the time since which files may have been damaged, because a run died, and were
             not checked; ISO 8601; empty if there is none.
+        identity: what tells the lock file from a copy of it, see `storage.identity`.
     """
 
     run_id: str
@@ -68,6 +73,7 @@ class Owner:
     writer: str = ""
     released: bool = False
     unchecked: str = ""
+    identity: str = ""
 
     def __str__(self) -> str:
         return (
@@ -160,6 +166,7 @@ class Flock(LockFile):
 
     def take(self, owner: Owner, pulse: Pulse) -> Owner | None:
         folder, name = os.path.split(self._name)
+        os.makedirs(self._root, exist_ok=True)
         with opened_folder(self._root, folder, make=True) as opened:
             refuse_link(opened, name, self._path)
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -198,7 +205,7 @@ class Flock(LockFile):
             os.close(self._file)
 
     def _put(self, owner: Owner) -> None:
-        data = owner.to_json()
+        data = replace(owner, identity=identity_of(os.fstat(self._file))).to_json()
         os.pwrite(self._file, data, 0)
         os.ftruncate(self._file, len(data))
 

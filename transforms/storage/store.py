@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import BinaryIO, NoReturn
 
 from transforms.storage.files import FoundFile, Part, StorageError
@@ -125,6 +125,14 @@ class Store(ABC):
     def move(self, root: str, name: str, target: str) -> None:
         """See `storage.move`."""
         _refuse(root)
+
+    def kept_folder(self, root: str, name: str) -> AbstractContextManager[str]:
+        """See `storage.kept_folder`; by default there are no folders."""
+        return nullcontext("")
+
+    def identity(self, path: str) -> str:
+        """See `storage.identity`; by default it is not known."""
+        return ""
 
     def check_folder(self, root: str, name: str) -> None:  # noqa: B027
         """See `storage.check_folder`; by default there are no links."""

@@ -96,7 +96,7 @@ def test_a_lock_file_that_is_emptied_damaged_or_gone_is_a_lost_lock(tmp_path, mi
     file.unlink()
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(LockLostError, match="lock is gone or damaged"):
+    with pytest.raises(LockLostError, match="lock is gone"):
         left()
 
 
