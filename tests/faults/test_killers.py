@@ -79,19 +79,37 @@ def nothing_is_begun(output) -> bool:
 
 
 def test_the_next_run_gives_killers_a_failure_and_the_others_their_masks(story, tmp_path):
-    city, killers = story(2)
+    city, killers = story(4)
     output = tmp_path / "output"
-    assert run(city, output, killers=ALONE)[0] == KILLED
-    assert run(city, output, killers=ALONE)[0] == 0
+    unit = "--unit-size", PHOTOS
+    assert run(city, output, *unit, killers=ALONE)[0] == KILLED
+    assert run(city, output, *unit, killers=ALONE)[0] == 0
     check(city, output, killers)
     code, printed = run(city, output, killers=ALONE)
     assert (code, "nothing new" in printed) == (0, True), printed
     assert nothing_is_begun(output)
-    # A run that is to retry them stays alive, and one in which they no longer kill does them.
-    assert run(city, output, "--retry-failed", killers=ALONE)[0] == 0
-    check(city, output, killers)
+
+
+def test_killers_stay_in_processes_of_their_own_when_they_are_retried(story, tmp_path):
+    city, killers = story(1)
+    output = tmp_path / "output"
+    assert run(city, output, killers=ALONE)[0] == KILLED
+    for options in ((), ("--retry-failed",)):
+        assert run(city, output, *options, killers=ALONE)[0] == 0
+        check(city, output, killers)
     assert run(city, output, "--retry-failed")[0] == 0
     assert rows_of(output) == rows_of(tmp_path / "expected")
+
+
+def test_killers_in_several_units_are_found_by_as_many_runs(story, tmp_path):
+    city, killers = story(4)
+    output = tmp_path / "output"
+    codes = []
+    while not codes or codes[-1]:
+        codes.append(run(city, output, "--unit-size", 3, killers=ALONE)[0])
+        assert len(codes) <= 4 + 1
+    assert set(codes[:-1]) == {KILLED}
+    check(city, output, killers)
 
 
 def test_killers_that_take_the_whole_run_with_them_are_found_after_three_runs(story, tmp_path):
