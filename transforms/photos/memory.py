@@ -1,12 +1,17 @@
 """Memory: large photos take turns, so that the threads of a process together stay in bounds."""
 
+import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Condition, Lock
 
 SHARED_BYTES = 1 << 30
 """Memory that the threads of a process use for decoding and encoding large photos at a time. A
 photo that needs more is alone."""
+
+
+RETURNED_BYTES = 256 << 20
+"""After as much, freed memory is given back to the system: each thread would keep its own."""
 
 
 class Memory:
@@ -34,9 +39,16 @@ class Memory:
         try:
             yield
         finally:
+            if size >= RETURNED_BYTES:
+                _return_freed()
             with self._freed:
                 self._used -= size
                 self._freed.notify_all()
+
+
+def _return_freed() -> None:
+    with suppress(OSError, AttributeError):  # Only glibc has this function, and needs it.
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 reserved = Memory(SHARED_BYTES).reserved

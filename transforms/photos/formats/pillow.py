@@ -64,7 +64,10 @@ def open_any(data: bytes, formats: tuple[str, ...]) -> PillowPicture:
 
 
 def rgb_bands(image: Image.Image) -> Iterator[np.ndarray]:
-    """The pixels of an opened image, uint8 RGB `(rows, width, 3)`; alpha is dropped."""
+    """The pixels of an opened image, uint8 RGB `(rows, width, 3)`; alpha is dropped.
+
+    Behind the last band the image is closed, which frees its memory.
+    """
     image.load()
     rows = rows_per_band(4 * image.width)
     bands = [
@@ -77,6 +80,7 @@ def rgb_bands(image: Image.Image) -> Iterator[np.ndarray]:
             yield np.asarray(band.convert("RGB"))
         else:
             yield samples.rgb_of_grey(scale.apply(np.asarray(band)))
+    image.close()
 
 
 def _scale(image: Image.Image, bands: list[tuple[int, int, int, int]]) -> samples.Scale | None:
