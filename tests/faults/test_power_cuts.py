@@ -22,7 +22,7 @@ from tests.faults.power_cuts import Flush
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
 CUTS = 40
-"""Moments at which each command is cut; 200 in all."""
+"""Moments at which each command is cut; 240 in all."""
 
 NOTHING = Differences()
 
