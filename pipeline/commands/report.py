@@ -6,12 +6,13 @@ from typing import Any
 import click
 
 from pipeline import console, runners, streams
-from pipeline.commands.common import Broken, foreseen_errors
+from pipeline.commands.common import Broken, Refused, foreseen_errors
 from pipeline.commands.options import BeamCommand
 from pipeline.errors import message
 from pipeline.reports import ReportRequest, prepare, write_report
 from pipeline.runs.request import locked, named
 from transforms import storage
+from transforms.output import parquet
 from transforms.reporting import DEFAULT_GALLERY
 
 
@@ -54,6 +55,8 @@ def report(beam_arguments: dict[str, Any], output: str, **settings: Any) -> None
         with locked(request.output, owner, writes=False):
             try:
                 page = write_report(replace(job, owner=owner), runner)
+            except parquet.DamagedError as error:
+                raise Refused(message(error)) from error
             except storage.StorageError as error:
                 raise Broken(message(error)) from error
     console.say(page)

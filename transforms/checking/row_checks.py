@@ -85,7 +85,8 @@ class MaskRow:
 def why_unreadable(file: str, required: dict[str, pa.DataType]) -> str:
     """Why a Parquet file cannot be read as rows with some columns; empty if it can.
 
-    Every column is read, and no row may lack a column of `IDENTITY`.
+    Every column is read, and no row may lack a column of `IDENTITY`. The pixels per class are whole
+    numbers.
 
     Args:
         file: path of the file.
@@ -96,6 +97,9 @@ def why_unreadable(file: str, required: dict[str, pa.DataType]) -> str:
             missing = required.keys() - set(opened.schema_arrow.names)
             if missing:
                 return f"without the column {', '.join(sorted(missing))}"
+            if columns.MASK in required:
+                counts = class_columns(opened.schema_arrow)
+                required = required | {entry.column: pa.int64() for entry in counts}
             for batch in opened.iter_batches():
                 batch.validate(full=True)
                 for name, arrow_type in required.items():

@@ -153,7 +153,7 @@ def summary_note(output: str, rows_of_models: dict[str, int]) -> str:
         model = json.loads(storage.read(newest.path))["model"]
         summary = json.loads(storage.read(f"{output}/{columns.SUMMARY_JSON}"))
         done, found = summary["images"]["done"], rows_of_models.get(model, 0)
-    except (storage.StorageError, ValueError, KeyError, TypeError):
+    except (storage.StorageError, ValueError, KeyError, TypeError, RecursionError):
         return ""
     if done == found:
         return ""

@@ -131,8 +131,16 @@ def statistics_of(
     """
     if wanted is not None:
         wanted = list(dict.fromkeys([*wanted, columns.MODEL]))
-    for _, table in parquet.read_tables(files, wanted):
-        yield table.filter(pc.equal(table[columns.MODEL], archive.model))
+    keys = archive.classes.keys
+    counts = [pa.field(columns.PIXELS_PREFIX + k, pa.int64(), nullable=False) for k in keys]
+    for file, table in parquet.read_tables(files, wanted):
+        of_model = table.filter(pc.equal(table[columns.MODEL], archive.model))
+        if wanted is None and len(of_model):
+            if missing := {field.name for field in counts} - set(of_model.column_names):
+                error = ValueError(f"has no column {', '.join(sorted(missing))}")
+                raise parquet.DamagedError.of(file, error)
+            of_model = parquet.conformed(file, of_model, counts)
+        yield of_model
 
 
 def _read_card(output: str, file: str) -> Archive:
@@ -142,7 +150,7 @@ def _read_card(output: str, file: str) -> Archive:
         if len(values) != len(classes) or not all(0 <= value < IGNORE for value in values):
             raise ValueError(f"found the {MASK_VALUES} {values}, expected {len(classes)} of 0..254")
         return Archive(output, card[MODEL_ID], classes, values, card)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ArchiveError(
             f"{file}: not a model description ({type(error).__name__}: {error}); "
             "remove it and run `citymask run` again: existing results are kept"

@@ -70,7 +70,7 @@ def class_columns(schema: pa.Schema) -> list[ClassColumn]:
             found = [ClassColumn(**entry) for entry in document[CLASSES]]
             if {entry.column for entry in found} <= set(schema.names):
                 return found
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         pass  # No metadata, or metadata of another program.
     own = schema.names[: schema.names.index(columns.GROUP)]
     return [ClassColumn(name) for name in own if name.startswith(columns.PIXELS_PREFIX)]

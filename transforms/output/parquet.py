@@ -14,13 +14,23 @@ import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.flow.concurrency import map_requests
-from transforms.output import fencing
+from transforms.output import columns, fencing
+from transforms.output.column_groups import ROW_FIELDS
+from transforms.output.schemas import FAILURE_SCHEMA, GATED_SCHEMA
 
 FILES_PER_BLOCK = 16
 """Files that a worker reads at a time."""
 
 ROWS_AT_ONCE = 512
 """Rows that `read_rows` holds in memory at a time."""
+
+
+_CONTRACT = {
+    columns.STATISTICS: (*ROW_FIELDS, pa.field(columns.GROUP, pa.string(), nullable=False)),
+    columns.FAILURES: tuple(FAILURE_SCHEMA),
+    columns.GATED: tuple(GATED_SCHEMA),
+}
+"""Columns that others rely on, by the folder of a file."""
 
 
 class DamagedError(storage.StorageError):
@@ -100,10 +110,13 @@ def read_tables(
         with opened(file, content) as parquet:
             present = set(parquet.schema_arrow.names)
             table = parquet.read(wanted) if present.issuperset(only_with) else None
+            if table is not None:
+                table = conformed(file, table, _contract(file))
         if table is None:
             continue
-        if missing := set(wanted or ()) - present:
-            raise storage.StorageError(f"{file}: has no column {', '.join(sorted(missing))}")
+        needed = [field.name for field in _contract(file) if not field.nullable]
+        if missing := set(needed if wanted is None else wanted) - present:
+            raise DamagedError.of(file, ValueError(f"has no column {', '.join(sorted(missing))}"))
         yield file, table
 
 
@@ -128,6 +141,34 @@ def read_schema(file: str) -> pa.Schema:
     """The schema of a Parquet file; raises what `read_rows` raises."""
     with opened(file) as parquet:
         return parquet.schema_arrow
+
+
+def conformed(file: str, table: pa.Table, fields: Iterable[pa.Field]) -> pa.Table:
+    """The rows of a file with those of some columns that it has in their types.
+
+    Raises:
+        DamagedError: a column cannot be of its type, lacks values or is there twice; text is no
+            UTF-8.
+    """
+    try:
+        table.validate(full=True)
+        for field in fields:
+            positions = table.schema.get_all_field_indices(field.name)
+            if len(positions) > 1:
+                raise ValueError(f"{field.name} is there {len(positions)} times")
+            for position in positions:
+                column = table.column(position)
+                if column.null_count and not field.nullable:
+                    raise ValueError(f"{column.null_count} rows without {field.name}")
+                if column.type != field.type:
+                    table = table.set_column(position, field, column.cast(field.type))
+    except (pa.ArrowException, ValueError) as error:
+        raise DamagedError.of(file, error) from error
+    return table
+
+
+def _contract(file: str) -> tuple[pa.Field, ...]:
+    return _CONTRACT.get(os.path.basename(os.path.dirname(file)), ())
 
 
 def read_bytes(file: str) -> bytes:

@@ -108,7 +108,10 @@ def read_record(path: str) -> RunRecord:
         StorageError: the file cannot be read.
         ValueError: it is not a run record; the message has one line.
     """
-    document = json.loads(storage.read(path))
+    try:
+        document = json.loads(storage.read(path))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     try:
         record = RunRecord.model_validate(document)
     except ValidationError as error:

@@ -108,5 +108,5 @@ def read_summary(output: str) -> Summary:
         first, *_ = error.errors(include_url=False)
         where = ".".join(map(str, first["loc"]))
         raise storage.StorageError(f"{path}: not a summary ({where}: {first['msg']})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise storage.StorageError(f"{path}: not a summary ({error})") from error
