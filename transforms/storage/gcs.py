@@ -16,6 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, BytesIO, RawIOBase
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
@@ -134,9 +135,13 @@ class GcsStore(Store):
         generation = max(ABSENT, int(version.rpartition("-")[0])) if version else None
         with self._explained("cannot be read"):
             try:
-                data = self._blob(path).download_as_bytes(
-                    **span, if_generation_match=generation, **self._patience.options()
-                )
+                options = self._patience.options()
+                download = partial(
+                    self._blob(path).download_as_bytes,
+                    **span, if_generation_match=generation, **options,
+                )  # fmt: skip
+                # The client itself gives up on an answer that is cut short and tells of an error.
+                data = options["retry"](download)()
             except PreconditionFailed as error:
                 raise changed(version, "another") from error
             except RequestRangeNotSatisfiable as error:
