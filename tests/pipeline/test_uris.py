@@ -42,6 +42,16 @@ def test_a_photo_on_another_host_fails_alone_and_names_the_host(run, output, pho
     assert stage == "read" and "on the host 'server'" in message and "\x1b" not in message
 
 
+def test_a_photo_in_a_store_that_is_not_known_fails_alone(run, output, photo, tmp_path):
+    manifest = tmp_path / "list.txt"
+    manifest.write_text(f"{photo}\nnowhere://bucket/a.jpg\n")
+    run(inputs=[manifest])
+    assert list(output.rows["image"]) == ["photos/Main Street/Straße 100%25.jpg"]
+    ((stage, message, attempts),) = output.failures[["stage", "message", "attempts"]].to_numpy()
+    assert stage == "read" and "nowhere://bucket/a.jpg: Unable to get filesystem" in message
+    assert attempts == 0
+
+
 @pytest.mark.parametrize("of", ["photo", "folder", "glob"])
 def test_an_input_may_be_a_uri(run, output, photo, of):
     uri = {

@@ -229,6 +229,8 @@ def _looked_at(listed: Listed) -> Listed:
     try:
         file = storage.find(listed.path)
         return replace(listed, version=file.version, size=file.size)
+    except storage.NoStoreError as error:  # It says nothing of the other URIs of a manifest.
+        return replace(listed, trouble=str(error))
     except storage.AccessError:
         raise
     except storage.StorageError as error:

@@ -13,8 +13,8 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadat
 from apache_beam.io.filesystems import FileSystems
 
 from transforms.storage.files import (
-    AccessError,
     FoundFile,
+    NoStoreError,
     Part,
     StorageError,
     changed,
@@ -77,6 +77,6 @@ def _explained(what: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:  # No file system for this scheme, or not what it needs.
-        raise AccessError(f"{what}: {str(error).splitlines()[0]}") from error
+        raise NoStoreError(f"{what}: {str(error).splitlines()[0]}") from error
     except (BeamIOError, OSError) as error:
         raise StorageError(f"{what}: {str(error).splitlines()[0]}") from error

@@ -36,6 +36,10 @@ class AccessError(StorageError):
     """A store cannot be used at all, such as for want of credentials; no other file would do."""
 
 
+class NoStoreError(AccessError):
+    """No store is known for a path like `http://...`, or a library for it is missing."""
+
+
 @dataclass(frozen=True)
 class FoundFile:
     """A file as listed: its path and what its version is made of.
