@@ -51,6 +51,9 @@ IMAGES = {
 LIBRARIES = ("apache-beam", "tensorflow", "openvino", "pillow", "numpy")
 """Libraries whose versions a run record states."""
 
+FURTHER_PHOTO = "further photo of a file"
+"""Reason to pass over the other photos of a file that holds several."""
+
 PASSED_OVER = "passed_over: "
 """Prefix of the counters of files that are no images; the reason follows."""
 
@@ -91,11 +94,7 @@ def make_record(
             measurements.CONTRADICTIONS: segmenting.get(measurements.CONTRADICTIONS, 0),
         },
         pixels=metrics.in_namespace(measurements.PIXELS),
-        passed_over={
-            name.removeprefix(PASSED_OVER): count
-            for name, count in sorted(metrics.in_namespace(listing.COUNTERS).items())
-            if name.startswith(PASSED_OVER)
-        },
+        passed_over=_passed_over(metrics),
         images_per_second=round(images["done"] / seconds, 2),
         bytes_in=segmenting.get(measurements.BYTES_IN, 0),
         bytes_out=segmenting.get(measurements.BYTES_OUT, 0),
@@ -143,6 +142,17 @@ def _options(request: RunRequest, job: Job, beam_options: Mapping[str, Any]) -> 
         "dates": str(request.dates) if request.dates else None,
         "beam": dict(beam_options),
     }
+
+
+def _passed_over(metrics: Metrics) -> dict[str, int]:
+    """What is no image, and images that stand in the file of another, by reason."""
+    listed = {
+        name.removeprefix(PASSED_OVER): count
+        for name, count in metrics.in_namespace(listing.COUNTERS).items()
+        if name.startswith(PASSED_OVER)
+    }
+    further = metrics.in_namespace(measurements.COUNTERS).get(measurements.FURTHER, 0)
+    return dict(sorted({**listed, **({FURTHER_PHOTO: further} if further else {})}.items()))
 
 
 def _stages(metrics: Metrics) -> dict[str, Any]:

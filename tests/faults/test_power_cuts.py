@@ -1,7 +1,6 @@
 """After a power cut the next run ends as if nothing had happened, whatever the disk has kept.
 
 Real commands are recorded, and their output folder is rebuilt as cuts at many moments may leave it.
-`benchmarks/faults.py` tries more of them.
 """
 
 import gc

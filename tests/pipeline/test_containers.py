@@ -6,6 +6,7 @@ import os
 import tarfile
 
 import pytest
+from PIL import Image
 
 from tests.peak_memory import peak_memory
 from tests.shard_files import write_photo_records, write_tar
@@ -53,6 +54,22 @@ def test_every_member_of_a_tar_is_a_row_a_failure_or_passed_over(run, output, tm
         "not an image": 1,
     }
     assert "4 other files ignored (1 folder, 1 label of a photo, " in printed.replace("\n", " ")
+
+
+def test_further_photos_of_a_file_are_counted_as_passed_over(run, output, tmp_path, photo):
+    folder = tmp_path / "several"
+    folder.mkdir()
+    turned = Image.open(io.BytesIO(photo)).rotate(180)
+    for name, kind, others in [
+        ("stereo_and_preview.jpg", "MPO", [turned.copy(), turned.reduce(4)]),
+        ("three_pages.tif", "TIFF", [turned.copy(), turned.reduce(4)]),
+        ("moving.gif", "GIF", [turned.rotate(90)]),
+    ]:
+        turned.copy().save(folder / name, kind, save_all=True, append_images=others)
+    printed = run(inputs=[folder]).output
+    assert len(output.rows) == 3
+    assert output.runs[0]["passed_over"] == {"further photo of a file": 3}
+    assert "3 other files ignored (3 further photo of a file)" in printed.replace("\n", " ")
 
 
 def test_a_photo_of_more_bytes_than_allowed_fails_unread(run, output, tmp_path, photo):

@@ -58,10 +58,12 @@ class Photo(NetworkInput):
     Attributes:
         capture: position, time and heading from EXIF.
         contradiction: why it is not a panorama although it is claimed to be one; else empty.
+        further: other photos in the same file, which are passed over.
     """
 
     capture: Capture = UNKNOWN_CAPTURE
     contradiction: str = ""
+    further: int = 0
 
 
 def is_image_name(name: str) -> bool:
@@ -109,6 +111,7 @@ def decode_photo(
         panorama,
         read_capture(picture.metadata.exif, picture.metadata.xmp),
         recognised.contradiction,
+        picture.further,
     )
 
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -36,11 +36,13 @@ class Picture(ABC):
         width: columns as stored.
         height: rows as stored.
         metadata: its EXIF, XMP and orientation.
+        further: other photos in the same file, which are passed over.
     """
 
     width: int
     height: int
     metadata: Metadata
+    further: int = field(default=0, kw_only=True)
 
     @property
     @abstractmethod

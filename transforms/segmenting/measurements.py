@@ -18,6 +18,9 @@ PANORAMAS = "panoramas"
 CONTRADICTIONS = "contradictions"
 """Photos that are claimed to be panoramas but are not; see `projections.recognise`."""
 
+FURTHER = "further"
+"""Photos in files of several, besides the one that counts."""
+
 BYTES_IN = "bytes_in"
 BYTES_OUT = "bytes_out"
 BATCH_SIZE = "batch_size"

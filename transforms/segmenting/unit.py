@@ -44,6 +44,7 @@ from transforms.segmenting.measurements import (
     BYTES_IN,
     BYTES_OUT,
     CONTRADICTIONS,
+    FURTHER,
     MICROSECONDS,
     PANORAMAS,
     UNREADABLE,
@@ -260,6 +261,13 @@ class UnitSegmenter(UnitWork):
                     item.data, self._segmenter.shape_for, self._options.max_pixels, claim
                 )
                 item.prepared = self._segmenter.prepare(item.photo)
+                if item.photo.further:
+                    item.measured[FURTHER] = item.photo.further
+                    logger.debug(
+                        "%s: %d further photos in this file are passed over",
+                        item.planned.ref.uri,
+                        item.photo.further,
+                    )
                 if item.photo.contradiction:
                     item.measured[CONTRADICTIONS] = 1
                     logger.debug("%s: flat, %s", item.planned.ref.uri, item.photo.contradiction)

@@ -15,7 +15,7 @@ import simplejpeg
 from PIL import JpegImagePlugin
 
 from models.inputs import resize_pixels
-from transforms.photos import metadata
+from transforms.photos import ifd, metadata
 from transforms.photos.formats.pillow import rgb_bands
 from transforms.photos.pictures import DecodeError, Picture, assembled
 
@@ -31,6 +31,12 @@ _ALONE = {0x01, *range(0xD0, 0xD9)}
 _APP0, _APP1, _APP2, _APP14, _APP15, _COMMENT = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
 _EXIF = b"Exif\0\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_PICTURES = b"MPF\0"
+"""Begin of the segment that lists several pictures, CIPA DC-007, section 5."""
+
+_ENTRIES = 0xB002
+_ENTRY = "4xII4x"
+"""Tag of the list, and its entries: length and position of each picture."""
 
 _SCALES = (8, 4, 2, 1)
 _COEFFICIENTS = 64
@@ -49,6 +55,8 @@ class Frame:
         progressive: whether its coefficients come in several scans.
         scan: position of the first scan.
         whole_scan: whether that scan holds all components.
+        exif, xmp: blocks of metadata; empty without.
+        pictures: where the list of several pictures starts and ends; empty without.
     """
 
     width: int
@@ -59,6 +67,7 @@ class Frame:
     whole_scan: bool
     exif: bytes = field(default=b"", repr=False)
     xmp: bytes = field(default=b"", repr=False)
+    pictures: tuple[int, int] = (0, 0)
 
     @property
     def buffered_bytes(self) -> int:
@@ -72,13 +81,17 @@ class Frame:
 
 def read_frame(data: bytes) -> Frame:
     """Read the segments up to the first scan; raises DecodeError."""
-    exif, xmp, size, sampling, progressive = b"", b"", (0, 0), {}, False
+    exif, xmp, pictures, size = b"", b"", (0, 0), (0, 0)
+    sampling: dict[int, tuple[int, int]] = {}
+    progressive = False
     for marker, start, end in _segments(data):
         segment = data[start:end]
         if marker == _APP1 and segment.startswith(_EXIF):
             exif += segment[len(_EXIF) :] if exif else segment
         elif marker == _APP1 and segment.startswith(_XMP):
             xmp = segment[len(_XMP) :]
+        elif marker == _APP2 and segment.startswith(_PICTURES):
+            pictures = (start + len(_PICTURES), end)
         elif marker in _FRAMES and len(segment) >= 6:
             height, width, count = struct.unpack_from(">HHB", segment, 1)
             size, progressive = (width, height), marker in _PROGRESSIVE
@@ -90,7 +103,7 @@ def read_frame(data: bytes) -> Frame:
             if not sampling:
                 break
             whole = segment[:1] == bytes([len(sampling)])
-            return Frame(*size, sampling, progressive, start, whole, exif, xmp)
+            return Frame(*size, sampling, progressive, start, whole, exif, xmp, pictures)
     raise DecodeError("damaged header: a JPEG without a picture")
 
 
@@ -145,9 +158,31 @@ class JpegPicture(Picture):
 def open_jpeg(data: bytes) -> JpegPicture:
     """Open a JPEG; raises DecodeError."""
     frame = read_frame(data)
-    return JpegPicture(
-        frame.width, frame.height, metadata.from_blocks(frame.exif, frame.xmp), data, frame
-    )
+    blocks = metadata.from_blocks(frame.exif, frame.xmp)
+    further = _further_photos(data, frame)
+    return JpegPicture(frame.width, frame.height, blocks, data, frame, further=further)
+
+
+def _further_photos(data: bytes, first: Frame) -> int:
+    """Pictures besides the first that are as large; others are smaller copies, depths and the like.
+
+    The list of pictures may be damaged: what it does not name surely is none.
+    """
+    start, end = first.pictures
+    try:
+        header = ifd.read_header(data[start:end])
+        entries = ifd.read_directory(data[start:end], header, header.first).bytes_of(_ENTRIES)
+    except ifd.TagError:
+        return 0
+    size = struct.calcsize(_ENTRY)
+    further = 0
+    for length, at in struct.iter_unpack(
+        header.order + _ENTRY, entries[size : len(entries) // size * size]
+    ):
+        with suppress(DecodeError):
+            frame = read_frame(data[start + at : start + at + length])
+            further += (frame.width, frame.height) == (first.width, first.height)
+    return further
 
 
 def essential(data: bytes) -> bytes:

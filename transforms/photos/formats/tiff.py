@@ -5,7 +5,9 @@ Sources: TIFF 6.0 (Adobe, 1992); Adobe's technical notes on TIFF of 2002 (compre
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -129,7 +131,7 @@ def open_tiff(data: bytes) -> TiffPicture:
         first = ifd.read_directory(data, header, header.first)
     except ifd.TagError as error:
         raise DecodeError(f"damaged header: {error}") from error
-    photo = _photo(data, header, first)
+    photo, further = _photo(data, header, first)
     layout = read_layout(photo)
     photometric = _photometric(photo, layout)
     extra = photo.integers(Tag.EXTRA_SAMPLES)
@@ -147,26 +149,32 @@ def open_tiff(data: bytes) -> TiffPicture:
         photometric,
         alpha,
         _palette(photo, layout.bits) if photometric == PALETTE else np.empty((0, 3), np.uint8),
+        further=further,
     )
 
 
-def _photo(data: bytes, header: ifd.Header, first: ifd.Directory) -> ifd.Directory:
-    """The first image that is not a smaller copy or a mask; images within another come after it."""
-    reduced = []
+def _photo(data: bytes, header: ifd.Header, first: ifd.Directory) -> tuple[ifd.Directory, int]:
+    """The first image that is not a smaller copy or a mask, and the number of others like it."""
+    whole: list[ifd.Directory] = []
+    reduced: list[ifd.Directory] = []
+    for image in islice(_images(data, header, first), _MAX_IMAGES):
+        is_reduced = (
+            image.number(Tag.NEW_SUBFILE, 0) & _REDUCED_OR_MASK
+            or image.number(Tag.SUBFILE, 0) == _OLD_REDUCED
+        )
+        (reduced if is_reduced else whole).append(image)
+    if whole:
+        return whole[0], len(whole) - 1
+    return max(reduced, key=lambda one: one.number(Tag.WIDTH, 0) * one.number(Tag.HEIGHT, 0)), 0
+
+
+def _images(data: bytes, header: ifd.Header, first: ifd.Directory) -> Iterator[ifd.Directory]:
+    """All images of a file; those within another come after it."""
     for page in ifd.directories(data, header, first.at, _MAX_IMAGES):
-        inner = page.integers(Tag.SUB_DIRECTORIES)[:_MAX_IMAGES]
-        for at in (page.at, *inner):
-            try:
-                directory = ifd.read_directory(data, header, at)
-            except ifd.TagError:
-                continue
-            if not (
-                directory.number(Tag.NEW_SUBFILE, 0) & _REDUCED_OR_MASK
-                or directory.number(Tag.SUBFILE, 0) == _OLD_REDUCED
-            ):
-                return directory
-            reduced.append(directory)
-    return max(reduced, key=lambda one: one.number(Tag.WIDTH, 0) * one.number(Tag.HEIGHT, 0))
+        yield page
+        for at in page.integers(Tag.SUB_DIRECTORIES):
+            with suppress(ifd.TagError):
+                yield ifd.read_directory(data, header, at)
 
 
 def _photometric(photo: ifd.Directory, layout: Layout) -> int:
