@@ -10,14 +10,14 @@ from signal import Signals
 from typing import Any
 
 from pipeline import console, runners
-from pipeline.errors import EXIT_SIGNAL, EXIT_THRESHOLD, ConfigurationError
+from pipeline.errors import EXIT_SIGNAL, EXIT_THRESHOLD, ConfigurationError, message
 from pipeline.graph import Job, build_graph, build_plan
 from pipeline.runners import Metrics, Runner
 from pipeline.runs.record import count_images, make_record, new_run_id, utc_now
 from pipeline.runs.request import RunRequest, check, make_job, prepared
 from pipeline.runs.signals import StopOnSignal
 from transforms.flow import progress
-from transforms.output import model_files, stopping
+from transforms.output import model_files, parquet, stopping
 from transforms.output.run_records import RunRecord, read_records
 
 SHOWN = ("found", "skipped", "done", "failed")
@@ -47,10 +47,20 @@ def performed(
             StopOnSignal(output, job.options.owner) as stop,
             stopping.after(output, request.max_minutes, job.options.owner),
             console.ProgressMonitor(level),
+            _damage_explained(),
         ):
             metrics = runner.run(partial(build_graph, job=job), progress_from_metrics())
         seconds = time.monotonic() - start
         yield make_record(request, job, runner.options, metrics, started, seconds), stop.received
+
+
+@contextmanager
+def _damage_explained() -> Iterator[None]:
+    """As a context, turns damaged files of rows, which runs read, into a ConfigurationError."""
+    try:
+        yield
+    except parquet.DamagedError as error:
+        raise ConfigurationError(message(error)) from error
 
 
 def progress_from_metrics() -> Callable[[Metrics], None]:
@@ -130,7 +140,7 @@ def show_plan(request: RunRequest, level: int) -> None:
     job, notes = make_job(request, package, merged, "dry run")
     for note in notes:
         console.logger.info("%s", note)
-    with console.ProgressMonitor(level):
+    with console.ProgressMonitor(level), _damage_explained():
         metrics = runners.LocalRunner({}).run(partial(build_plan, job=job))
     speed = last_speed(job.options.output, job.model_id)
     console.print_plan(count_images(metrics), request.max_images, speed)

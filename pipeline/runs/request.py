@@ -190,9 +190,12 @@ def locked(output: str, owner: str, writes: bool = True) -> Iterator[OutputLock]
 
 def _check_what_died(output: str, lock: OutputLock, run_id: str) -> None:
     """Find what a run that died has left damaged; an upload to other stores is never damaged."""
-    if lock.unchecked and storage.store_of(output).local_paths:
+    if not storage.store_of(output).local_paths:
+        return
+    if lock.unchecked:
         recovering.note_damage(output, lock.unchecked, run_id)
         lock.note_check()
+    recovering.note_empty(output, run_id)
 
 
 @contextmanager

@@ -61,6 +61,23 @@ def note_damage(output: str, since: str, owner: str = "") -> None:
         findings.write_findings(output, {*known, *found}, owner)
 
 
+def note_empty(output: str, owner: str = "") -> None:
+    """Add to the findings the files of rows that are empty, whenever they were written.
+
+    Nothing is lost with them, so no one needs to look at them first. Arguments and errors as of
+    `note_damage`.
+    """
+    empty = [
+        _about(FILE_UNREADABLE, output, file, "empty file (0 bytes)")
+        for folder in columns.ROW_FOLDERS
+        for file in storage.list_folder(f"{output}/{folder}", ".parquet")
+        if file.size == 0
+    ]
+    if empty:
+        logger.warning("%s: %d empty files of rows are set aside", output, len(empty))
+        findings.write_findings(output, {*_known_findings(output), *empty}, owner)
+
+
 def _known_findings(output: str) -> list[Finding]:
     try:
         return findings.read_findings(output)
