@@ -141,8 +141,10 @@ class ModelPackage(ModelDescription):
         Raises:
             PackageError: the weights do not fit the description.
         """
-        channels = scale_channels(FIRST_CHANNELS[self.architecture], self.width)
         first = {shape[3] for shape in self._shapes_in_file() if shape[:3] == (3, 3, 3)}
+        if self.architecture not in FIRST_CHANNELS:
+            return
+        channels = scale_channels(FIRST_CHANNELS[self.architecture], self.width)
         if channels not in first:
             found = " or ".join(map(str, sorted(first))) or "none"
             raise self._misfit(

@@ -30,7 +30,8 @@ FIRST_CHANNELS = {
     "segnet": 64,
     "unet": 64,
 }
-"""Channels of the first convolution of each architecture, at width 1."""
+"""Channels of the first convolution, at width 1, by which a wrong width shows before Keras is
+imported. An architecture that is not listed is checked when its network is built."""
 
 
 def scale_channels(channels: int, width: float) -> int:
