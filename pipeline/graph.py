@@ -114,13 +114,14 @@ def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
     owner = job.options.owner
 
     plan = build_plan(pipeline, job, records_of(job.package, job.options))
-    todo, gated = plan.todo, []
+    todo, gated, ended = plan.todo, [], {"settling": plan.settling}
     if has_gate:
         options = job.options
         gate = plan.todo | "Gate" >> GateImages(
             model, job.policy.gate, output, options.run_id, options.max_pixels, owner
         )
         todo, aside = gate.kept, (plan.gated, gate.gated) | "Gated" >> beam.Flatten()
+        ended["aside"] = gate.aside
         gated = [aside | "CountGated" >> beam.Map(counts_of_gated)]
 
     units, beyond = todo | "GroupIntoUnits" >> GroupIntoUnits(model, job.unit_size), []
@@ -136,7 +137,7 @@ def build_graph(pipeline: beam.Pipeline, job: Job) -> None:
     results = (segmented, *beyond) | "Results" >> beam.Flatten()
 
     replaced = {"superseded": plan.superseded, "results": results} | RemoveSuperseded(output, owner)
-    _ = {"settling": plan.settling, "results": results} | SettleLeftOver(output, owner)
+    _ = {**ended, "results": results} | SettleLeftOver(output, owner)
     folder = pipeline | "Output" >> beam.Create([output], reshuffle=False)
     _ = folder | "WriteRemoved" >> beam.Map(write_removed, AsList(plan.removed), owner)
 

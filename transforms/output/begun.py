@@ -23,7 +23,7 @@ import apache_beam as beam
 
 from transforms import storage
 from transforms.flow.alone import Alone, ProcessKilled
-from transforms.flow.records import PlannedImage, UnitResult
+from transforms.flow.records import Aside, PlannedImage, UnitResult
 from transforms.output import fencing
 
 logger = logging.getLogger(__name__)
@@ -286,8 +286,8 @@ def settle(output: str, name: str, images: Collection[str], owner: str = "") -> 
 class SettleLeftOver(beam.PTransform):
     """Takes images off left-over records.
 
-    `settling` PCollection[Settling] and `results` PCollection[UnitResult] -> PCollection[str], the
-    names of the records.
+    `settling` PCollection[Settling], `results` PCollection[UnitResult] and, with a gate, `aside`
+    PCollection[Aside] -> PCollection[str], the names of the records.
 
     Attributes:
         output: the output folder.
@@ -298,10 +298,12 @@ class SettleLeftOver(beam.PTransform):
     owner: str = ""
 
     def expand(self, inputs):
-        ended = inputs["results"] | "ImagesEnded" >> beam.FlatMap(_ended)
+        ended = [inputs["results"] | "ImagesEnded" >> beam.FlatMap(_ended)]
+        if "aside" in inputs:
+            ended.append(inputs["aside"] | "ImagesAside" >> beam.Map(_ended_aside))
         settling = inputs["settling"] | "KeyByImage" >> beam.Map(lambda item: (item.image, item))
         return (
-            {"settling": settling, "ended": ended}
+            {"settling": settling, "ended": ended | "Ended" >> beam.Flatten()}
             | "JoinByImage" >> beam.CoGroupByKey()
             | "Settled" >> beam.FlatMap(settled).with_output_types(tuple[str, str])
             | "GroupByRecord" >> beam.GroupByKey()
@@ -314,7 +316,7 @@ def settled(joined: tuple[str, dict[str, Iterable]]) -> Iterator[tuple[str, str]
 
     Args:
         joined: the image, its `settling` on records, and as `ended` whether this run segmented it,
-            or nothing if it did not end.
+            or nothing if it neither did so, nor failed, nor set it aside.
     """
     image, sides = joined
     ended = list(sides["ended"])
@@ -328,6 +330,10 @@ def _ended(result: UnitResult) -> Iterator[tuple[str, bool]]:
         yield segmented.planned.ref.image, True
     for failure in result.failures:
         yield failure.planned.ref.image, False
+
+
+def _ended_aside(aside: Aside) -> tuple[str, bool]:
+    return aside.planned.ref.image, False
 
 
 def _settle(of_record: tuple[str, Iterable[str]], output: str, owner: str) -> str:

@@ -61,10 +61,12 @@ class Gated(NamedTuple):
 
     Attributes:
         kept: PCollection[PlannedImage], with their looks.
-        gated: PCollection[SkippedImages], set aside by this run.
+        aside: PCollection[Aside], set aside by this run.
+        gated: PCollection[SkippedImages], their number, once their rows are written.
     """
 
     kept: beam.PCollection[PlannedImage]
+    aside: beam.PCollection[Aside]
     gated: beam.PCollection[SkippedImages]
 
 
@@ -101,6 +103,7 @@ class GateImages(beam.PTransform):
         )
         write = _WriteGated(self.output, self.run_id, self.owner)
         candidates = looked[TODO]
+        aside = [looked[ASIDE]]
         gated = [looked[ASIDE] | "Blurred" >> write]
         if self.gate.duplicates:
             done = self._done(candidates)
@@ -116,6 +119,7 @@ class GateImages(beam.PTransform):
                         ASIDE, TODO
                     )
                 )
+                aside.append(compared[ASIDE])
                 gated.append(compared[ASIDE] | f"Write_{place}" >> write)
                 # A run that is killed here finds these rows before it compares again.
                 candidates = compared[TODO] | f"After_{place}" >> beam.WaitOn(gated[-1])
@@ -124,7 +128,9 @@ class GateImages(beam.PTransform):
             looked[KEPT],
             candidates | "Planned" >> beam.Map(attrgetter("planned")),
         ) | "Kept" >> beam.Flatten()
-        return Gated(kept | "AfterRows" >> beam.WaitOn(written), written)
+        return Gated(
+            kept | "AfterRows" >> beam.WaitOn(written), aside | "Aside" >> beam.Flatten(), written
+        )
 
     def _done(self, candidates: beam.PCollection[Candidate]) -> beam.PCollection[Candidate]:
         """Photos with results that may be near the candidates."""
