@@ -31,7 +31,9 @@ PATIENCE = 300
 """Seconds after which a run hangs."""
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["pipeline.cli", "models.engines", "tensorflow", "pandas"])
+PROCESSES.set_forkserver_preload(
+    ["pipeline.cli", "models.engines", "tensorflow", "pandas", "transforms.segmenting.suspects"]
+)
 """A run starts as a fork of a process that has imported all of it: importing TensorFlow takes far
 longer than the run itself, and nothing is written meanwhile."""
 

@@ -16,7 +16,9 @@ import pytest
 from pipeline.cli import COLLECT_AFTER
 from tests.faults import comparing, replaying
 from tests.faults.comparing import Differences
+from tests.faults.forked import ForkedProcess
 from tests.faults.power_cuts import Flush
+from transforms.flow import alone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
@@ -32,6 +34,13 @@ def garbage_is_collected_as_in_the_program():
     gc.set_threshold(COLLECT_AFTER)
     yield
     gc.set_threshold(*before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def processes_for_suspects_are_forks():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alone.subprocess, "Popen", ForkedProcess)
+        yield
 
 
 @pytest.fixture(scope="module", params=replaying.COMMANDS)

@@ -33,7 +33,12 @@ def main(file: int, parent: int) -> None:
             return
         with suppress(OSError), open("/proc/self/oom_score_adj", "wb") as score:
             score.write(FIRST_TO_KILL)
-    with Connection(file) as connection, suppress(EOFError, ConnectionError):
+    serve(Connection(file))
+
+
+def serve(connection: Connection) -> None:
+    """Answer the calls that come through a connection until its other end is closed."""
+    with connection, suppress(EOFError, ConnectionError):
         while True:
             connection.send_bytes(_answer(connection.recv_bytes()))
 
