@@ -311,8 +311,6 @@ def executed_again(story: Story, name: str, in_processes: bool = True) -> Differ
     once, again, threads, processes = (
         story.city.work / f"{name}, {how}" for how in ("once", "again", "threads", "processes")
     )
-    for output in (once, again, threads, processes):
-        output.mkdir()  # As who takes the lock does.
     for unit in units:
         bundles.segment(unit, once)
     for unit in units:

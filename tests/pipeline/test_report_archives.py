@@ -235,7 +235,7 @@ def test_rows_that_cannot_be_read_leave_the_older_report(run, report, citymask, 
     before = {name: (older.path / name).read_bytes() for name in older.files}
     (output.path / "statistics" / "damaged.parquet").write_bytes(b"PAR1 no more")
     failed = citymask("report", output.path)
-    assert failed.exit_code == 1
+    assert failed.exit_code == 2
     (line,) = failed.stderr.splitlines()
     assert "damaged.parquet: cannot be read" in line and "citymask verify" in line
     assert {name: (older.path / name).read_bytes() for name in older.files} == before

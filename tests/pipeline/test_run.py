@@ -604,16 +604,15 @@ def test_an_unexpected_error_ends_with_one_line_and_exit_code_1(
     tmp_path, make_photo, tiny_model, monkeypatch, capsys, logging_kept
 ):
     make_photo(tmp_path / "in" / "a.jpg")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "statistics").write_text("a file where a folder should be")
+    (tmp_path / "out" / "summary.json").mkdir(parents=True)  # Where a file is to be.
     arguments = ["run", tmp_path / "in", "-o", tmp_path / "out", "--model", tiny_model]
     monkeypatch.setattr(sys, "argv", ["citymask", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 1
     (error,) = [line for line in capsys.readouterr().err.splitlines() if "Error" in line]
-    assert str(tmp_path / "out" / "statistics") in error
-    assert not (tmp_path / "out" / "summary.json").exists()
+    assert str(tmp_path / "out" / "summary.json") in error
+    assert not (tmp_path / "out" / "summary.csv").exists()
 
 
 def without_progress(stderr: str) -> list[str]:

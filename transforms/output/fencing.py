@@ -9,7 +9,7 @@ that a later run wrote is ever replaced.
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from threading import Lock
 
@@ -114,20 +114,20 @@ class Fence:
 
     def __init__(self, output: str, owner: str):
         self._output = output
-        self._check = partial(check, output, owner)
-        self._costs_requests = storage.store_of(output).costs_requests
+        self._check = partial(check, output, owner) if owner else None
+        self._looks_seldom = storage.store_of(output).costs_requests
         self._checking = Lock()
         self._checked = -math.inf
 
     def write(self, name: str, data: bytes, durable: bool = True) -> None:
         """See the function `write`."""
-        if self._costs_requests:
-            self._check_lately()
+        if self._check and self._looks_seldom:
+            self._look_seldom(self._check)
         storage.write(self._output, name, data, durable, self._check)
 
-    def _check_lately(self) -> None:
+    def _look_seldom(self, look: Callable[[], None]) -> None:
         with self._checking:
             now = time.clock_gettime(_CLOCK)
             if now - self._checked > locking.PULSE.seconds / 2:
-                self._check()
+                look()
                 self._checked = now
