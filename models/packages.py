@@ -21,7 +21,6 @@ from models.networks import (
     FIRST_CHANNELS,
     build_network,
     scale_channels,
-    weight_shapes,
 )
 from models.weight_files import MAX_BYTES, Shape, shapes_in
 
@@ -125,10 +124,7 @@ class ModelPackage(ModelDescription):
         Raises:
             PackageError: the weights do not fit the architecture or the class table.
         """
-        described = self.architecture, len(self.classes), self.width
-        if self._shapes_in_file() != weight_shapes(*described):  # Before memory is taken for them.
-            raise self._misfit("they are those of another network")
-        network = build_network(*described)
+        network = build_network(self.architecture, len(self.classes), self.width)
         try:
             network.load_weights(self.path / WEIGHTS_FILE)
         except (OSError, KeyError, ValueError) as error:
@@ -136,12 +132,19 @@ class ModelPackage(ModelDescription):
         return network
 
     def check_weights(self) -> None:
-        """Check what can be checked quickly: that the file holds what it states, and its width.
+        """Check that the file holds what it states, and the width and the classes of the network.
+
+        So no memory is taken for a network that is larger than its weights.
 
         Raises:
             PackageError: the weights do not fit the description.
         """
-        first = {shape[3] for shape in self._shapes_in_file() if shape[:3] == (3, 3, 3)}
+        shapes = self._shapes_in_file()
+        if not any(len(self.classes) in shape for shape in shapes):
+            raise self._misfit(
+                f"no layer has as many outputs as there are {len(self.classes)} classes"
+            )
+        first = {shape[3] for shape in shapes if shape[:3] == (3, 3, 3)}
         if self.architecture not in FIRST_CHANNELS:
             return
         channels = scale_channels(FIRST_CHANNELS[self.architecture], self.width)

@@ -63,15 +63,3 @@ def build_network(architecture: str, classes: int, width: float = 1.0) -> "keras
     if not width > 0:
         raise ValueError(f"width must be greater than 0, found {width}")
     return resolve_name(ARCHITECTURES[architecture])(classes, width=width)
-
-
-def weight_shapes(architecture: str, classes: int, width: float = 1.0) -> list[tuple[int, ...]]:
-    """The shapes of all weights of such a network, sorted; no memory is taken for them.
-
-    Raises what `build_network` raises.
-    """
-    import keras
-
-    with keras.StatelessScope(initialize_variables=False):
-        network = build_network(architecture, classes, width)
-    return sorted(tuple(weight.shape) for weight in network.weights)

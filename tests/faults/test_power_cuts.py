@@ -22,8 +22,8 @@ from transforms.flow import alone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
-CUTS = 40
-"""Moments at which each command is cut; 240 in all."""
+CUTS = 34
+"""Moments at which each command is cut; 204 in all."""
 
 NOTHING = Differences()
 
