@@ -67,12 +67,16 @@ def test_json_that_is_nested_too_deeply_is_refused(run, output, citymask, folder
         assert result.exit_code in (0, 2, 3), result.output
 
 
-@pytest.mark.parametrize("folder", ["statistics", "failures", "gated"])
-def test_a_run_refuses_rows_that_it_cannot_read(run, output, archive, make_photo, folder):
+@pytest.fixture
+def rows_of_all_kinds(run, archive, make_photo):
     (archive / "broken.jpg").write_bytes(b"no photo")
     make_photo(archive / "twin.jpg")
     make_photo(archive / "twin_again.jpg")
     run("--skip-duplicates")
+
+
+@pytest.mark.parametrize("folder", ["statistics", "failures", "gated"])
+def test_a_run_refuses_rows_that_it_cannot_read(run, output, rows_of_all_kinds, folder):
     (file, *_) = (output.path / folder).glob("*.parquet")
     file.write_bytes(b"PAR1" + bytes(100))
     result = run("--skip-duplicates", code=2)
@@ -80,11 +84,7 @@ def test_a_run_refuses_rows_that_it_cannot_read(run, output, archive, make_photo
 
 
 @pytest.mark.parametrize("folder", ["statistics", "failures", "gated"])
-def test_an_empty_file_of_rows_ends_no_run(run, output, archive, make_photo, folder):
-    (archive / "broken.jpg").write_bytes(b"no photo")
-    make_photo(archive / "twin.jpg")
-    make_photo(archive / "twin_again.jpg")
-    run("--skip-duplicates")
+def test_an_empty_file_of_rows_ends_no_run(run, output, rows_of_all_kinds, folder):
     before = output.rows.drop(columns="run_id")
     for file in (output.path / folder).glob("*.parquet"):
         file.write_bytes(b"")
