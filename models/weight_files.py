@@ -24,7 +24,7 @@ def shapes_in(file: Path) -> list[Shape]:
         ValueError: the file is no HDF5, an array is not as large as it states, or something in it
             is kept elsewhere; the message says which.
     """
-    import h5py  # A third of a second; what only reads descriptions does without.
+    import h5py  # What only reads descriptions does without.
 
     try:
         with h5py.File(file) as weights:
