@@ -17,7 +17,7 @@ from pipeline.cli import COLLECT_AFTER
 from tests.faults import comparing, replaying
 from tests.faults.comparing import Differences
 from tests.faults.forked import ForkedProcess
-from tests.faults.power_cuts import Flush
+from tests.faults.power_cuts import Disk, Flush
 from transforms.flow import alone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
@@ -61,6 +61,23 @@ def test_what_is_recorded_is_all_that_happens(recorded):
     flushed = replace(recording, steps=[*recording.steps, Flush(None)])
     flushed.cut(len(flushed), random.Random()).write(story.work / "rebuilt")
     assert contents(story.work / "rebuilt") == contents(story.work / "recorded")
+
+
+@pytest.mark.parametrize(
+    "recorded", ["a first run", "a run with --durable never"], indirect=True
+)
+def test_what_a_run_that_has_ended_wrote_is_on_the_disk(recorded):
+    _, recording = recorded
+    ended, chance = len(recording), random.Random(0)
+    flushed = replace(recording, steps=[*recording.steps, Flush(None)])
+    on_disk = results(flushed.cut(len(flushed), chance))
+    for _ in range(20):
+        assert results(recording.cut(ended, chance)) == on_disk
+
+
+def results(disk: Disk) -> dict[str, bytes]:
+    """All files that are not hidden, with their data."""
+    return {path: data for path, data in disk.contents() if not path.startswith(".")}
 
 
 def contents(folder: Path) -> dict[Path, bytes | None]:

@@ -48,6 +48,7 @@ class OutputLock:
     """
 
     def __init__(self, output: str, run_id: str, pulse: Pulse | None = None, writes: bool = True):
+        self._output = output
         self._pulse = pulse or PULSE
         self._file = storage.lock_file(output, LOCK)
         now = _now()
@@ -82,7 +83,7 @@ class OutputLock:
         self._write(unchecked="")
 
     def release(self, wrote: bool = True) -> None:
-        """Release the lock.
+        """Release the lock, once all that was written is on the disk; else it stays unchecked.
 
         Args:
             wrote: whether rows may have been written; else the run that had the right to write
@@ -91,7 +92,13 @@ class OutputLock:
         self._released.set()
         self._heart.join()
         writer = self._owner.writer if wrote else self._writer_before
-        self._file.give_back(replace(self._owner, writer=writer))
+        owner = replace(self._owner, writer=writer)
+        try:
+            storage.flush(self._output)
+        except storage.StorageError as error:
+            logger.warning("%s; the next run checks what was written", error)
+            owner = replace(owner, unchecked=owner.unchecked or owner.started)
+        self._file.give_back(owner)
 
     def _write(self, **changes: Any) -> None:
         with self._writing:  # Two writes at once would take each other for another owner's.
