@@ -20,7 +20,7 @@ import tensorflow as tf
 from PIL import Image
 
 from models.engines.batches import MOST_ON_GPU
-from models.engines.devices import dtype_policy, find_gpu, keras_precision
+from models.engines.devices import POLICIES, find_gpu, keras_choice, keras_precision
 from models.engines.options import GpuPolicy, Precision
 from models.engines.tensorflow_cpu import TensorFlowEngine
 from models.engines.tensorflow_gpu import TensorFlowGpuEngine
@@ -30,7 +30,7 @@ from models.speed import machine
 from models.upsampling import logits_to_mask
 
 ROOT = Path(__file__).resolve().parents[1]
-PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+PRECISIONS = (Precision.F32, Precision.F16, Precision.BF16)
 REPEATS = 9
 
 
@@ -56,11 +56,11 @@ def main() -> None:
         gpu = tf.config.list_physical_devices("GPU")[0]
         name = tf.config.experimental.get_device_details(gpu)["device_name"]
         print(f"\n{package.name} on {name}; {machine()}")
-        precision = dtype_policy(Precision.AUTO, device)
+        precision = keras_choice(Precision.AUTO, device)
         print("| photos in a batch | first call, s | images/s |\n|---|---|---|")
         for size in map(int, arguments.batch_sizes.split(",")):
             engine = TensorFlowGpuEngine(
-                package, device, dtype_policy(Precision.AUTO, device), batch_size=size
+                package, device, keras_choice(Precision.AUTO, device), batch_size=size
             )
             first, speed = measure(engine, *photos[0])
             print(f"| {engine.batch_size} | {first:.1f} | {speed:.1f} |", flush=True)
@@ -76,7 +76,7 @@ def main() -> None:
         )
         found = [engine.predict_masks(image[None], [size])[0] for image, size in photos]
         share = np.mean([np.mean(a[0] != b[0]) for a, b in zip(expected, found, strict=True)])
-        print(f"| {precision} | {share:.4%} |", flush=True)
+        print(f"| {precision.value} | {share:.4%} |", flush=True)
 
 
 def measure(
@@ -98,8 +98,8 @@ def resident_speed(package: ModelPackage) -> float:
     The precision and the largest batch size are those of the engine; results stay on the device.
     """
     device = find_gpu(GpuPolicy.WANTED)
-    precision = dtype_policy(Precision.AUTO, device)
-    with tf.device(device or "/device:CPU:0"), keras_precision(precision):
+    precision = keras_choice(Precision.AUTO, device)
+    with tf.device(device or "/device:CPU:0"), keras_precision(POLICIES[precision]):
         network = package.build_network()
         program = tf.function(
             lambda images: network(images, training=False), jit_compile=bool(device)

@@ -23,7 +23,7 @@ from keras import ops
 from models.classes import ClassTable
 from models.crops import Augmentation, TrainingBatches
 from models.distillation import Teacher
-from models.engines import load_engine
+from models.engines import Precision, load_engine
 from models.evaluation import Metrics, evaluate, measure
 from models.inputs import SHAPE_MULTIPLE, normalise
 from models.labelled_photos import LabelledPhotos, count_classes, list_split, read_photo
@@ -324,6 +324,7 @@ class _NetworkEngine:
     network: keras.Model
     batch_size: int = 1
     streams: int = 1
+    precision: Precision = Precision.F32
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """See `Engine.predict`."""

@@ -51,6 +51,10 @@ class Engine(Protocol):
     def streams(self) -> int:
         """Number of calls to run concurrently."""
 
+    @property
+    def precision(self) -> Precision:
+        """Precision of the network's arithmetic, never `AUTO`."""
+
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Map uint8 RGB photos `(N, h, w, 3)` to float32 logits `(N, h / s, w / s, classes)`.
 
@@ -140,7 +144,7 @@ def _on_gpu(package: "ModelPackage", options: EngineOptions) -> "TensorFlowGpuEn
 
     if options.precision is Precision.F32:
         tf.config.experimental.enable_tensor_float_32_execution(False)
-    precision = devices.dtype_policy(options.precision, device)
+    precision = devices.keras_choice(options.precision, device)
     try:
         engine = TensorFlowGpuEngine(package, device, precision, batch_size=options.batch_size)
         engine.warm_up()

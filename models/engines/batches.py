@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from models.engines.options import EngineError
+from models.engines.options import EngineError, Precision
 
 logger = logging.getLogger(__name__)
 
@@ -105,11 +105,13 @@ class BatchedEngine:
     Args:
         batch_size: photos in a batch, if they fit.
         streams: see `Engine.streams`.
+        precision: see `Engine.precision`.
     """
 
-    def __init__(self, batch_size: int, streams: int):
+    def __init__(self, batch_size: int, streams: int, precision: Precision):
         self._batches = Batches(batch_size)
         self._streams = streams
+        self._precision = precision
 
     @property
     def batch_size(self) -> int:
@@ -120,6 +122,11 @@ class BatchedEngine:
     def streams(self) -> int:
         """See `Engine.streams`."""
         return self._streams
+
+    @property
+    def precision(self) -> Precision:
+        """See `Engine.precision`."""
+        return self._precision
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """See `Engine.predict`."""

@@ -28,6 +28,11 @@ TENSORFLOW = "tensorflow"
 FLOAT32, MIXED_FLOAT16, MIXED_BFLOAT16 = "float32", "mixed_float16", "mixed_bfloat16"
 """Keras dtype policies."""
 
+POLICIES = {
+    Precision.F32: FLOAT32, Precision.F16: MIXED_FLOAT16, Precision.BF16: MIXED_BFLOAT16
+}  # fmt: skip
+"""The Keras dtype policy of each precision that Keras computes in."""
+
 
 def cores() -> int:
     """Number of cores that this process may use, by CPU affinity and container limits."""
@@ -108,22 +113,30 @@ def do_without_gpu(required: bool, reason: str) -> None:
     logger.warning("A GPU is wanted, the CPU is used: %s", said)
 
 
-def dtype_policy(precision: Precision, device: str | None = None) -> str:
-    """Return the Keras dtype policy for a precision.
+def keras_choice(precision: Precision, device: str | None = None) -> Precision:
+    """Return the precision, one of `POLICIES`, in which Keras computes if another one is asked for.
 
     `Precision.AUTO` is float16 on a GPU (`device`, as TensorFlow names it) with tensor cores, else
     float32. Masks in float16 are closer to those in float32 than masks in bfloat16;
     `python benchmarks/gpu.py` measures it.
+
+    Raises:
+        EngineError: Keras does not compute in that precision.
     """
     if precision is not Precision.AUTO:
-        return MIXED_BFLOAT16 if precision is Precision.BF16 else FLOAT32
+        if precision not in POLICIES:
+            raise EngineError(
+                f"Keras does not compute in {precision.value}: choose the engine openvino, or the "
+                f"precision {', '.join(sorted(choice.value for choice in POLICIES))} or auto"
+            )
+        return precision
     if device is None:
-        return FLOAT32
+        return Precision.F32
     import tensorflow as tf
 
     gpu = tf.config.list_physical_devices("GPU")[int(device.rpartition(":")[2])]
     capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
-    return MIXED_FLOAT16 if capability >= TENSOR_CORES_SINCE else FLOAT32
+    return Precision.F16 if capability >= TENSOR_CORES_SINCE else Precision.F32
 
 
 @contextmanager

@@ -35,9 +35,10 @@ class KerasEngine(BatchedEngine):
                 reason = f"Keras on {keras.backend.backend()} finds {', '.join(found)}"
                 devices.do_without_gpu(options.gpu is GpuPolicy.REQUIRED, reason)
         self._package = package
-        with devices.keras_precision(devices.dtype_policy(options.precision)):
+        precision = devices.keras_choice(options.precision)
+        with devices.keras_precision(devices.POLICIES[precision]):
             self._network = package.build_network()
-        super().__init__(options.batch_size or BATCH_SIZE, streams=1)
+        super().__init__(options.batch_size or BATCH_SIZE, 1, precision)
         self._lock = threading.Lock()
 
     def _predict(self, images: np.ndarray) -> np.ndarray:

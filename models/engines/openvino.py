@@ -48,13 +48,15 @@ class OpenVinoEngine(BatchedEngine):
                 f"OpenVINO cannot be imported ({error}): pip install openvino, or choose another "
                 "engine"
             ) from error
-        super().__init__(options.batch_size or CPU_BATCH_SIZE, options.threads or devices.cores())
+        core = openvino.Core()
+        precision = _precision(core, options.precision)
+        threads = options.threads or devices.cores()
+        super().__init__(options.batch_size or CPU_BATCH_SIZE, threads, precision)
+        self._core = core
         self._shapes: dict[tuple[int, ...], _Compiled] = {}
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(self.streams, "openvino")
         try:
-            self._core = openvino.Core()
-            self._precision = _precision(self._core, options.precision)
             self._model = openvino_model(package)
             with _FIRST_INFERENCE:
                 self._predict(np.zeros((1, *package.nominal_shape, 3), np.uint8))
@@ -63,7 +65,7 @@ class OpenVinoEngine(BatchedEngine):
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise EngineError(f"OpenVINO does not run here: {reason}") from error
-        logger.debug("OpenVINO: %s, %d streams", self._precision, self.streams)
+        logger.debug("OpenVINO: %s, %d streams", precision.value, self.streams)
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
         compiled = self._compiled(images.shape[1:])
@@ -77,7 +79,7 @@ class OpenVinoEngine(BatchedEngine):
                 model = self._model.clone()
                 model.reshape([1, *shape])
                 settings = {
-                    "INFERENCE_PRECISION_HINT": self._precision,
+                    "INFERENCE_PRECISION_HINT": self.precision.value,
                     "NUM_STREAMS": self.streams,
                     "INFERENCE_NUM_THREADS": self.streams,
                     "ENABLE_CPU_PINNING": False,  # Other threads need the cores as well.
@@ -105,12 +107,12 @@ class _Compiled:
         return logits
 
 
-def _precision(core, precision: Precision) -> str:
-    """OpenVINO's name of the precision; automatic is bfloat16 if the processor has it."""
+def _precision(core, precision: Precision) -> Precision:
+    """The precision to compute in; automatic is bfloat16 if the processor has it."""
     has_bfloat16 = BFLOAT16 in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     if precision is Precision.BF16 and not has_bfloat16:
         raise EngineError(
             f"{core.get_property(DEVICE, 'FULL_DEVICE_NAME')} has no bfloat16: choose the "
             f"precision {Precision.AUTO.value} or {Precision.F32.value}"
         )
-    return "f32" if precision is Precision.F32 or not has_bfloat16 else "bf16"
+    return Precision.F32 if precision is Precision.F32 or not has_bfloat16 else Precision.BF16

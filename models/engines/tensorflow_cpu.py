@@ -30,9 +30,11 @@ class TensorFlowEngine(BatchedEngine):
     """
 
     def __init__(self, package: ModelPackage, options: EngineOptions = AUTOMATIC):
-        super().__init__(options.batch_size or CPU_BATCH_SIZE, options.threads or devices.cores())
+        precision = devices.keras_choice(options.precision)
+        threads = options.threads or devices.cores()
+        super().__init__(options.batch_size or CPU_BATCH_SIZE, threads, precision)
         self._package = package
-        with devices.keras_precision(devices.dtype_policy(options.precision)):
+        with devices.keras_precision(devices.POLICIES[precision]):
             self._network = package.build_network()
         self._graphs: dict[tuple[int, ...], Callable] = {}
         self._lock = threading.Lock()

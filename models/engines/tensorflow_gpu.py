@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.engines import batches, devices, tiles
+from models.engines.options import Precision
 from models.packages import ModelPackage
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class TensorFlowGpuEngine(batches.BatchedEngine):
     Args:
         package: the model to run. Its weights are read here.
         device: TensorFlow's name of the device.
-        precision: Keras dtype policy of the network.
+        precision: of the network, one of `devices.POLICIES`.
         jit_compile: whether to compile by XLA; for a GPU, not for a CPU.
         batch_size: photos in a batch; None: chosen by the device's memory.
 
@@ -45,20 +46,20 @@ class TensorFlowGpuEngine(batches.BatchedEngine):
         self,
         package: ModelPackage,
         device: str,
-        precision: str,
+        precision: Precision,
         jit_compile: bool = True,
         batch_size: int | None = None,
     ):
         self._device = device
-        self._precision = precision
-        self._network = _Network(package, device, precision, jit_compile)
+        self._policy = devices.POLICIES[precision]
+        self._network = _Network(package, device, self._policy, jit_compile)
         self._overflowed = False
         self._lock = threading.Lock()
         self._nominal = package.nominal_shape
         if batch_size is None:
             needed = self._network.activation_bytes(*self._nominal)
             batch_size = batches.fitting(needed, devices.device_memory(device))
-        super().__init__(batch_size, STREAMS)
+        super().__init__(batch_size, STREAMS, precision)
 
     def warm_up(self) -> None:
         """Compile the programs for a full batch of the nominal shape, and log the settings."""
@@ -67,7 +68,7 @@ class TensorFlowGpuEngine(batches.BatchedEngine):
         self.predict_masks(images, [self._nominal] * len(images))
         logger.info(
             "%s: %s, batches of %d photos, ready after %.0f s",
-            self._device, self._precision, self.batch_size, time.perf_counter() - start,
+            self._device, self._policy, self.batch_size, time.perf_counter() - start,
         )  # fmt: skip
 
     def predict_masks(
@@ -80,7 +81,7 @@ class TensorFlowGpuEngine(batches.BatchedEngine):
         return list(chain.from_iterable(parts))
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
-        batch = self._start(images, (), self._precision)
+        batch = self._start(images, (), self._policy)
         logits, finite = batch.logits.numpy(), batch.finite.numpy()
         if not finite.all() and self._has_another_try():
             logits[~finite] = self._start(images, (), devices.FLOAT32).logits.numpy()[~finite]
@@ -91,7 +92,7 @@ class TensorFlowGpuEngine(batches.BatchedEngine):
     ) -> list[tiles.Mask | None]:
         if not sizes:
             return []
-        masks = self._start(images, sizes, self._precision, margin).masks(sizes)
+        masks = self._start(images, sizes, self._policy, margin).masks(sizes)
         if None not in masks or not self._has_another_try():
             return masks
         precise = self._start(images, sizes, devices.FLOAT32, margin).masks(sizes)
@@ -105,13 +106,13 @@ class TensorFlowGpuEngine(batches.BatchedEngine):
 
     def _has_another_try(self) -> bool:
         """Whether photos that overflowed can be computed in single precision."""
-        if self._precision == devices.FLOAT32:
+        if self._policy == devices.FLOAT32:
             return False
         if not self._overflowed:
             self._overflowed = True
             logger.warning(
                 "The network overflows in %s: such photos are computed again in %s",
-                self._precision, devices.FLOAT32,
+                self._policy, devices.FLOAT32,
             )  # fmt: skip
         return True
 

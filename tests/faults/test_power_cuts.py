@@ -22,8 +22,8 @@ from transforms.flow import alone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
-CUTS = 34
-"""Moments at which each command is cut; 204 in all."""
+CUTS = 17
+"""Moments at which each command is cut; 102 in all."""
 
 NOTHING = Differences()
 
@@ -63,9 +63,7 @@ def test_what_is_recorded_is_all_that_happens(recorded):
     assert contents(story.work / "rebuilt") == contents(story.work / "recorded")
 
 
-@pytest.mark.parametrize(
-    "recorded", ["a first run", "a run with --durable never"], indirect=True
-)
+@pytest.mark.parametrize("recorded", ["a first run", "a run with --durable never"], indirect=True)
 def test_what_a_run_that_has_ended_wrote_is_on_the_disk(recorded):
     _, recording = recorded
     ended, chance = len(recording), random.Random(0)

@@ -62,7 +62,7 @@ def openvino(package: ModelPackage, batch_size: int = 4) -> OpenVinoEngine:
 
 
 gpu_on_cpu = partial(
-    TensorFlowGpuEngine, device=CPU, precision="float32", jit_compile=False, batch_size=4
+    TensorFlowGpuEngine, device=CPU, precision=Precision.F32, jit_compile=False, batch_size=4
 )
 OF_TENSORFLOW = [tensorflow, keras_engine, gpu_on_cpu]
 ENGINES = [*OF_TENSORFLOW, openvino]
@@ -277,7 +277,7 @@ class TestMasks:
 
     def test_half_precision_changes_few_pixels(self):
         package, photo = load_package("default"), photos(1, 96, 128)
-        half = gpu_on_cpu(package, precision="mixed_float16")
+        half = gpu_on_cpu(package, precision=Precision.F16)
         logits = TensorFlowEngine(package).predict(photo)
         assert half.predict(photo).dtype == np.float32
         assert np.abs(half.predict(photo) - logits).max() > 0
@@ -356,7 +356,7 @@ class TestOverflow:
         assert (largest > np.finfo(np.float16).max).tolist() == [True, False, True]
         reads = []
         package = replace(package, build=lambda build=package.build: reads.append(1) or build())
-        engine = gpu_on_cpu(package, precision="mixed_float16")
+        engine = gpu_on_cpu(package, precision=Precision.F16)
         for _ in range(2):
             np.testing.assert_allclose(engine.predict(images), expected, rtol=1e-2, atol=50)
             masks = engine.predict_masks(images, [(64, 128)] * 3)
@@ -368,13 +368,13 @@ class TestOverflow:
 
     def test_others_stay_in_half_precision(self):
         package, quiet = made_package(scale=1e4), 128 + photos(1, 64, 64) // 64
-        expected = gpu_on_cpu(package, precision="mixed_float16").predict(quiet)
+        expected = gpu_on_cpu(package, precision=Precision.F16).predict(quiet)
         assert not np.allclose(expected, TensorFlowEngine(package).predict(quiet), rtol=1e-5)
-        engine = gpu_on_cpu(package, precision="mixed_float16")
+        engine = gpu_on_cpu(package, precision=Precision.F16)
         engine.predict(photos(3))
         assert np.array_equal(engine.predict(quiet), expected)
 
-    @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+    @pytest.mark.parametrize("precision", [Precision.F32, Precision.F16])
     def test_a_photo_that_single_precision_cannot_hold_either_has_no_mask(self, precision):
         class Dividing(keras.layers.Layer):
             def call(self, x):

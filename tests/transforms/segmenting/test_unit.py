@@ -19,7 +19,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from PIL import ExifTags, Image
 
 from models.classes import ClassTable
-from models.engines import EngineOptions
+from models.engines import EngineOptions, Precision
 from models.packages import ModelPackage, load_package
 from models.segmenter import Segmenter
 from models.upsampling import logits_to_mask
@@ -48,6 +48,7 @@ class BrightnessEngine:
     def __init__(self, batch_size=4):
         self.batch_size = batch_size
         self.streams = 1
+        self.precision = Precision.F32
         self.shapes = []
 
     def predict(self, images: np.ndarray) -> np.ndarray:
