@@ -10,10 +10,14 @@ import pytest
 from click.testing import CliRunner
 from pydantic import Field
 
+from models.engines import Precision
+from pipeline.commands.evaluate import evaluate
 from pipeline.commands.options import settings_options
+from pipeline.commands.run import run
 from pipeline.errors import ConfigurationError
 from pipeline.nights.config import load_config
 from pipeline.runners import Metrics
+from pipeline.runs.kinds import kinds_of
 from pipeline.runs.record import make_record, utc_now
 from pipeline.runs.request import RunRequest, check, make_job
 from pipeline.runs.settings import LIMITS, Count, Option, Settings
@@ -108,3 +112,20 @@ def test_a_nightly_file_has_what_the_command_line_has(tmp_path):
         "nvidia-l4", True, True,
     )  # fmt: skip
     assert set(Settings.model_fields) - set(settings) == {"force"}
+
+
+def test_every_choice_stands_in_the_table_of_the_nightly_file():
+    page = (DEPLOY.parents[1] / "docs" / "nightly.md").read_text(encoding="utf-8")
+    for name, _, option, kind in kinds_of(Settings):
+        if kind.choices and option.section == "":
+            assert f"| `{name}` | {', '.join(f'`{value}`' for value in kind.choices)} |" in page
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_every_precision_can_be_asked_for(tmp_path, precision):
+    file = tmp_path / "nightly.yaml"
+    file.write_text(f"inputs: [a]\noutput: b\nprecision: {precision.value}\n")
+    assert load_config(file).settings()["precision"] is precision
+    for command in (run, evaluate):
+        (option,) = (entry for entry in command.params if entry.name == "precision")
+        assert precision.value in option.type.choices
