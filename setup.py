@@ -40,6 +40,7 @@ setup(
         "google-cloud-storage>=3,<4",
         "google-crc32c>=1.6,<2",
         "click>=8.1,<9",
+        "filelock>=3.12,<4",
         "defusedxml>=0.7,<1",
         "h3>=4.1,<5",
         "h5py>=3.11,<4",
@@ -49,6 +50,7 @@ setup(
         "rich>=13.9,<16",
     ],
     extras_require={
+        "quantise": ["nncf>=3,<4"],
         "gpu": ["tensorflow[and-cuda]>=2.19,<2.23; sys_platform == 'linux'"],
         "test": [
             "pytest>=8,<10",

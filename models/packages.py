@@ -3,14 +3,18 @@
 A package holds no code: `model.json` names an architecture of `models.networks`, and the weights
 are plain arrays (Keras `.weights.h5`, half precision). Folders with pickles, Keras archives or
 saved graphs are refused, so that a model from an untrusted source cannot run code.
+
+Since format 2 it may hold the same network in other forms as well, see `NetworkFiles`, and what
+each precision loses. Neither affects the fingerprint: it tells which weights and classes made a
+mask, and a row tells the precision.
 """
 
 import hashlib
 import json
 import operator
 import reprlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +31,12 @@ from models.weight_files import MAX_BYTES, Shape, shapes_in
 if TYPE_CHECKING:
     import keras
 
-FORMAT_VERSION = 1
-"""Version of the format of `model.json`."""
+FORMAT_VERSION = 2
+"""Version of the format of `model.json`; version 1, which has neither of `ADDED`, is read too."""
+
+NETWORKS, PRECISIONS = "networks", "precisions"
+ADDED = (NETWORKS, PRECISIONS)
+"""Keys of format 2. They are left out of the fingerprint."""
 
 MAX_INPUT_SIDE = 16_384
 """Largest height and width of the network input, in pixels."""
@@ -45,6 +53,15 @@ MAX_NAME_BYTES = 200
 MAX_DESCRIPTION_BYTES = 64 << 20
 """Largest `model.json`, in bytes."""
 
+OPENVINO = "openvino"
+"""Format of a network: an intermediate representation (IR) of OpenVINO, an .xml and a .bin file."""
+
+INT8 = "int8"
+"""Precision of a network that computes in 8-bit integers."""
+
+LOSS = "loss"
+"""Key of the mIoU that a precision loses."""
+
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "model.weights.h5"
 SHIPPED = Path(__file__).parent / "weights"
@@ -56,6 +73,42 @@ class PackageError(ValueError):
 
 
 @dataclass(frozen=True)
+class NetworkFiles:
+    """The network of a package in another form: an OpenVINO IR, which is data and no code.
+
+    Attributes:
+        format: `OPENVINO`.
+        precision: of its arithmetic, `INT8`.
+        files: SHA-256 by the name of each file; the first one describes the network.
+        made: tool, calibration and other facts for users.
+    """
+
+    format: str
+    precision: str
+    files: dict[str, str]
+    made: dict[str, Any]
+
+    @classmethod
+    def parse(cls, value: Any) -> "NetworkFiles":
+        """An entry of `networks`; raises KeyError, TypeError or ValueError if it is none."""
+        found = cls(
+            value["format"], value["precision"], dict(value["files"]), _facts("made", value["made"])
+        )
+        if (found.format, found.precision) != (OPENVINO, INT8):
+            raise ValueError(
+                f"found a network in the format {found.format!r} and precision "
+                f"{found.precision!r}, this program knows {OPENVINO!r} and {INT8!r}"
+            )
+        suffixes = [Path(name).suffix for name in found.files]
+        if suffixes != [".xml", ".bin"] or any(Path(name).name != name for name in found.files):
+            raise ValueError(
+                f"found the files {', '.join(map(reprlib.repr, found.files)) or 'none'} of a "
+                "network, expected the names of an .xml and a .bin file"
+            )
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelDescription:
     """What describes a model, apart from its weights.
 
@@ -70,6 +123,8 @@ class ModelDescription:
         classes: the classes of the network's outputs, in their order.
         training: data, licence, seed, commands and other facts for users.
         metrics: measured quality, with the split it was measured on.
+        networks: the same network in other forms.
+        precisions: by precision, measured quality and its loss, see `loss`.
     """
 
     name: str
@@ -82,15 +137,21 @@ class ModelDescription:
     classes: ClassTable
     training: dict[str, Any]
     metrics: dict[str, Any]
+    networks: tuple[NetworkFiles, ...] = ()
+    precisions: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def loss(self, precision: str) -> float | None:
+        """How much mIoU a precision loses against single precision, 0..1; None if not measured."""
+        return self.precisions.get(precision, {}).get(LOSS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelPackage(ModelDescription):
     """A model package as read from its folder; weights are read by `build_network`.
 
     Attributes:
         path: the folder.
-        fingerprint: SHA-256 of the folder's content, hexadecimal.
+        fingerprint: SHA-256 of the description and the weights, hexadecimal.
     """
 
     path: Path
@@ -111,9 +172,25 @@ class ModelPackage(ModelDescription):
         return network_shape(width, height, width, height)
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all files of the package; the description comes last."""
+        others = (name for network in self.networks for name in network.files)
+        return WEIGHTS_FILE, *others, DESCRIPTION_FILE
+
+    @property
     def weights_bytes(self) -> int:
         """Size of the weights file."""
         return (self.path / WEIGHTS_FILE).stat().st_size
+
+    def network_in(self, precision: str) -> NetworkFiles | None:
+        """The form of the network with a precision of its own; None if the package has none."""
+        return next((found for found in self.networks if found.precision == precision), None)
+
+    def read_files(self, network: NetworkFiles) -> tuple[bytes, ...]:
+        """The content of the files of a network; raises PackageError if one was changed."""
+        return tuple(
+            _read_unchanged(self.path / name, stated) for name, stated in network.files.items()
+        )
 
     def build_network(self) -> "keras.Model":
         """Build the Keras network of this package and load its weights.
@@ -182,17 +259,12 @@ def load_package(name_or_path: str | Path) -> ModelPackage:
             f"unknown model {str(name_or_path)!r}: neither a shipped model "
             f"({', '.join(shipped_names())}) nor a folder with a {DESCRIPTION_FILE}"
         )
-    _refuse_code(path)
+    for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
+        if not (path / name).is_file():
+            raise PackageError(f"{path}: no {name}; a model package needs it")
     description = _read_description(path)
-    weights = path / WEIGHTS_FILE
-    content = _read(weights, MAX_BYTES)
-    if hashlib.sha256(content).hexdigest() != description["weights_sha256"]:
-        raise PackageError(
-            f"{weights}: {len(content)} bytes with another SHA-256 than {DESCRIPTION_FILE} states; "
-            "the file is truncated or changed: copy the package again"
-        )
-    text = _read(path / DESCRIPTION_FILE, MAX_DESCRIPTION_BYTES)
-    fingerprint = hashlib.sha256(text + content).hexdigest()
+    content = _read_unchanged(path / WEIGHTS_FILE, description["weights_sha256"])
+    fingerprint = hashlib.sha256(_identity(path, description) + content).hexdigest()
     try:
         package = ModelPackage(
             path=path,
@@ -206,13 +278,32 @@ def load_package(name_or_path: str | Path) -> ModelPackage:
             classes=classes_of(description),
             training=_facts("training", description["training"]),
             metrics=_facts("metrics", description["metrics"]),
+            networks=tuple(map(NetworkFiles.parse, description.get(NETWORKS, ()))),
+            precisions=_precisions(description.get(PRECISIONS, {})),
             fingerprint=fingerprint,
         )
         _check_area(package)
     except (KeyError, TypeError, ValueError) as error:
         raise PackageError(f"{path / DESCRIPTION_FILE}: {error}") from error
+    _refuse_code(package)
     package.check_weights()
+    for network in package.networks:
+        package.read_files(network)
     return package
+
+
+def files_of(folder: Path) -> tuple[str, ...]:
+    """Names of the files of the package in a folder, by its description alone.
+
+    Raises:
+        PackageError: there is no description, or it is damaged.
+    """
+    description = _read_description(folder)
+    try:
+        networks = map(NetworkFiles.parse, description.get(NETWORKS, ()))
+        return WEIGHTS_FILE, *(name for network in networks for name in network.files)
+    except (KeyError, TypeError, ValueError) as error:
+        raise PackageError(f"{folder / DESCRIPTION_FILE}: {error}") from error
 
 
 def classes_of(description: Mapping[str, Any]) -> ClassTable:
@@ -233,6 +324,8 @@ def write_package(
     directory: str | Path, network: "keras.Model", description: ModelDescription
 ) -> ModelPackage:
     """Write a package with the weights in half precision and return it as read back.
+
+    Other forms of the network are left out, since they are those of other weights.
 
     Raises:
         ValueError: the network does not fit the description.
@@ -265,8 +358,60 @@ def write_package(
         "metrics": description.metrics,
         "weights_sha256": hashlib.sha256((directory / WEIGHTS_FILE).read_bytes()).hexdigest(),
     }
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    (directory / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
+    return _write_description(directory, document, (), description.precisions)
+
+
+def add_network(
+    package: ModelPackage,
+    directory: str | Path,
+    network: NetworkFiles,
+    content: dict[str, bytes],
+    precisions: Mapping[str, Mapping[str, Any]],
+) -> ModelPackage:
+    """Write a package with the network in another form as well, and return it as read back.
+
+    The fingerprint stays. A network of the same precision is replaced.
+
+    Args:
+        package: what is written apart from that.
+        directory: its folder; the package's own one is possible.
+        network: describes the network.
+        content: its files.
+        precisions: see `ModelDescription`.
+
+    Raises:
+        PackageError: the package was changed.
+        OSError: it cannot be written.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    document = _read_description(package.path)
+    weights = _read_unchanged(package.path / WEIGHTS_FILE, document["weights_sha256"])
+    files = {WEIGHTS_FILE: weights}
+    kept = [other for other in package.networks if other.precision != network.precision]
+    for other in kept:
+        files |= zip(other.files, package.read_files(other), strict=True)
+    for name, data in (files | content).items():
+        (directory / name).write_bytes(data)
+    return _write_description(directory, document, (*kept, network), precisions)
+
+
+def _write_description(
+    directory: Path,
+    document: dict[str, Any],
+    networks: Sequence[NetworkFiles],
+    precisions: Mapping[str, Mapping[str, Any]],
+) -> ModelPackage:
+    """Write `model.json`: a document with these `ADDED` keys."""
+    text = _text(
+        {
+            **document,
+            "format_version": FORMAT_VERSION,
+            NETWORKS: [asdict(network) for network in networks],
+            PRECISIONS: precisions,
+        }
+    )
+    (directory / DESCRIPTION_FILE).write_bytes(text)
     return load_package(directory)
 
 
@@ -275,22 +420,19 @@ def shipped_names() -> list[str]:
     return sorted(entry.parent.name for entry in SHIPPED.glob(f"*/{DESCRIPTION_FILE}"))
 
 
-def _refuse_code(path: Path) -> None:
+def _refuse_code(package: ModelPackage) -> None:
     foreign = sorted(
         entry.name
-        for entry in path.iterdir()
+        for entry in package.path.iterdir()
         if entry.is_file()
-        and entry.name not in (DESCRIPTION_FILE, WEIGHTS_FILE)
+        and entry.name not in package.files
         and entry.suffix not in (".md", ".txt", ".csv", ".png", ".json")
     )
     if foreign:
         raise PackageError(
-            f"{path}: found {', '.join(foreign)}; a model package holds {DESCRIPTION_FILE} and "
-            f"{WEIGHTS_FILE}, and files that may contain code are refused"
+            f"{package.path}: found {', '.join(foreign)}; a model package holds "
+            f"{', '.join(sorted(package.files))}, and files that may contain code are refused"
         )
-    for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
-        if not (path / name).is_file():
-            raise PackageError(f"{path}: no {name}; a model package needs it")
 
 
 def _read(file: Path, most: int) -> bytes:
@@ -302,6 +444,35 @@ def _read(file: Path, most: int) -> bytes:
     except OSError as error:
         raise PackageError(f"{file}: cannot be read: {error.strerror}") from error
     raise PackageError(f"{file}: found {size} bytes, expected at most {most}")
+
+
+def _read_unchanged(file: Path, stated: Any) -> bytes:
+    """The content of a file, whose SHA-256 the description states."""
+    content = _read(file, MAX_BYTES)
+    if hashlib.sha256(content).hexdigest() != stated:
+        raise PackageError(
+            f"{file}: {len(content)} bytes with another SHA-256 than {DESCRIPTION_FILE} states; "
+            "the file is truncated or changed: copy the package again"
+        )
+    return content
+
+
+def _identity(path: Path, description: dict[str, Any]) -> bytes:
+    """`model.json` without what was added by format 2, as the text of format 1."""
+    if description["format_version"] == 1:
+        return _read(path / DESCRIPTION_FILE, MAX_DESCRIPTION_BYTES)
+    kept = {key: value for key, value in description.items() if key not in ADDED}
+    return _text({**kept, "format_version": 1})
+
+
+def _text(description: Mapping[str, Any]) -> bytes:
+    return (json.dumps(description, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _precisions(value: Any) -> dict[str, dict[str, Any]]:
+    for precision, facts in _facts(PRECISIONS, value).items():
+        _number(f"loss of {reprlib.repr(precision)}", _facts(precision, facts)[LOSS], -1, 1)
+    return value
 
 
 def _name(value: Any) -> str:
@@ -371,10 +542,10 @@ def _read_description(path: Path) -> dict[str, Any]:
     } - description.keys()  # fmt: skip
     if missing:
         raise PackageError(f"{file}: missing {', '.join(sorted(missing))}")
-    if description["format_version"] != FORMAT_VERSION:
+    if description["format_version"] not in range(1, FORMAT_VERSION + 1):
         raise PackageError(
             f"{file}: format version {description['format_version']}, "
-            f"this program reads version {FORMAT_VERSION}"
+            f"this program reads versions 1 to {FORMAT_VERSION}"
         )
     if not isinstance(description["classes"], list):
         raise PackageError(f"{file}: the classes are not a list")

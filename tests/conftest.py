@@ -1,6 +1,7 @@
 """Fixtures of many tests: the folder of shared data, generated photos, a tiny model."""
 
 import atexit
+import json
 import os
 import shutil
 import tempfile
@@ -34,6 +35,35 @@ def shared_data() -> Path:
 def tiny_model(tmp_path_factory) -> Path:
     """A model package of three classes with random weights."""
     return make_model(tmp_path_factory.mktemp("models") / "tiny").path
+
+
+@pytest.fixture(scope="session")
+def int8_model(tiny_model, labelled_photos, tmp_path_factory) -> Path:
+    """The same with an int8 network, and with known losses of int8 and bf16."""
+    from models.packages import load_package
+    from models.quantisation import quantise
+
+    folder = tmp_path_factory.mktemp("models") / "int8"
+    quantised = quantise(load_package(tiny_model), labelled_photos, folder, max_loss=1)
+    loss = {"split": "val", "images": 4, "miou": 0.5, "loss": 0.001}
+    described = json.loads((folder / "model.json").read_text())
+    described["precisions"] |= {"bf16": loss}  # Whatever this processor has.
+    (folder / "model.json").write_text(json.dumps(described))
+    return quantised.package.path
+
+
+@pytest.fixture(scope="session")
+def labelled_photos(make_photo, tmp_path_factory) -> Path:
+    """Photos and labels of three classes in the CamVid layout: 20 in train, 4 in val."""
+    folder = tmp_path_factory.mktemp("labelled")
+    random = np.random.default_rng(0)
+    for split, number in (("train", 20), ("val", 4)):
+        (folder / f"{split}annot").mkdir()
+        for seed in range(number):
+            make_photo(folder / split / f"{seed}.png", seed=seed)
+            label = random.integers(0, 3, (4, 6), np.uint8).repeat(16, 0).repeat(16, 1)
+            Image.fromarray(label).save(folder / f"{split}annot" / f"{seed}.png")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -93,7 +93,8 @@ def load_engine(package: "ModelPackage", options: EngineOptions = AUTOMATIC) -> 
     """Return an engine for `package`; on a GPU it is a `MaskEngine`, warmed up.
 
     `EngineName.AUTO` is TensorFlow if there is a GPU, else OpenVINO, else TensorFlow on the CPU. If
-    `KERAS_BACKEND` names another backend, it is Keras on that backend.
+    `KERAS_BACKEND` names another backend, it is Keras on that backend. How OpenVINO computes is
+    measured, see `choosing`.
 
     Raises:
         PackageError: the weights do not fit the package's description.
@@ -117,15 +118,15 @@ def load_engine(package: "ModelPackage", options: EngineOptions = AUTOMATIC) -> 
                 "a GPU is required, and OpenVINO runs on CPUs here: choose the engine auto, "
                 "tensorflow or jax"
             )
-    elif gpu := _on_gpu(package, options):
+    elif options.precision is not Precision.INT8 and (gpu := _on_gpu(package, options)):
         return gpu
     if name is not EngineName.TENSORFLOW:
-        from models.engines.openvino import OpenVinoEngine
+        from models.engines import choosing, openvino
 
         try:
-            return OpenVinoEngine(package, options)
+            return openvino.load(package, choosing.settled(package, options))
         except EngineError as error:
-            if name is EngineName.OPENVINO:
+            if name is EngineName.OPENVINO or options.precision is Precision.INT8:
                 raise
             logger.warning("TensorFlow is used instead of OpenVINO: %s", error)
     import_tensorflow()

@@ -41,6 +41,13 @@ def cores() -> int:
     return cpu_count()
 
 
+def physical_cores() -> int:
+    """The same without the second thread of a core."""
+    from loky import cpu_count
+
+    return cpu_count(only_physical_cores=True)
+
+
 def keras_backend() -> str:
     """The backend of Keras in this process: the loaded one, else the configured one."""
     if "keras" in sys.modules:

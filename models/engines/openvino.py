@@ -4,20 +4,28 @@ import logging
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.engines import devices
 from models.engines.batches import CPU_BATCH_SIZE, BatchedEngine
 from models.engines.conversion import import_openvino, openvino_model
-from models.engines.options import AUTOMATIC, EngineError, EngineOptions, Precision
-from models.packages import ModelPackage
+from models.engines.options import EngineError, EngineOptions, Precision
+from models.engines.quantised import int8_model
+from models.packages import INT8, ModelPackage
+
+if TYPE_CHECKING:
+    import openvino
 
 logger = logging.getLogger(__name__)
 
 DEVICE = "CPU"
-BFLOAT16 = "BF16"
-"""OpenVINO's name for the capability to multiply in bfloat16."""
+CAPABILITIES = {Precision.BF16: "BF16"}
+"""What OpenVINO calls the capability to compute in a precision; others it always has."""
+
+PRECISIONS = (Precision.INT8, Precision.BF16, Precision.F32)
+"""What it computes in on a CPU."""
 
 _FIRST_INFERENCE = threading.Lock()
 """Held during each engine's first inference, which its constructor runs: two threads that run the
@@ -30,42 +38,31 @@ class OpenVinoEngine(BatchedEngine):
     A network is compiled for each input shape, when the shape is first seen.
 
     Args:
-        package: the model to run. Its weights are read here, unless its conversion is cached.
-        options: precision, batch size and threads.
+        model: the network: uint8 photos `(N, h, w, 3)` to float32 logits, of open sizes.
+        nominal_shape: height and width of photos to compile it for at once.
+        options: precision, one of `PRECISIONS`, batch size and threads.
 
     Raises:
-        EngineError: OpenVINO is not installed, does not run here or does not support an operation
-            of the network, or bfloat16 is requested and the processor lacks it.
-        PackageError: the weights do not fit the package's description.
+        EngineError: OpenVINO does not run here.
     """
 
-    def __init__(self, package: ModelPackage, options: EngineOptions = AUTOMATIC):
-        try:
-            import_openvino()
-            import openvino
-        except ImportError as error:
-            raise EngineError(
-                f"OpenVINO cannot be imported ({error}): pip install openvino, or choose another "
-                "engine"
-            ) from error
-        core = openvino.Core()
-        precision = _precision(core, options.precision)
-        threads = options.threads or devices.cores()
-        super().__init__(options.batch_size or CPU_BATCH_SIZE, threads, precision)
-        self._core = core
+    def __init__(
+        self, model: "openvino.Model", nominal_shape: tuple[int, int], options: EngineOptions
+    ):
+        super().__init__(
+            options.batch_size or CPU_BATCH_SIZE,
+            options.threads or devices.cores(),
+            options.precision,
+        )
+        self._model = model
         self._shapes: dict[tuple[int, ...], _Compiled] = {}
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(self.streams, "openvino")
         try:
-            self._model = openvino_model(package)
             with _FIRST_INFERENCE:
-                self._predict(np.zeros((1, *package.nominal_shape, 3), np.uint8))
-        except EngineError:
-            raise
+                self._predict(np.zeros((1, *nominal_shape, 3), np.uint8))
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise EngineError(f"OpenVINO does not run here: {reason}") from error
-        logger.debug("OpenVINO: %s, %d streams", precision.value, self.streams)
+            raise _cannot_run(error) from error
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
         compiled = self._compiled(images.shape[1:])
@@ -78,13 +75,14 @@ class OpenVinoEngine(BatchedEngine):
             if shape not in self._shapes:
                 model = self._model.clone()
                 model.reshape([1, *shape])
+                half = self.precision is Precision.BF16
                 settings = {
-                    "INFERENCE_PRECISION_HINT": self.precision.value,
+                    "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
                     "NUM_STREAMS": self.streams,
                     "INFERENCE_NUM_THREADS": self.streams,
                     "ENABLE_CPU_PINNING": False,  # Other threads need the cores as well.
                 }
-                self._shapes[shape] = _Compiled(self._core.compile_model(model, DEVICE, settings))
+                self._shapes[shape] = _Compiled(_core().compile_model(model, DEVICE, settings))
             return self._shapes[shape]
 
 
@@ -107,12 +105,75 @@ class _Compiled:
         return logits
 
 
-def _precision(core, precision: Precision) -> Precision:
-    """The precision to compute in; automatic is bfloat16 if the processor has it."""
-    has_bfloat16 = BFLOAT16 in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
-    if precision is Precision.BF16 and not has_bfloat16:
+def load(package: ModelPackage, options: EngineOptions) -> OpenVinoEngine:
+    """Return an engine for a package, with the int8 network that it holds or with its weights.
+
+    Args:
+        package: the model to run. Its weights are read here, unless their conversion is cached.
+        options: precision, one of `PRECISIONS`, batch size and threads.
+
+    Raises:
+        EngineError: OpenVINO is not installed, does not run here or does not support an operation
+            of the network; or the processor or the package lacks the precision.
+        PackageError: the weights or the int8 network do not fit the package's description.
+    """
+    check_installed()
+    precision = options.precision
+    if not runs_in(precision):
         raise EngineError(
-            f"{core.get_property(DEVICE, 'FULL_DEVICE_NAME')} has no bfloat16: choose the "
-            f"precision {Precision.AUTO.value} or {Precision.F32.value}"
+            f"OpenVINO does not compute in {precision.value} on {processor()}: choose the "
+            "precision auto or f32"
         )
-    return Precision.F32 if precision is Precision.F32 or not has_bfloat16 else Precision.BF16
+    if precision is not Precision.INT8:
+        model = openvino_model(package)
+    elif package.network_in(INT8):
+        model = int8_model(package)
+    else:
+        raise EngineError(
+            f"{package.name} has no int8 network: make a package that has one by `citymask "
+            f"quantise {package.path} --data DIR --output MODEL_DIR`, or choose another precision"
+        )
+    return OpenVinoEngine(model, package.nominal_shape, options)
+
+
+def check_installed() -> None:
+    """Raise EngineError if OpenVINO is not installed or does not run here."""
+    try:
+        import_openvino()
+    except ImportError as error:
+        raise EngineError(
+            f"OpenVINO cannot be imported ({error}): pip install openvino, or choose another engine"
+        ) from error
+    try:
+        processor()
+    except RuntimeError as error:
+        raise _cannot_run(error) from error
+
+
+def runs_in(precision: Precision) -> bool:
+    """Whether OpenVINO computes in a precision on this processor."""
+    needed = CAPABILITIES.get(precision)
+    has = _core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+    return precision in PRECISIONS and (not needed or needed in has)
+
+
+def processor() -> str:
+    """OpenVINO's name of the processor."""
+    return _core().get_property(DEVICE, "FULL_DEVICE_NAME")
+
+
+def version() -> str:
+    """OpenVINO's version."""
+    import openvino
+
+    return openvino.__version__
+
+
+def _core() -> "openvino.Core":
+    import openvino
+
+    return openvino.Core()
+
+
+def _cannot_run(error: RuntimeError) -> EngineError:
+    return EngineError(f"OpenVINO does not run here: {' '.join(str(error).split())}")

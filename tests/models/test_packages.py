@@ -158,7 +158,7 @@ def test_a_description_without_its_keys_names_them(package):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 2}, "format version 2, this program reads version 1"),
+        ({"format_version": 3}, "format version 3, this program reads versions 1 to 2"),
         ({"architecture": "pspnet"}, "unknown architecture 'pspnet'; .*efficientnet_fpn"),
         ({"architecture": ["efficientnet_fpn"]}, "unknown architecture"),
         ({"outputs": 4}, "3 classes for a network with 4 outputs"),

@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from models.packages import DESCRIPTION_FILE, WEIGHTS_FILE, ModelPackage, PackageError, load_package
+from models.packages import DESCRIPTION_FILE, ModelPackage, PackageError, files_of, load_package
 from transforms import storage
 
 MODELS = f"{storage.WORK_FOLDER}/models"
-FILES = (DESCRIPTION_FILE, WEIGHTS_FILE)
 
 
 def load(name_or_path: str) -> ModelPackage:
@@ -34,7 +33,7 @@ def load(name_or_path: str) -> ModelPackage:
 
 def publish(package: ModelPackage, output: str) -> None:
     """Copy a package to the output folder; raises StorageError if it cannot be written."""
-    for name in FILES:
+    for name in package.files:
         storage.write(output, f"{_folder(package)}/{name}", (package.path / name).read_bytes())
 
 
@@ -63,11 +62,16 @@ def at_hand(package: ModelPackage, output: str) -> Iterator[ModelPackage]:
 
 
 def _fetch(source: str, folder: Path) -> None:
-    for name in FILES:
-        try:
-            (folder / name).write_bytes(storage.read(f"{source}/{name}"))
-        except storage.StorageError as error:
-            raise PackageError(f"{source}/{name}: {error}") from error
+    _fetch_file(source, folder, DESCRIPTION_FILE)
+    for name in files_of(folder):
+        _fetch_file(source, folder, name)
+
+
+def _fetch_file(source: str, folder: Path, name: str) -> None:
+    try:
+        (folder / name).write_bytes(storage.read(f"{source}/{name}"))
+    except storage.StorageError as error:
+        raise PackageError(f"{source}/{name}: {error}") from error
 
 
 def _folder(package: ModelPackage) -> str:
@@ -77,6 +81,6 @@ def _folder(package: ModelPackage) -> str:
 def _is_here(package: ModelPackage) -> bool:
     """Whether the package's path holds it; this machine may have another version there."""
     try:
-        return load_package(package.path).fingerprint == package.fingerprint
+        return load_package(package.path) == package
     except PackageError:
         return False

@@ -1,0 +1,70 @@
+"""Networks in 8-bit integers, as packages hold them: OpenVINO IRs made by `citymask quantise`."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.engines.conversion import import_openvino
+from models.packages import INT8, ModelPackage, PackageError
+
+if TYPE_CHECKING:
+    import openvino
+
+_QUANTISE = "FakeQuantize"
+"""OpenVINO's operation that rounds values to the levels of an integer."""
+
+
+def int8_model(package: ModelPackage) -> "openvino.Model":
+    """Read the int8 network of a package.
+
+    It maps uint8 photos `(N, h, w, 3)` of any number and size to float32 logits.
+
+    Raises:
+        PackageError: the package has none, or it is damaged or does not fit the description.
+    """
+    network = package.network_in(INT8)
+    if network is None:
+        raise PackageError(f"{package.name} has no {INT8} network: `citymask quantise` makes one")
+    text, weights = package.read_files(network)
+    import_openvino()
+    import openvino
+
+    file = package.path / next(iter(network.files))
+    try:
+        values = openvino.Tensor(np.frombuffer(weights, np.uint8))
+        model = openvino.Core().read_model(text, values)
+        found = [describe(port) for port in (*model.inputs, *model.outputs)]
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise _misfit(file, f"OpenVINO cannot read it ({reason})") from error
+    expected = ["u8 [?,?,?,3]", f"f32 [?,?,?,{len(package.classes)}]"]
+    if found != expected:
+        raise _misfit(file, f"found {' -> '.join(found)}, expected {' -> '.join(expected)}")
+    return model
+
+
+def describe(port: "openvino.Output") -> str:
+    """Type and shape of an input or output; `?` for a size that is left open."""
+    sizes = ",".join("?" if size.is_dynamic else str(size) for size in port.partial_shape)
+    return f"{port.element_type.get_type_name()} [{sizes}]"
+
+
+def float_twin(model: "openvino.Model") -> "openvino.Model":
+    """The same network without rounding, as fast as the one it was made of, for measurements only.
+
+    Its weights are the rounded ones, so its masks are not those of the network it was made of.
+    """
+    twin = model.clone()
+    for operation in twin.get_ordered_ops():
+        if operation.get_type_name() == _QUANTISE:
+            for target in operation.output(0).get_target_inputs():
+                target.replace_source_output(operation.input_value(0))
+    twin.validate_nodes_and_infer_types()
+    return twin
+
+
+def _misfit(file, reason: str) -> PackageError:
+    return PackageError(
+        f"{file}: not the {INT8} network of this package: {reason}; make it again with "
+        "`citymask quantise`"
+    )

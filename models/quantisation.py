@@ -1,0 +1,188 @@
+"""Post-training quantisation: a network in 8-bit integers, made by NNCF from calibration photos.
+
+NNCF (https://github.com/openvinotoolkit/nncf) runs the network on the photos, chooses the range of
+each tensor by what it saw, and corrects the biases; weights and labels are not trained. It follows
+Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference" (CVPR 2018).
+"""
+
+import hashlib
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models import precisions
+from models.engines import Precision, openvino
+from models.engines.conversion import openvino_model
+from models.inputs import network_shape, resize
+from models.labelled_photos import IMAGE_SUFFIXES, read_photo
+from models.labels import LABEL_FOLDER_ENDING
+from models.packages import INT8, LOSS, OPENVINO, ModelPackage, NetworkFiles, add_network
+
+if TYPE_CHECKING:
+    import openvino as ov
+
+LEAST_PHOTOS = 16
+"""Fewer photos show too little of the range of each tensor."""
+
+DEFAULT_PHOTOS = 180
+"""Photos to calibrate on; more take longer and changed nothing measurable on CamVid."""
+
+CALIBRATION_SPLIT = "train"
+"""Folder of labelled photos whose photos calibrate."""
+
+FILES = ("int8.xml", "int8.bin")
+
+
+class QuantisationError(ValueError):
+    """A network cannot be quantised, or loses too much by it."""
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A package that was written.
+
+    Attributes:
+        package: it.
+        single: its mIoU in single precision; None without labels.
+        int8: its mIoU in int8; None without labels.
+    """
+
+    package: ModelPackage
+    single: float | None = None
+    int8: float | None = None
+
+
+def quantise(
+    package: ModelPackage,
+    data: str | Path,
+    directory: str | Path,
+    split: str = "val",
+    most: int = DEFAULT_PHOTOS,
+    max_loss: float = 0.005,
+) -> Quantised:
+    """Write a package with an int8 network beside the weights.
+
+    Args:
+        package: the model.
+        data: a folder of photos, or of labelled photos in the CamVid layout. Of the latter, the
+            split `train` calibrates, and the labels of `split` measure the loss of quality.
+        directory: the folder of the new package.
+        split: labelled photos to measure on.
+        most: photos to calibrate on, spread evenly over those of the folder.
+        max_loss: largest loss of mIoU, 0..1.
+
+    Raises:
+        QuantisationError: NNCF is not installed, there are too few photos, or the loss is larger.
+        ValueError: a photo or label cannot be read.
+        EngineError: OpenVINO does not run here or does not support an operation of the network.
+        PackageError: the package is damaged.
+        OSError: the new package cannot be written.
+    """
+    _check_nncf()
+    openvino.check_installed()
+    photos = calibration_photos(data, most)
+    content = _files(_quantised(package, photos))
+    stated = {name: hashlib.sha256(value).hexdigest() for name, value in content.items()}
+    network = NetworkFiles(OPENVINO, INT8, stated, _facts(data, len(photos)))
+    with tempfile.TemporaryDirectory() as folder:
+        quantised = add_network(package, folder, network, content, {})
+        found = _measured(quantised, data, split)
+    if found is None:
+        known = {name: of for name, of in package.precisions.items() if name != INT8}
+        return Quantised(add_network(package, directory, network, content, known))
+    single, measured = found
+    lost, miou = measured[INT8][LOSS], measured[INT8]["miou"]
+    if lost > max_loss:
+        raise QuantisationError(
+            f"int8 loses {100 * lost:.2f} points of mIoU on {split} ({single:.4f} -> {miou:.4f}), "
+            f"and at most {100 * max_loss:g} are allowed: nothing was written. Calibrate on more "
+            "photos that are like yours, or give a larger --max-loss"
+        )
+    known = package.precisions | measured
+    return Quantised(add_network(package, directory, network, content, known), single, miou)
+
+
+def calibration_photos(data: str | Path, most: int) -> list[Path]:
+    """Choose photos to calibrate on.
+
+    Raises:
+        QuantisationError: there are too few.
+    """
+    folder = Path(data, CALIBRATION_SPLIT)
+    folder = folder if folder.is_dir() else Path(data)
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not path.parent.name.endswith(LABEL_FOLDER_ENDING)
+    )
+    if len(files) < LEAST_PHOTOS:
+        raise QuantisationError(
+            f"{folder}: found {len(files)} photos (PNG or JPEG), expected at least {LEAST_PHOTOS} "
+            "to calibrate on; give a folder with more, like those the model is for"
+        )
+    chosen = np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)
+    return [files[number] for number in chosen]
+
+
+def _check_nncf() -> None:
+    try:
+        import nncf
+    except ImportError as error:
+        raise QuantisationError(
+            f"NNCF cannot be imported ({error}): pip install 'citymask[quantise]'"
+        ) from error
+    nncf.set_log_level(logging.ERROR)
+
+
+def _quantised(package: ModelPackage, photos: Sequence[Path]) -> "ov.Model":
+    import nncf
+
+    def prepare(path: Path) -> np.ndarray:
+        photo = read_photo(path)
+        size = network_shape(photo.width, photo.height, package.input_width, package.input_height)
+        return resize(photo, size)[None]
+
+    return nncf.quantize(
+        openvino_model(package),
+        nncf.Dataset(photos, prepare),
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(photos),
+    )
+
+
+def _files(model: "ov.Model") -> dict[str, bytes]:
+    """The files of a network; what is not in 8 bits is in half precision."""
+    import openvino as ov
+
+    with tempfile.TemporaryDirectory() as folder:
+        ov.save_model(model, Path(folder, FILES[0]))
+        return {name: Path(folder, name).read_bytes() for name in FILES}
+
+
+def _facts(data: str | Path, photos: int) -> dict[str, Any]:
+    import nncf
+
+    folder = Path(data).resolve()
+    name = Path(folder.name, CALIBRATION_SPLIT if Path(folder, CALIBRATION_SPLIT).is_dir() else "")
+    return {
+        "tool": f"NNCF {nncf.__version__}, post-training quantisation, preset mixed",
+        "calibration": f"{photos} photos of {name}",
+    }
+
+
+def _measured(
+    package: ModelPackage, data: str | Path, split: str
+) -> tuple[float, dict[str, dict[str, Any]]] | None:
+    """The mIoU in single precision, and what other precisions lose; None without labels."""
+    if not Path(data, f"{split}{LABEL_FOLDER_ENDING}").is_dir():
+        return None
+    others = [Precision.INT8, *filter(openvino.runs_in, [Precision.BF16])]
+    single = precisions.measure_single(package, data, split)
+    return single.miou, precisions.losses(package, data, split, single, others)
