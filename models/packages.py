@@ -264,7 +264,6 @@ def load_package(name_or_path: str | Path) -> ModelPackage:
             raise PackageError(f"{path}: no {name}; a model package needs it")
     description = _read_description(path)
     content = _read_unchanged(path / WEIGHTS_FILE, description["weights_sha256"])
-    fingerprint = hashlib.sha256(_identity(path, description) + content).hexdigest()
     try:
         package = ModelPackage(
             path=path,
@@ -280,7 +279,7 @@ def load_package(name_or_path: str | Path) -> ModelPackage:
             metrics=_facts("metrics", description["metrics"]),
             networks=tuple(map(NetworkFiles.parse, description.get(NETWORKS, ()))),
             precisions=_precisions(description.get(PRECISIONS, {})),
-            fingerprint=fingerprint,
+            fingerprint=hashlib.sha256(_identity(path, description) + content).hexdigest(),
         )
         _check_area(package)
     except (KeyError, TypeError, ValueError) as error:

@@ -24,17 +24,21 @@ def losses(
     single: Metrics,
     precisions: Iterable[Precision],
 ) -> dict[str, dict[str, Any]]:
-    """Measure other precisions of a package; raises what `evaluate` raises.
+    """Measure other precisions of a package.
 
     Args:
         package: the model.
         data_dir: labelled photos in the CamVid folder layout.
         split: the photos to measure on.
         single: the metrics of single precision on them.
-        precisions: what to measure; OpenVINO must compute in them here.
+        precisions: what to measure.
 
     Returns:
         What `ModelDescription.precisions` holds.
+
+    Raises:
+        ValueError: see `evaluate`.
+        EngineError: OpenVINO does not run here, or not in one of the precisions.
     """
     found = {}
     for precision in precisions:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import shutil
 import sys
 import time
@@ -20,10 +21,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from models import precisions
 from models.classes import ClassTable
 from models.crops import Augmentation, TrainingBatches
 from models.distillation import Teacher
-from models.engines import Precision, load_engine
+from models.engines import EngineError, Precision, load_engine
 from models.evaluation import Metrics, evaluate, measure
 from models.inputs import SHAPE_MULTIPLE, normalise
 from models.labelled_photos import LabelledPhotos, count_classes, list_split, read_photo
@@ -37,6 +39,8 @@ from models.networks.efficientnet_lite import (
 from models.packages import ModelDescription, ModelPackage, load_package, write_package
 from models.segmenter import Segmenter
 from models.speed import images_per_second, machine
+
+logger = logging.getLogger(__name__)
 
 CROP_SHARE = 0.75
 """Side length of a training crop, as a fraction of the network input's."""
@@ -269,12 +273,18 @@ def write_trained_package(
         metrics={},
     )
     package = write_package(directory, network, description)
-    measured = evaluate(package, config.data_dir, "val").to_dict()
+    metrics = evaluate(package, config.data_dir, "val")
+    measured = metrics.to_dict()
+    try:
+        lost = precisions.losses(package, config.data_dir, "val", metrics, [Precision.BF16])
+    except EngineError as error:
+        lost = {}
+        logger.info("What bf16 loses is not measured, so that auto does not take it: %s", error)
     speed = images_per_second(load_engine(package), config.input_height, config.input_width)
     measured |= {"images_per_second": round(speed, 1), "machine": machine()}
-    return write_package(
-        directory, network, replace(description, metrics={"split": "val", **measured})
-    )
+    metrics_of_val = {"split": "val", **measured}
+    described = replace(description, metrics=metrics_of_val, precisions=lost)
+    return write_package(directory, network, described)
 
 
 def draw_curves(log: str | Path, path: str | Path) -> None:

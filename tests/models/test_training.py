@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from models.classes import IGNORE, ClassTable
+from models.engines import EngineOptions, Precision, openvino
 from models.evaluation import evaluate
 from models.networks import ARCHITECTURES, build_network
 from models.packages import load_package
@@ -84,11 +85,17 @@ def test_package_states_what_it_measures(config, tmp_path):
     package = load_package(tmp_path / "package")
     assert package == written
     assert package.training == {"data": "painted", "epochs": 6}
-    measured = evaluate(package, config.data_dir, "val")
+    single = EngineOptions(precision=Precision.F32)
+    measured = evaluate(package, config.data_dir, "val", single)
     assert measured.to_dict().items() <= package.metrics.items()
     assert package.metrics["split"] == "val"
     assert package.metrics["images_per_second"] > 0 and package.metrics["machine"]
     assert package.metrics["images"] == 8
+    if openvino.runs_in(Precision.BF16):
+        half = evaluate(package, config.data_dir, "val", EngineOptions(precision=Precision.BF16))
+        assert package.loss("bf16") == measured.miou - half.miou
+    else:
+        assert package.precisions == {}
 
 
 @pytest.mark.parametrize("with_checkpoint", [False, True])

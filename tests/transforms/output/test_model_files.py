@@ -66,7 +66,7 @@ def test_a_damaged_copy_in_the_output_folder_is_refused(package, output):
 
 def test_a_package_in_cloud_storage_is_fetched(package, cloud_storage_at):
     with GcsServer() as server, cloud_storage_at(server.url):
-        for name in model_files.FILES:
+        for name in package.files:
             server.put("town", f"models/mine/{name}", (package.path / name).read_bytes())
         found = model_files.load("gs://town/models/mine/")
         assert replace(found, path=package.path) == package
@@ -80,3 +80,19 @@ def test_a_package_that_is_not_in_cloud_storage_is_named(cloud_storage_at):
         pytest.raises(PackageError, match="gs://town/none/model.json: .*no such object"),
     ):
         model_files.load("gs://town/none")
+
+
+def test_other_forms_of_the_network_are_fetched_too(int8_model, output):
+    package = load_package(int8_model)
+    model_files.publish(package, output)
+    elsewhere = replace(package, path=Path("/nowhere"))
+    with model_files.at_hand(elsewhere, output) as found:
+        assert found.network_in("int8") and replace(found, path=package.path) == package
+
+
+def test_a_machine_whose_package_lacks_the_int8_network_fetches_it(int8_model, package, output):
+    published = load_package(int8_model)
+    model_files.publish(published, output)
+    assert package.fingerprint == published.fingerprint
+    with model_files.at_hand(replace(published, path=package.path), output) as found:
+        assert found.path != package.path and found.network_in("int8")
