@@ -67,6 +67,7 @@ setup(
             "jax>=0.6,<0.12",
             "jsonschema>=4.20,<5",
             "kubernetes-validate>=1.31",
+            "nncf>=3,<4",
             "opencv-python-headless>=4.10",
             "pandas>=2.2",
             "playwright>=1.60,<2",
