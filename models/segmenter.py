@@ -22,6 +22,7 @@ from models.engines import (
     EngineOptions,
     Mask,
     MaskEngine,
+    Precision,
     load_engine,
 )
 from models.inputs import network_shape, resize
@@ -207,6 +208,11 @@ class Segmenter:
     def streams(self) -> int:
         """Calls of `infer` to have running side by side."""
         return self._engine.streams
+
+    @property
+    def precision(self) -> Precision:
+        """Precision that the network computes in, never `AUTO`."""
+        return self._engine.precision
 
     def segment(
         self, image: Image.Image | np.ndarray, panorama: Panorama | None = None

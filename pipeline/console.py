@@ -24,9 +24,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from models.engines.options import Precision
 from models.texts import printable_lines
 from transforms.flow import progress
-from transforms.output import columns
+from transforms.output import columns, precisions
 from transforms.output.run_records import RunRecord
 from transforms.output.summary import read_summary
 
@@ -261,6 +262,10 @@ def print_closing(record: RunRecord) -> None:
         reasons = (f"{count} {reason}" for reason, count in record.passed_over.items())
         parts.append(f"{passed_over} other files ignored ({', '.join(reasons)})")
     _print_line(console, ", ".join(parts))
+    if len(record.output_precisions) > 1:
+        made = precisions.in_words(record.output_precisions)
+        same = f"--force --precision {Precision.F32.value}"
+        _print_line(console, f"Masks in {output} by precision: {made}; {same} makes them alike")
     _print_line(console, f"Results in {output}")
     if images["failed"]:
         _print_line(console, f"What failed, and why, is in {output}/{columns.FAILURES}")

@@ -15,9 +15,9 @@ from pipeline.runners import Metrics
 from pipeline.runs.request import RunRequest
 from transforms.flow import request_counters
 from transforms.inputs import dates, listing
-from transforms.output import columns, parquet, stopping
+from transforms.output import columns, parquet, stopping, summarising
 from transforms.output.run_records import RunRecord
-from transforms.output.summary import read_summary
+from transforms.output.summary import Summary, read_summary
 from transforms.planning import counters as planned
 from transforms.planning import gating
 from transforms.segmenting import measurements
@@ -72,7 +72,13 @@ def make_record(
     seconds: float,
 ) -> RunRecord:
     """The run record: versions, model, options, counts, and where the time went."""
-    images = count_images(metrics) if metrics.known else count_results(job)
+    if metrics.known:
+        images = count_images(metrics)
+        output_precisions = metrics.in_namespace(summarising.PRECISIONS)
+    else:
+        summary = read_summary(job.options.output)
+        images = count_results(job, summary)
+        output_precisions = summary.precisions or {}
     segmenting = metrics.in_namespace(measurements.COUNTERS)
     return RunRecord(
         run_id=job.options.run_id,
@@ -94,6 +100,8 @@ def make_record(
             measurements.CONTRADICTIONS: segmenting.get(measurements.CONTRADICTIONS, 0),
         },
         pixels=metrics.in_namespace(measurements.PIXELS),
+        precisions=metrics.in_namespace(measurements.PRECISIONS),
+        output_precisions=output_precisions,
         passed_over=_passed_over(metrics),
         images_per_second=round(images["done"] / seconds, 2),
         bytes_in=segmenting.get(measurements.BYTES_IN, 0),
@@ -119,10 +127,9 @@ def count_images(metrics: Metrics) -> dict[str, int]:
     }
 
 
-def count_results(job: Job) -> dict[str, int]:
+def count_results(job: Job, summary: Summary) -> dict[str, int]:
     """What became of the images as far as the output folder tells, for runners without metrics."""
     output, run_id = job.options.output, job.options.run_id
-    summary = read_summary(output)
     files = parquet.files_in(output, columns.STATISTICS)
     tables = (table for _, table in parquet.read_tables(files, [columns.RUN_ID]))
     return {

@@ -1,12 +1,12 @@
 """A request: what a user asked for, the checks before any work, and the job that it comes to."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import date
 
-from models.engines import EngineName, EngineOptions, GpuPolicy
+from models.engines import EngineName, EngineOptions, GpuPolicy, Precision
 from models.engines.devices import cores
 from models.mask_options import MaskOptions
 from models.merging import MergedClasses
@@ -25,10 +25,12 @@ from transforms.output import (
     findings,
     model_files,
     names,
+    precisions,
     rows,
     stopping,
 )
 from transforms.output.locking import LOCK, LockedError, OutputLock
+from transforms.output.rows import PresentRows
 from transforms.planning.policy import Gate, Policy
 
 
@@ -116,9 +118,13 @@ def make_job(
     """
     output = storage.absolute(request.output)
     try:
-        mask_folder, notes = _mask_folder(output, mask_options(request).model_id(package))
+        present = rows.models_in(output)
     except storage.StorageError as error:
         raise ConfigurationError(str(error)) from error
+    model = mask_options(request).model_id(package)
+    kept = present.pop(model, PresentRows())
+    mask_folder, notes = _mask_folder(output, model, kept, present)
+    notes += _precision_notes(request, kept)
     options = SegmentOptions(
         output=output,
         run_id=run_id,
@@ -270,17 +276,30 @@ def _check_input(spec: str, output: str) -> None:
         )
 
 
-def _mask_folder(output: str, model: str) -> tuple[str, list[str]]:
+def _mask_folder(
+    output: str, model: str, kept: PresentRows, others: Mapping[str, PresentRows]
+) -> tuple[str, list[str]]:
     """`masks`, or a folder of its own for a model that is not the first one in this output."""
-    present = rows.models_in(output)
-    own = sorted(filter(names.is_mask_folder, present.pop(model, ())))
+    own = sorted(filter(names.is_mask_folder, kept.folders))
     if own:
         return own[0], []
-    if not any(columns.MASKS in folders for folders in present.values()):
+    if not any(columns.MASKS in of_other.folders for of_other in others.values()):
         return columns.MASKS, []
     folder = f"{columns.MASKS}-{names.image_name(model).replace('/', '-')}"
-    others = ", ".join(sorted(present))
     return folder, [
-        f"{output} holds results of {others}; they are kept. All images are segmented again for "
-        f"{model}: its rows go to {columns.STATISTICS}/ as well, its masks to {folder}/."
+        f"{output} holds results of {', '.join(sorted(others))}; they are kept. All images are "
+        f"segmented again for {model}: its rows go to {columns.STATISTICS}/ as well, its masks to "
+        f"{folder}/."
+    ]
+
+
+def _precision_notes(request: RunRequest, kept: PresentRows) -> list[str]:
+    """What to say of the masks of a model that are kept, if they are not of the precision asked."""
+    asked = request.precision
+    others = {name: count for name, count in kept.precisions.items() if name != asked.value}
+    if asked is Precision.AUTO or request.force or not others:
+        return []
+    return [
+        f"Masks that are done stay as they are ({precisions.in_words(others)}); new ones are made "
+        f"in {asked.value}. --force makes all anew."
     ]

@@ -8,6 +8,7 @@ import hashlib
 import tarfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "out_of_version_0.1.tar.gz"
@@ -64,10 +65,11 @@ def test_photos_that_are_segmented_again_have_the_names_and_columns_they_had(
     assert "6 images done" in again(*ASKED, "--force").stdout
     assert sorted(digests(out.path, "masks")) == names
     rows = out.rows
-    assert set(rows.columns) == set(before.columns)
+    assert set(rows.columns) == {*before.columns, "precision"}
     second = rows[~rows["model"].str.contains("[+]", regex=True)]
     same = ["image", "width", "height", "mask", "model", "group", "latitude"]
     assert second[same].equals(first[same])
+    assert second["precision"].notna().all() and rows["precision"].notna().sum() == len(second)
     assert len(rows) == len(before)
 
 
@@ -110,3 +112,21 @@ def test_compact_keeps_every_row_of_both_versions(older, citymask, output_at):
     assert citymask("compact", out.path).exit_code == 0
     assert rows()[before.columns].equals(before)
     assert citymask("verify", out.path).exit_code == 0
+
+
+def test_a_new_photo_beside_older_rows_is_said_to_be_of_another_precision(
+    older, again, citymask, make_photo, output_at
+):
+    out = output_at(older / "out")
+    make_photo(older / "photos" / "new.png")
+    said = again("--label-ids", "--precision", "f32")
+    assert "stay as they are (unknown 7); new ones are made in f32" in said.stderr
+    assert "by precision: unknown 7, f32 1; --force" in said.stdout
+    assert out.summary["precisions"] == {"f32": 1, "unknown": 7}
+    assert citymask("compact", out.path).exit_code == 0
+    assert citymask("verify", out.path).exit_code == 0
+    (model,) = (m for m in out.rows["model"].unique() if m.endswith("+label_ids"))
+    result = citymask("export", out.path, "--format", "bigquery", "--model", model)
+    assert result.exit_code == 0, result.output
+    exported = pd.read_parquet(out.path / "exports" / "bigquery")
+    assert list(exported["precision"].dropna()) == ["f32"] and len(exported) == 8

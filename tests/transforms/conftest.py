@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models.classes import ClassTable
+from models.engines import Precision
 from transforms.flow.records import UNKNOWN_CAPTURE, ImageRef, PlannedImage, Segmented, UnitResult
 from transforms.output import names, rows
 from transforms.photos import mask_files
@@ -33,9 +34,8 @@ class MadeOutput(PosixPath):
         self.write(path, mask_files.encode_mask(pixels, palette or self.CLASSES.palette()))
         ref = ImageRef(image, f"/a/{image}", f"/a/{image}", "10-1", ".", extra=extra)
         counts = tuple(np.bincount(mask.ravel(), minlength=3).tolist())
-        return Segmented(
-            PlannedImage(ref, path), mask.shape[1], mask.shape[0], UNKNOWN_CAPTURE, counts
-        )
+        planned, (height, width) = PlannedImage(ref, path), mask.shape
+        return Segmented(planned, width, height, UNKNOWN_CAPTURE, counts, Precision.F32)
 
     def write(self, path, data=b"not looked at"):
         (self / path).parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
+from models.engines.options import Precision
 from models.panoramas import OnSphere
 
 T = TypeVar("T")
@@ -199,6 +200,7 @@ class Segmented:
         height: displayed rows of the photo.
         capture: position, time and heading from metadata or EXIF.
         pixels: pixels per class in the order of the class ids; they add up to width x height.
+        precision: of the network that made the mask, never `AUTO`.
         on_sphere: solid angles of a panorama's classes; None for a flat photo.
         values: values of the outputs per photo for the row, by the names of the outputs; None if an
             output has none for this image.
@@ -209,6 +211,7 @@ class Segmented:
     height: int
     capture: Capture
     pixels: tuple[int, ...]
+    precision: Precision
     on_sphere: OnSphere | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
 

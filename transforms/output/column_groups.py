@@ -87,6 +87,10 @@ def column_groups(
         ColumnGroup(CAPTURE_FIELDS, _capture),
         ColumnGroup(RESULT_FIELDS, lambda item: (item.planned.mask, model, run_id)),
         ColumnGroup(
+            (pa.field(columns.PRECISION, pa.string(), nullable=False),),
+            lambda item: (item.precision.value,),
+        ),
+        ColumnGroup(
             _fields(columns.PIXELS_PREFIX, classes.keys, pa.int64(), nullable=False),
             lambda item: item.pixels,
         ),

@@ -90,7 +90,10 @@ def opened(file: str, content: BytesIO | None = None) -> Iterator[pq.ParquetFile
 
 
 def read_tables(
-    files: Iterable[str], wanted: Sequence[str] | None = None, only_with: Sequence[str] = ()
+    files: Iterable[str],
+    wanted: Sequence[str] | None = None,
+    only_with: Sequence[str] = (),
+    also: Sequence[str] = (),
 ) -> Iterator[tuple[str, pa.Table]]:
     """The path and the rows of each Parquet file.
 
@@ -98,6 +101,7 @@ def read_tables(
         files: their paths; remote files are fetched in parallel.
         wanted: columns to read; None: all.
         only_with: files that lack one of these columns are skipped.
+        also: further columns to read of the files that have them.
 
     Raises:
         StorageError: a file cannot be read, is damaged, or lacks a column.
@@ -109,7 +113,8 @@ def read_tables(
     for file, content in zip(files, contents, strict=True):
         with opened(file, content) as parquet:
             present = set(parquet.schema_arrow.names)
-            table = parquet.read(wanted) if present.issuperset(only_with) else None
+            names = None if wanted is None else [*wanted, *also]
+            table = parquet.read(names) if present.issuperset(only_with) else None
             if table is not None:
                 table = conformed(file, table, _contract(file))
         if table is None:

@@ -6,9 +6,9 @@ twice.
 """
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,7 +24,7 @@ from transforms.flow.records import (
     Look,
     UnitResult,
 )
-from transforms.output import columns, fencing, parquet
+from transforms.output import columns, fencing, parquet, precisions
 from transforms.output.column_groups import LOOK_FIELDS
 from transforms.output.schemas import GATED_SCHEMA, failure_table, statistics_table
 
@@ -42,6 +42,19 @@ class CommittedRow:
     mask: str
     run_id: str
     file: str
+
+
+@dataclass(frozen=True)
+class PresentRows:
+    """The rows of a model in an output folder.
+
+    Attributes:
+        folders: folders of their masks.
+        precisions: how many rows have masks of each precision, see `output.precisions`.
+    """
+
+    folders: set[str] = field(default_factory=set)
+    precisions: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -190,16 +203,18 @@ def write_removed(output: str, gone: Iterable[CommittedRow], owner: str = "") ->
     fencing.write(output, columns.REMOVED_CSV, lines([header, *cells]), owner)
 
 
-def models_in(output: str) -> dict[str, set[str]]:
-    """The models with rows in an output folder, and the mask folders each of them uses."""
-    found: dict[str, set[str]] = {}
+def models_in(output: str) -> dict[str, PresentRows]:
+    """The models with rows in an output folder, and what their rows have in common."""
+    found: dict[str, PresentRows] = defaultdict(PresentRows)
     files = parquet.files_in(output, columns.STATISTICS)
-    for _, table in parquet.read_tables(files, [columns.MODEL, columns.MASK]):
+    wanted = [columns.MODEL, columns.MASK]
+    for _, table in parquet.read_tables(files, wanted, also=[columns.PRECISION]):
         for model in pc.unique(table[columns.MODEL]).to_pylist():
-            masks = table.filter(pc.equal(table[columns.MODEL], model))[columns.MASK]
-            folders = pc.list_element(pc.split_pattern(masks, "/", max_splits=1), 0)
-            found.setdefault(model, set()).update(pc.unique(folders).to_pylist())
-    return found
+            of_model = table.filter(pc.equal(table[columns.MODEL], model))
+            folders = pc.split_pattern(of_model[columns.MASK], "/", max_splits=1)
+            found[model].folders.update(pc.unique(pc.list_element(folders, 0)).to_pylist())
+            found[model].precisions.update(precisions.count(of_model))
+    return dict(found)
 
 
 def count_by_model(output: str) -> dict[str, int]:

@@ -39,6 +39,9 @@ class RunRecord(BaseModel):
         images: counts of images by outcome.
         panoramas: counts of panoramas.
         pixels: pixels per class name, over the images done in this run.
+        precisions: images done in this run by the precision of their masks.
+        output_precisions: all rows of the model in the output folder, after this run, by the
+            precision of their masks.
         passed_over: counts of files that are not images, by reason.
         images_per_second: images done per second of the run.
         bytes_in: bytes read from images.
@@ -64,6 +67,8 @@ class RunRecord(BaseModel):
     images: dict[str, int] = Field(default_factory=dict)
     panoramas: dict[str, int] = Field(default_factory=dict)
     pixels: dict[str, int] = Field(default_factory=dict)
+    precisions: dict[str, int] = Field(default_factory=dict)
+    output_precisions: dict[str, int] = Field(default_factory=dict)
     passed_over: dict[str, int] = Field(default_factory=dict)
     images_per_second: float = 0.0
     bytes_in: int = 0

@@ -16,6 +16,7 @@ from models.merging import MergedClasses
 from transforms.flow.records import SkippedImages, UnitResult
 from transforms.output import columns, parquet, stopping
 from transforms.output.fencing import Fence
+from transforms.output.precisions import by_name, named, one_of, stated
 from transforms.output.summary import (
     CLASSES,
     MERGED,
@@ -28,6 +29,9 @@ from transforms.output.summary import (
 
 COUNTERS = "citymask.summarising"
 """Namespace of the Beam counters of these steps: `rows_counted`, `rows_removed`."""
+
+PRECISIONS = "citymask.output_precisions"
+"""Namespace of the Beam counters of committed rows, one per precision of their masks."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class GroupCounts:
         images: images that show each class, in the same order.
         merged_images: images that show each merged class, in the order of the mapping.
         gated: images that are set aside, by this run or an earlier one.
+        precisions: images with a row by the precision of their masks, in the order of
+            `precisions.PRECISIONS`; empty if no image is done.
     """
 
     group: str
@@ -55,6 +61,7 @@ class GroupCounts:
     images: tuple[int, ...] = ()
     merged_images: tuple[int, ...] = ()
     gated: int = 0
+    precisions: tuple[int, ...] = ()
 
     def __add__(self, other: "GroupCounts") -> "GroupCounts":
         return GroupCounts(
@@ -67,6 +74,7 @@ class GroupCounts:
             _add(self.images, other.images),
             _add(self.merged_images, other.merged_images),
             self.gated + other.gated,
+            _add(self.precisions, other.precisions),
         )
 
 
@@ -93,7 +101,11 @@ class ArchiveCounts:
         groups = {
             name: Group(**self._entry(counts)) for name, counts in sorted(self.groups.items())
         }
-        return Summary(**self._entry(self.archive), groups=groups)
+        return Summary(
+            **self._entry(self.archive),
+            precisions=by_name(self.archive.precisions),
+            groups=groups,
+        )
 
     def _entry(self, counts: GroupCounts) -> dict[str, Any]:
         zeros = (0,) * len(self.classes)
@@ -115,7 +127,13 @@ def counts_of_result(result: UnitResult) -> Iterator[GroupCounts]:
     """The counts of a segmented unit, one per image."""
     for item in result.segmented:
         shown = tuple(int(n > 0) for n in item.pixels)
-        yield GroupCounts(item.planned.ref.group, done=1, pixels=item.pixels, images=shown)
+        yield GroupCounts(
+            item.planned.ref.group,
+            done=1,
+            pixels=item.pixels,
+            images=shown,
+            precisions=one_of(item.precision.value, 1),
+        )
     yield from counts_of_undone(result)
 
 
@@ -140,20 +158,23 @@ def counts_of_gated(gated: SkippedImages) -> GroupCounts:
 def counts_of_files(
     files: Iterable[str], model: str, classes: ClassTable, merged: MergedClasses | None = None
 ) -> Iterator[GroupCounts]:
-    """The counts of the rows of `model` in statistics files, one per file and group."""
+    """The counts of the rows of `model` in statistics files; see `counts_of_table`."""
     names = [columns.PIXELS_PREFIX + key for key in classes.keys]
     wanted = [columns.MODEL, columns.GROUP, *names]
     # Files without these columns hold rows of models with other classes.
-    for _, table in parquet.read_tables(files, wanted, only_with=names):
+    for _, table in parquet.read_tables(files, wanted, names, [columns.PRECISION]):
         yield from counts_of_table(table, model, classes, merged)
 
 
 def counts_of_table(
     table: pa.Table, model: str, classes: ClassTable, merged: MergedClasses | None = None
 ) -> Iterator[GroupCounts]:
-    """The counts of the rows of `model` in a table, one per group."""
+    """The counts of the rows of `model` in a table, one per group and precision."""
     names = [columns.PIXELS_PREFIX + key for key in classes.keys]
-    table = table.filter(pc.equal(table[columns.MODEL], model)).drop_columns(columns.MODEL)
+    keys = [columns.GROUP, columns.PRECISION]
+    table = table.filter(pc.equal(table[columns.MODEL], model))
+    found = stated(table)
+    table = table.select([columns.GROUP, *names]).append_column(columns.PRECISION, found)
     images, merged_images = (f"{columns.IMAGE}:", f"{columns.IMAGE}:{MERGED}:")
     for name in names:
         table = table.append_column(images + name, _shown(table[name]))
@@ -164,8 +185,8 @@ def counts_of_table(
     for merged_name, of_class in members.items():
         pixels = reduce(pc.add, (table[name] for name in of_class))
         table = table.append_column(merged_name, _shown(pixels))
-    sums = [(name, "sum") for name in table.column_names if name != columns.GROUP]
-    grouped = table.group_by(columns.GROUP).aggregate([([], "count_all"), *sums])
+    sums = [(name, "sum") for name in table.column_names if name not in keys]
+    grouped = table.group_by(keys).aggregate([([], "count_all"), *sums])
     for row in grouped.to_pylist():
         yield GroupCounts(
             row[columns.GROUP],
@@ -173,6 +194,7 @@ def counts_of_table(
             pixels=tuple(row[f"{name}_sum"] for name in names),
             images=tuple(row[f"{images}{name}_sum"] for name in names),
             merged_images=tuple(row[f"{name}_sum"] for name in members),
+            precisions=one_of(named(row[columns.PRECISION]), row["count_all"]),
         )
 
 
@@ -291,4 +313,6 @@ def _count_files(
 ) -> Iterator[GroupCounts]:
     for counts in counts_of_files(files, model, classes, merged):
         Metrics.counter(COUNTERS, "rows_counted").inc(counts.done)
+        for name, rows in by_name(counts.precisions).items():
+            Metrics.counter(PRECISIONS, name).inc(rows)
         yield counts

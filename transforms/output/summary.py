@@ -69,8 +69,13 @@ class Interrupted(Document):
 
 
 class Summary(Group):
-    """The document: the counts of the whole archive, and of its groups by name."""
+    """The document: the counts of the whole archive, and of its groups by name.
 
+    `precisions` are the images with a row by the precision of their masks; a summary of an older
+    version lacks them.
+    """
+
+    precisions: dict[str, int] | None = None
     groups: dict[str, Group] = Field(default_factory=dict)
     interrupted: Interrupted | None = None
     format: int = FORMAT

@@ -8,6 +8,9 @@ COUNTERS = "citymask.segmenting"
 PIXELS = "citymask.pixels"
 """Namespace of the pixel counters, one per class name."""
 
+PRECISIONS = "citymask.precisions"
+"""Namespace of the counters of photos done, one per precision that the network computed in."""
+
 DONE = "done"
 FAILED = "failed"
 UNREADABLE = "unreadable"

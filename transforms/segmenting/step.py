@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,7 +21,14 @@ from transforms.flow.records import ImageRef, UnitResult, WorkUnit
 from transforms.output.stopping import must_stop
 from transforms.planning.deciding import plan_new
 from transforms.planning.units import DEFAULT_UNIT_SIZE, GroupIntoUnits, TakeImages
-from transforms.segmenting.measurements import BATCH_SIZE, COUNTERS, LEFT, MICROSECONDS, PIXELS
+from transforms.segmenting.measurements import (
+    BATCH_SIZE,
+    COUNTERS,
+    LEFT,
+    MICROSECONDS,
+    PIXELS,
+    PRECISIONS,
+)
 from transforms.segmenting.options import SegmentOptions
 from transforms.segmenting.stream import UnitStream, segment_unit
 from transforms.segmenting.suspects import SuspectSegmenter
@@ -132,6 +140,9 @@ class SegmentUnit(beam.DoFn):
             for number, name in enumerate(self._package.classes.names):
                 pixels = sum(item.pixels[number] for item in result.segmented)
                 Metrics.counter(PIXELS, name).inc(pixels)
+            precisions = Counter(item.precision for item in result.segmented)
+            for precision, photos in precisions.items():
+                Metrics.counter(PRECISIONS, precision.value).inc(photos)
             yield result
         request_counters.report()
 

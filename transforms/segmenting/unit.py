@@ -368,7 +368,14 @@ class UnitSegmenter(UnitWork):
                 item.files[planned.mask] = mask_files.encode_mask(mask, self._palette)
             capture = planned.ref.capture.filled_from(photo.capture)
             item.outcome = Segmented(
-                planned, photo.width, photo.height, capture, found.pixels, found.on_sphere, values
+                planned,
+                photo.width,
+                photo.height,
+                capture,
+                found.pixels,
+                self._segmenter.precision,
+                found.on_sphere,
+                values,
             )
             if found.on_sphere:
                 item.measured[PANORAMAS] = 1

@@ -7,6 +7,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from models.engines import Precision
 from transforms import SettleLeftOver
 from transforms.flow.records import Failure, ImageRef, Segmented, UnitResult
 from transforms.output import begun
@@ -84,7 +85,7 @@ class TestSettling:
         assert os.listdir(f"{output}/{begun.BEGUN}") == []
 
     def test_keeps_what_was_left(self, output):
-        done = Segmented(plan_new(ref("a.jpg")), 4, 3, ref("a.jpg").capture, (12,))
+        done = Segmented(plan_new(ref("a.jpg")), 4, 3, ref("a.jpg").capture, (12,), Precision.F32)
         self.settle(
             output,
             [Settling("unit", "a.jpg"), Settling("unit", "b.jpg")],

@@ -1,6 +1,7 @@
 """Rows: Parquet files by the output contract, which other libraries read as they are."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.classes import ClassTable
+from models.engines import Precision
 from models.merging import MergedClasses
 from models.segmenter import Confidence
 from transforms import storage
@@ -42,7 +44,7 @@ def segmented(image="lund/01.jpg", capture=UNKNOWN_CAPTURE, extra=()) -> Segment
         extra=extra,
     )
     planned = PlannedImage(ref, f"masks/{image}.png")
-    return Segmented(planned, width=3, height=2, capture=capture, pixels=(1, 2, 3))
+    return Segmented(planned, 3, 2, capture, pixels=(1, 2, 3), precision=Precision.INT8)
 
 
 def failure(image="broken.jpg", attempts=0) -> Failure:
@@ -75,6 +77,7 @@ class TestStatistics:
             ("mask", pa.string()),
             ("model", pa.string()),
             ("run_id", pa.string()),
+            ("precision", pa.string()),
             ("pixels_sky", pa.int64()),
             ("pixels_traffic_sign", pa.int64()),
             ("pixels_road", pa.int64()),
@@ -97,6 +100,7 @@ class TestStatistics:
             "mask": "masks/lund/01.jpg.png",
             "model": MODEL,
             "run_id": "run1",
+            "precision": "int8",
             "pixels_sky": 1,
             "pixels_traffic_sign": 2,
             "pixels_road": 3,
@@ -125,7 +129,7 @@ class TestConfidence:
         merged = MergedClasses(("Things", "Road"), (0, 0, 1))
         table = schemas.statistics_table([self.ITEM], CLASSES, MODEL, "run1", merged)
         names = ["confidence", "confidence_sky", "confidence_traffic_sign", "confidence_road"]
-        assert table.column_names[15:] == [
+        assert table.column_names[16:] == [
             "merged_things",
             "merged_road",
             *names,
@@ -159,7 +163,7 @@ class TestExtraColumns:
             ExtraColumn("uploaded", "timestamp[us]", datetime(2024, 7, 10)),
         )
         table = table_of(segmented(extra=extra))
-        assert table.column_names[17:] == ["camera", "floor", "speed", "panorama", "uploaded"]
+        assert table.column_names[18:] == ["camera", "floor", "speed", "panorama", "uploaded"]
         for entry in extra:
             assert table.schema.field(entry.name).type == pa.type_for_alias(entry.arrow_type)
             assert table[entry.name].to_pylist() == [entry.value]
@@ -168,7 +172,7 @@ class TestExtraColumns:
         items = segmented("a.jpg"), segmented("b.jpg", extra=(ExtraColumn("floor", "int64", 2),))
         assert table_of(*items)["floor"].to_pylist() == [None, 2]
 
-    @pytest.mark.parametrize("name", ["image", "run_id", "pixels_sky", "group"])
+    @pytest.mark.parametrize("name", ["image", "run_id", "precision", "pixels_sky", "group"])
     def test_whose_name_the_statistics_use_get_a_prefix(self, name):
         table = table_of(segmented(extra=(ExtraColumn(name, "string", "theirs"),)))
         assert table[f"input_{name}"].to_pylist() == ["theirs"]
@@ -179,7 +183,7 @@ class TestExtraColumns:
         extra = ExtraColumn("image", "string", "a"), ExtraColumn("input_image", "string", "b")
         for order in (extra, extra[::-1]):
             table = table_of(segmented(extra=order))
-            assert len(set(table.column_names)) == len(table.column_names) == 19
+            assert len(set(table.column_names)) == len(table.column_names) == 20
             assert table["input_image"].to_pylist() == ["b"]
             assert table["input_input_image"].to_pylist() == ["a"]
 
@@ -330,9 +334,13 @@ class TestCommit:
             file=str(output / "statistics" / "two.parquet"),
         )
 
-    def test_models_in_names_each_model_with_its_mask_folders(self, output):
-        rows.commit(str(output), UnitResult("x", (segmented(),), ()), CLASSES, "other@0", "run2")
-        assert rows.models_in(str(output)) == {MODEL: {"masks"}, "other@0": {"masks"}}
+    def test_models_in_names_each_model_with_its_mask_folders_and_precisions(self, output):
+        items = segmented(), replace(segmented("d.jpg"), precision=Precision.F32)
+        rows.commit(str(output), UnitResult("x", items, ()), CLASSES, "other@0", "run2")
+        assert rows.models_in(str(output)) == {
+            MODEL: rows.PresentRows({"masks"}, Counter(int8=3)),
+            "other@0": rows.PresentRows({"masks"}, Counter(int8=1, f32=1)),
+        }
         assert rows.models_in(str(output / "nowhere")) == {}
 
     def test_past_failures_are_read_back(self, output):

@@ -12,6 +12,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from models.classes import ClassTable
+from models.engines import Precision
 from transforms import CountCommitted, RemoveSuperseded, SummarisePixels
 from transforms.flow.records import (
     UNKNOWN_CAPTURE,
@@ -39,8 +40,11 @@ from transforms.storage import StorageError
 CLASSES = ClassTable.of([("Sky", (0, 0, 255)), ("Traffic Sign", (9, 9, 9))])
 MODEL = "tiny@0123456789ab"
 
-LUND = GroupCounts("lund", done=2, failed=1, pixels=(30, 10), images=(2, 1))
-MALMO = GroupCounts("malmö", done=1, skipped=1, pixels=(60, 0), images=(1, 0))
+INT8, F32, UNKNOWN = (1, 0, 0, 0, 0), (0, 0, 0, 1, 0), (0, 0, 0, 0, 1)
+"""Counts of one row by its precision."""
+
+LUND = GroupCounts("lund", 2, failed=1, pixels=(30, 10), images=(2, 1), precisions=(2, 0, 0, 0, 0))
+MALMO = GroupCounts("malmö", 1, skipped=1, pixels=(60, 0), images=(1, 0), precisions=F32)
 
 
 def planned(image="lund/01.jpg", group="lund") -> PlannedImage:
@@ -48,8 +52,10 @@ def planned(image="lund/01.jpg", group="lund") -> PlannedImage:
     return PlannedImage(ref, f"masks/{image}.png")
 
 
-def segmented(image="lund/01.jpg", group="lund", pixels=(4, 2)) -> Segmented:
-    return Segmented(planned(image, group), 3, 2, UNKNOWN_CAPTURE, pixels)
+def segmented(
+    image="lund/01.jpg", group="lund", pixels=(4, 2), precision=Precision.INT8
+) -> Segmented:
+    return Segmented(planned(image, group), 3, 2, UNKNOWN_CAPTURE, pixels, precision)
 
 
 def failure(image="lund/broken.jpg", group="lund") -> Failure:
@@ -83,10 +89,11 @@ class TestGroupCounts:
             LUND + GroupCounts("lund", pixels=(1, 2, 3), images=(1, 1, 1))
 
     def test_of_a_unit_are_its_rows_and_failures(self):
-        result = UnitResult("u", (segmented(pixels=(6, 0)), segmented("b.jpg")), (failure(),))
+        items = segmented(pixels=(6, 0)), segmented("b.jpg", precision=Precision.F32)
+        result = UnitResult("u", items, (failure(),))
         assert list(counts_of_result(result)) == [
-            GroupCounts("lund", done=1, pixels=(6, 0), images=(1, 0)),
-            GroupCounts("lund", done=1, pixels=(4, 2), images=(1, 1)),
+            GroupCounts("lund", done=1, pixels=(6, 0), images=(1, 0), precisions=INT8),
+            GroupCounts("lund", done=1, pixels=(4, 2), images=(1, 1), precisions=F32),
             GroupCounts("lund", failed=1),
         ]
         assert list(counts_of_undone(result)) == [GroupCounts("lund", failed=1)]
@@ -103,6 +110,7 @@ class TestSummary:
                 {"name": "Sky", "pixels": 90, "fraction": 0.9, "images": 3},
                 {"name": "Traffic Sign", "pixels": 10, "fraction": 0.1, "images": 1},
             ],
+            "precisions": {"int8": 2, "f32": 1},
             "groups": {
                 "lund": {
                     "images": {"done": 2, "failed": 1, "skipped": 0},
@@ -129,6 +137,7 @@ class TestSummary:
         assert ArchiveCounts(CLASSES).summary().to_document() == {
             "images": {"done": 0, "failed": 0, "skipped": 0},
             "classes": [{"name": "Sky", **zero}, {"name": "Traffic Sign", **zero}],
+            "precisions": {},
             "groups": {},
         }
 
@@ -164,10 +173,13 @@ class TestSummary:
 class TestSummarisePixels:
     def test_adds_up_per_group_and_for_the_archive(self):
         counts = [
-            *[GroupCounts("lund", done=1, pixels=(15, 5), images=(1, n)) for n in (0, 1)],
+            *[
+                GroupCounts("lund", 1, pixels=(15, 5), images=(1, n), precisions=INT8)
+                for n in (0, 1)
+            ],
             GroupCounts("lund", failed=1),
             GroupCounts("malmö", skipped=1),
-            GroupCounts("malmö", done=1, pixels=(60, 0), images=(1, 0)),
+            GroupCounts("malmö", done=1, pixels=(60, 0), images=(1, 0), precisions=F32),
         ]
         with beam.Pipeline(runner=FnApiRunner()) as pipeline:
             result = pipeline | beam.Create(counts) | SummarisePixels(CLASSES)
@@ -192,9 +204,9 @@ class TestCountCommitted:
                 counts,
                 equal_to(
                     [
-                        GroupCounts("lund", done=1, pixels=(4, 2), images=(1, 1)),
-                        GroupCounts("malmö", done=1, pixels=(6, 0), images=(1, 0)),
-                        GroupCounts("lund", done=1, pixels=(0, 6), images=(0, 1)),
+                        GroupCounts("lund", 1, pixels=(4, 2), images=(1, 1), precisions=INT8),
+                        GroupCounts("malmö", 1, pixels=(6, 0), images=(1, 0), precisions=INT8),
+                        GroupCounts("lund", 1, pixels=(0, 6), images=(0, 1), precisions=INT8),
                     ]
                 ),
             )
@@ -204,8 +216,25 @@ class TestCountCommitted:
             tmp_path, "one", *(segmented(f"{n}.jpg", pixels=(n, 6 - n)) for n in range(7))
         )
         assert list(counts_of_files([str(file)], MODEL, CLASSES)) == [
-            GroupCounts("lund", done=7, pixels=(21, 21), images=(6, 6))
+            GroupCounts("lund", 7, pixels=(21, 21), images=(6, 6), precisions=(7, 0, 0, 0, 0))
         ]
+
+    def test_of_a_file_of_two_precisions_counts_the_rows_of_each(self, tmp_path):
+        items = (segmented(f"{p.value}.jpg", precision=p) for p in (Precision.INT8, Precision.F32))
+        file = commit(tmp_path, "one", *items)
+        assert sorted(counts.precisions for counts in counts_of_files([file], MODEL, CLASSES)) == [
+            F32, INT8,
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("values", [None, ["3 m"], [2.5], [{"metres": 3}], [None]], ids=str)
+    def test_of_an_older_file_does_not_know_the_precision_whatever_a_manifest_called_so(
+        self, tmp_path, values
+    ):
+        file = commit(tmp_path, "one", segmented())
+        table = pq.read_table(file).drop_columns("precision")
+        pq.write_table(table.append_column("precision", [values]) if values else table, file)
+        (counts,) = counts_of_files([file], MODEL, CLASSES)
+        assert (counts.done, counts.precisions) == (1, UNKNOWN)
 
     def test_of_a_file_of_another_model_is_nothing(self, tmp_path):
         other = ClassTable.of([("Water", (1, 1, 1))])

@@ -11,6 +11,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from models.classes import ClassTable
+from models.engines import Precision
 from transforms import DropDone, GroupIntoUnits, storage
 from transforms.flow.records import (
     UNKNOWN_CAPTURE,
@@ -501,7 +502,7 @@ class TestBuckets:
 def commit(output, unit_id, images, model=MODEL, failed=()) -> None:
     result = UnitResult(
         unit_id,
-        tuple(Segmented(entry, 2, 1, UNKNOWN_CAPTURE, (2,)) for entry in images),
+        tuple(Segmented(entry, 2, 1, UNKNOWN_CAPTURE, (2,), Precision.F32) for entry in images),
         tuple(Failure(entry, "decode", "DecodeError", "empty") for entry in failed),
     )
     classes = ClassTable.of([("Sky", (1, 2, 3))])

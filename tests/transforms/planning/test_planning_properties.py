@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from models.classes import ClassTable
+from models.engines import Precision
 from transforms.flow.records import (
     UNKNOWN_CAPTURE,
     Failure,
@@ -200,7 +201,7 @@ class World:
             if self.source_of(planned.ref) in self.failing:
                 failed.append(Failure(planned, "decode", "DecodeError", "empty"))
             else:
-                done.append(Segmented(planned, 2, 1, UNKNOWN_CAPTURE, (2,)))
+                done.append(Segmented(planned, 2, 1, UNKNOWN_CAPTURE, (2,), Precision.F32))
         for item in done[:masks]:
             self.write_mask(item.planned.mask, content_of(item.planned.ref))
         if masks is not None:

@@ -13,13 +13,13 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from PIL import Image
 
-from models.engines import EngineOptions
+from models.engines import EngineOptions, Precision
 from models.packages import load_package
 from tests.faults.runs import KILLER, ROOT
 from transforms import SegmentArchive, SegmentOptions
 from transforms.flow.records import ImageRef
 from transforms.inputs.listing import list_input, list_members
-from transforms.output import begun
+from transforms.output import begun, parquet
 from transforms.planning.deciding import plan_new
 from transforms.planning.units import make_units
 from transforms.segmenting.unit import records_of
@@ -53,7 +53,9 @@ def package(tiny_model):
 
 @pytest.fixture
 def options(tmp_path) -> SegmentOptions:
-    return SegmentOptions(str(tmp_path / "out"), "run1", engine=EngineOptions(threads=2))
+    return SegmentOptions(
+        str(tmp_path / "out"), "run1", engine=EngineOptions(precision=Precision.F32, threads=2)
+    )
 
 
 def segment(refs, package, options, tmp_path: Path) -> dict[str, str]:
@@ -108,6 +110,9 @@ def test_a_photo_that_was_alone_when_one_process_died_is_tried_again(
     killer = plan_new(refs[0])
     records.begin(records.name_alone(killer), [killer], begun.MOST_TRIES - 1)
     assert segment(refs, package, options, tmp_path) == {"a.bmp": "done", "b.bmp": "done"}
+    files = parquet.files_in(options.output, "statistics")
+    rows = [row for _, table in parquet.read_tables(files) for row in table.to_pylist()]
+    assert [row["precision"] for row in rows] == ["f32", "f32"]
 
 
 def test_photos_that_nobody_suspects_are_segmented_in_this_process(

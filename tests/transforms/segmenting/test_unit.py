@@ -255,6 +255,13 @@ class TestMasksAndCounts:
         }
         assert (read_mask(output / "masks" / "bright.jpg.png") == 2).all()
 
+    @pytest.mark.parametrize("engine", [BrightnessEngine(1), EngineThatMakesMasks(4)])
+    def test_each_row_has_the_precision_of_the_engine(self, archive, segment, output, engine):
+        plain(archive / "a.png", 5)
+        engine.precision = Precision.INT8
+        segment(unit_of(archive), engine)
+        assert pq.read_table(output / "statistics")["precision"].to_pylist() == ["int8"]
+
     def test_counts_add_up_and_are_those_of_the_mask(self, archive, segment, output):
         ramp = np.tile(np.linspace(0, 255, 333).astype(np.uint8)[:, None, None], (1, 77, 3))
         Image.fromarray(ramp).save(archive / "ramp.png")
