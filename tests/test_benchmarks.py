@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 import sys
+import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,9 @@ from PIL import Image
 
 from benchmarks.archives import bring_to_size, make_archive
 from benchmarks.arms import PYTORCH, Bench, Measured, SkippedError
+from benchmarks.arms.python_lock import counted
 from benchmarks.comparing import agreement, differing
+from benchmarks.cores import Cost
 from benchmarks.reporting import Spread
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,6 +54,33 @@ def test_the_report_of_made_rows_is_built_and_measured(tmp_path):
         finished.stdout,
     )
     assert re.search(r"can be used after [\d.]+ s|not timed in a browser: ", finished.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="timers of CPU time as Linux has them")
+def test_ticks_tell_who_holds_pythons_lock():
+    with counted() as python:
+        _until(0.4, lambda: sum(range(1000)))
+    with counted() as compressing:
+        noise = os.urandom(1 << 20)
+        _until(0.4, lambda: zlib.compress(noise))
+    for most, few in ((python.with_lock, python.without_lock),
+                            (compressing.without_lock, compressing.with_lock)):  # fmt: skip
+        assert most > 10
+        assert few < most / 4
+
+
+def _until(seconds, work):
+    """Work for some seconds of CPU time."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        work()
+
+
+def test_the_lock_bounds_one_process_on_many_cores():
+    cost = Cost(total=20, lock=2)
+    assert cost.speed(1) == pytest.approx(50)
+    assert 90 < cost.speed(2) < 100
+    assert cost.speed(64) == pytest.approx(500, rel=1e-3)
 
 
 def test_folders_of_the_same_masks_do_not_differ(tmp_path):

@@ -47,6 +47,7 @@ STOCK_BEAM = Arm("stock_beam", "Beam, the stock way", share=0.1, peer=True)
 RAY_DATA = Arm("ray_data", "Ray Data", share=0.2, peer=True, alone=False)
 PYTORCH = Arm("pytorch", "PyTorch loop", share=0.05, peer=True)
 STAGES = Arm("stages", "stage after stage", share=0.1)
+PYTHON_LOCK = Arm("python_lock", "citymask run, and who holds Python's lock")
 RESIDENT = Arm("resident", "the network alone on the GPU")
 
 COMPARED = (CITYMASK, BARE_LOOP, STOCK_BEAM, RAY_DATA, PYTORCH)

@@ -5,12 +5,15 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from models.engines.options import EngineError, GpuPolicy, Precision
 
 logger = logging.getLogger(__name__)
+
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""Has the bytes that a container may use, on Linux."""
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 """Exists if the NVIDIA driver is loaded."""
@@ -48,6 +51,14 @@ def physical_cores() -> int:
     return cpu_count(only_physical_cores=True)
 
 
+def memory() -> int:
+    """Bytes of memory that this process may use, by the machine and the container's limit."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with suppress(OSError, ValueError):  # No cgroup, or one without a limit, which says "max".
+        limits.append(int(MEMORY_LIMIT.read_text()))
+    return min(limits)
+
+
 def keras_backend() -> str:
     """The backend of Keras in this process: the loaded one, else the configured one."""
     if "keras" in sys.modules:
@@ -82,7 +93,7 @@ def find_gpu(policy: GpuPolicy) -> str | None:
     Raises:
         EngineError: a GPU is required, and TensorFlow finds none.
     """
-    if policy is GpuPolicy.IF_PRESENT and not _cuda_has_devices():
+    if policy is GpuPolicy.IF_PRESENT and not cuda_has_devices():
         return None
     import_tensorflow()
     import tensorflow as tf
@@ -180,7 +191,7 @@ def _what_is_seen() -> str:
     )
 
 
-def _cuda_has_devices() -> bool:
+def cuda_has_devices() -> bool:
     """Whether NVIDIA's driver reports a GPU; far quicker than to import TensorFlow."""
     for name in CUDA_DRIVERS:
         try:

@@ -15,6 +15,7 @@ from pipeline.graph import Job, build_graph, build_plan
 from pipeline.runners import Metrics, Runner
 from pipeline.runs.record import count_images, make_record, new_run_id, utc_now
 from pipeline.runs.request import RunRequest, check, make_job, prepared
+from pipeline.runs.sharing import shared
 from pipeline.runs.signals import StopOnSignal
 from transforms.flow import progress
 from transforms.output import model_files, parquet, stopping
@@ -41,6 +42,7 @@ def performed(
     Raises what `prepared` and `Runner.run` raise.
     """
     started, start = utc_now(), time.monotonic()
+    request = shared(request, beam_arguments)
     with begun(request, beam_arguments, new_run_id(started)) as (job, runner):
         output = job.options.output
         with (
@@ -104,7 +106,7 @@ def begun(
         run_id: names the run.
         waits: whether this process stays until the job has ended.
     """
-    runner = runners.choose(beam_arguments, request.output, request.workers, request.gpu)
+    runner = runners.choose(beam_arguments, request.output, request.workers or 1, request.gpu)
     if not waits:
         _check_unattended(request, runner)
     runner.check((*request.inputs, request.output))

@@ -242,12 +242,13 @@ def mask_options(request: RunRequest) -> MaskOptions:
 
 def _engine_options(request: RunRequest) -> EngineOptions:
     gpu = GpuPolicy.WANTED if request.gpu else GpuPolicy.IF_PRESENT
+    workers = request.workers or 1
     return EngineOptions(
         name=request.engine,
         precision=request.precision,
         gpu=GpuPolicy.REQUIRED if request.require_gpu else gpu,
         batch_size=request.batch_size,
-        threads=max(1, cores() // request.workers) if request.workers > 1 else None,
+        threads=max(1, cores() // workers) if workers > 1 else None,
     )
 
 

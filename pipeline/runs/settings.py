@@ -177,8 +177,10 @@ class Settings(Section):
         None,
         description="Photos per call of the network. Default: 1 on a CPU, by memory on a GPU.",
     )
-    workers: Annotated[Count, Option("Workers", "N", in_template=False)] = Field(
-        1, description="Segment in N processes, which share the cores of this machine."
+    workers: Annotated[Count | None, Option("Workers", "N", in_template=False)] = Field(
+        None,
+        description="Segment in N processes, which share the cores of this machine. Default: one, "
+        "and more for many photos on more than 8 cores.",
     )
     unit_size: Annotated[Count, Option("Work unit size")] = Field(
         DEFAULT_UNIT_SIZE,

@@ -4,7 +4,7 @@ import glob
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import apache_beam as beam
@@ -29,6 +29,9 @@ BLOCK_SIZE = 64
 
 DEFAULT_MAX_BYTES = 512 << 20
 """Larger photos are refused before they are read."""
+
+BYTES_OF_AN_IMAGE = 1 << 20
+"""The size of images in shards, where they are not counted."""
 
 HIDDEN = "hidden file"
 NOT_AN_IMAGE = "not an image"
@@ -137,6 +140,22 @@ def first_image(spec: str, excluded: str = "") -> ImageRef | None:
             if isinstance(item, ImageRef):
                 return item
     return None
+
+
+def estimate(specs: Iterable[str], most: int, excluded: str = "") -> int:
+    """About how many images INPUTs hold, counted up to `most`; those in shards by their bytes.
+
+    Raises what `list_input` raises.
+    """
+    images = 0
+    for listed in itertools.chain.from_iterable(list_input(spec, excluded) for spec in specs):
+        if isinstance(listed, ListedFile) and shards.format_of(listed.file.path):
+            images += max(1, listed.file.size // BYTES_OF_AN_IMAGE)
+        elif not isinstance(listed, PassedOver):
+            images += 1
+        if images >= most:
+            return most
+    return images
 
 
 @dataclass
