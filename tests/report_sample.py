@@ -181,6 +181,7 @@ def _report(gallery: list[dict[str, Any]], nights: list[dict[str, Any]]) -> dict
             "pixels": [int(1e6 * sum(column)) for column in columns[: len(CLASSES)]],
             "images": [sum(x > 0 for x in column) for column in known[: len(CLASSES)]],
             "values": [round(sum(column) / len(column), 4) for column in known],
+            "precisions": {"int8": len(gallery) - 1, "unknown": 1},
         },
         "distributions": [_histogram(column) for column in known],
         "groups": {

@@ -9,6 +9,8 @@ import geopandas
 import pytest
 from PIL import ExifTags, Image
 
+from tests.reports import Report
+
 LOCATED = Image.Exif()
 LOCATED.get_ifd(ExifTags.IFD.GPSInfo).update({1: "N", 2: (48, 30, 0), 3: "E", 4: (9, 30, 0)})
 F32 = ("--precision", "f32")
@@ -104,6 +106,13 @@ def test_exports_carry_it(mixed, citymask):
     files = out.path / "exports" / "bigquery" / "*" / "*.parquet"
     counted = duckdb.sql(f"SELECT precision, count(*) FROM '{files}' GROUP BY ALL ORDER BY ALL")
     assert counted.fetchall() == [("bf16", 1), ("f32", 3)]
+
+
+def test_the_report_counts_it(mixed, citymask):
+    out, *_ = mixed
+    done = citymask("report", out.path)
+    assert done.exit_code == 0, done.output
+    assert Report(out.path / "report").data["totals"]["precisions"] == {"bf16": 1, "f32": 3}
 
 
 def test_the_other_commands_take_both_kinds_of_rows(mixed, citymask):

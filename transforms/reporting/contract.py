@@ -98,11 +98,13 @@ class Images(Part):
 
 
 class Totals(Part):
-    """Of the whole archive: pixels per class, photos that show it, mean of each measure."""
+    """Of the whole archive: pixels per class, photos that show it, mean of each measure, photos by
+    the precision of their masks."""
 
     pixels: list[int]
     images: list[int]
     values: Values
+    precisions: dict[str, int]
 
 
 class Distribution(Part):

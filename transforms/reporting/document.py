@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from transforms.flow.records import Capture
 from transforms.measures import aggregating
 from transforms.measures.hexagons import cell_keys
-from transforms.output import columns
+from transforms.output import columns, precisions
 from transforms.output.archives import Archive
 from transforms.output.failures import failure_kinds
 from transforms.reporting import contract, mapping, totals
@@ -130,6 +130,7 @@ def build(
             values=_means(gathered.archive, measures)[0]
             if gathered.archive is not None
             else [None] * len(measures),
+            precisions=precisions.by_name(counted.precisions.tolist()),
         ),
         distributions=totals.distributions(counted, measures),
         groups=_groups(gathered.groups, gathered.group_count, measures),

@@ -24,6 +24,7 @@ OF_PHOTO = {
     columns.HEADING: pa.float64(),
     columns.PROJECTION: pa.string(),
     columns.CONFIDENCE: pa.float64(),
+    columns.PRECISION: pa.string(),
 }
 """Columns of a photo's metadata."""
 

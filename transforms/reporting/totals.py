@@ -7,6 +7,7 @@ from functools import reduce
 import numpy as np
 import pyarrow as pa
 
+from transforms.output import precisions
 from transforms.reporting import contract
 from transforms.reporting.measuring import Measures
 
@@ -28,15 +29,21 @@ class Totals:
         images: int64 `(C,)`, photos that show the class.
         counts: int64 `(M, BINS)`, photos by the value of each measure; where it is not defined,
             they are in no bin.
+        precisions: int64 `(P,)`, photos by the precision of their masks, in the order of
+            `precisions.PRECISIONS`.
     """
 
     pixels: np.ndarray
     images: np.ndarray
     counts: np.ndarray
+    precisions: np.ndarray
 
     def __add__(self, other: "Totals") -> "Totals":
         return Totals(
-            self.pixels + other.pixels, self.images + other.images, self.counts + other.counts
+            self.pixels + other.pixels,
+            self.images + other.images,
+            self.counts + other.counts,
+            self.precisions + other.precisions,
         )
 
 
@@ -48,17 +55,21 @@ def totals_of(derived: pa.Table, measures: Measures) -> Totals:
         np.histogram(_within(values[:, m], edges), edges)[0]
         for m, edges in enumerate(_all_edges(measures))
     ]
-    return Totals(pixels.sum(axis=0), (pixels > 0).sum(axis=0), np.stack(counts))
+    made = precisions.count(derived)
+    return Totals(
+        pixels.sum(axis=0),
+        (pixels > 0).sum(axis=0),
+        np.stack(counts),
+        np.array([made[name] for name in precisions.PRECISIONS]),
+    )
 
 
 def add_totals(totals: Iterable[Totals], measures: Measures) -> Totals:
     """The sum of totals."""
     classes = np.zeros(len(measures.classes), np.int64)
-    return reduce(
-        Totals.__add__,
-        totals,
-        Totals(classes, classes, np.zeros((len(measures), BINS), np.int64)),
-    )
+    bins = np.zeros((len(measures), BINS), np.int64)
+    made = np.zeros(len(precisions.PRECISIONS), np.int64)
+    return reduce(Totals.__add__, totals, Totals(classes, classes, bins, made))
 
 
 def distributions(totals: Totals, measures: Measures) -> list[contract.Distribution]:

@@ -44,6 +44,7 @@ def derived(measures) -> pa.Table:
             "captured_at": pa.array(none, pa.timestamp("us")),
             "projection": pa.array(none, pa.string()),
             "heading": pa.array(none, pa.float64()),
+            "precision": np.where(placed, "int8", "f32"),
             "confidence": random.uniform(0.5, 1, PHOTOS).round(1),
             **{f"pixels_{key}": pixels[:, c] for c, key in enumerate(CLASSES.keys)},
         }

@@ -10,7 +10,7 @@ from transforms.reporting.totals import add_totals, distributions, totals_of
 def test_totals_of_parts_add_up_to_those_of_the_whole(derived, split, measures, seed):
     whole = totals_of(derived, measures)
     found = add_totals((totals_of(part, measures) for part in split(derived, seed)), measures)
-    for name in ("pixels", "images", "counts"):
+    for name in ("pixels", "images", "counts", "precisions"):
         assert np.array_equal(getattr(found, name), getattr(whole, name)), name
 
 

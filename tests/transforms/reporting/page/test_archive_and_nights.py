@@ -78,4 +78,5 @@ def test_runs_alarms_failures_settings_and_the_model_are_told(page):
     assert column(failures, 5) == [f"x/{HOSTILE}.jpg\ny.jpg"]
     expect(page.locator("#settings")).to_contain_text("batch size")
     expect(page.locator("#model")).to_contain_text("efficientnet_fpn")
+    expect(page.locator("#model")).to_contain_text("int8: 4, unknown: 1")
     assert column(page.locator("#model table"), 1) == [name for name, _ in CLASSES]

@@ -150,11 +150,13 @@
   }
 
   function showModel() {
-    const { model } = report;
+    const { model, totals } = report;
+    const precisions = Object.entries(totals.precisions).map(([name, images]) => `${name}: ${page.count(images)}`);
     const { classes = [], ...metrics } = model.metrics;
     find("model").append(page.definitions([
       ["name", model.name], ["id", model.id], ["architecture", model.architecture],
       ["input", `${model.input[0]} × ${model.input[1]} pixels`],
+      ["masks by precision", precisions.join(", ")],
       ["training", outline(model.training)], ["quality", outline(metrics)],
     ]));
     if (classes.length) {
