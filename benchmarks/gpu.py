@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from models.engines.tensorflow_gpu import TensorFlowGpuEngine
 from PIL import Image
 
 from models.engines.batches import MOST_ON_GPU
 from models.engines.devices import POLICIES, find_gpu, keras_choice, keras_precision
 from models.engines.options import GpuPolicy, Precision
 from models.engines.tensorflow_cpu import TensorFlowEngine
-from models.engines.tensorflow_gpu import TensorFlowGpuEngine
 from models.inputs import network_shape, resize
 from models.packages import ModelPackage, load_package
 from models.speed import machine

@@ -62,6 +62,9 @@ INT8 = "int8"
 LOSS = "loss"
 """Key of the mIoU that a precision loses."""
 
+RANDOM_INITIALIZERS = ("glorot_uniform", "he_normal")
+"""Names of Keras initialisers of the networks' layers that draw random values."""
+
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "model.weights.h5"
 SHIPPED = Path(__file__).parent / "weights"
@@ -201,7 +204,12 @@ class ModelPackage(ModelDescription):
         Raises:
             PackageError: the weights do not fit the architecture or the class table.
         """
-        network = build_network(self.architecture, len(self.classes), self.width)
+        import keras
+
+        # On JAX to draw weights takes far longer than to read them.
+        undrawn = dict.fromkeys(RANDOM_INITIALIZERS, keras.initializers.Zeros)
+        with keras.saving.custom_object_scope(undrawn):
+            network = build_network(self.architecture, len(self.classes), self.width)
         try:
             network.load_weights(self.path / WEIGHTS_FILE)
         except (OSError, KeyError, ValueError) as error:

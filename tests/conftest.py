@@ -4,6 +4,7 @@ import atexit
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 
 from tests.made_models import make_model
 from tests.memory_store import registered
+from tests.without_tensorflow import make_environment
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if "PYTEST_XDIST_WORKER" not in os.environ:  # Else it has the cache of the process that started it.
@@ -72,6 +74,19 @@ def citymask():
     from tests.command_line import citymask
 
     return citymask
+
+
+@pytest.fixture(scope="session")
+def run_without_tensorflow(tmp_path_factory):
+    """A function that runs Python to its end in an environment that has no TensorFlow."""
+    python = make_environment(tmp_path_factory.mktemp("environment"))
+
+    def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", **variables}
+        command = [str(python), *map(str, arguments)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -19,5 +19,5 @@ def on_jax(*arguments: object) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=600,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done

@@ -1,14 +1,11 @@
 """Engines: they run the network of a model package on this machine."""
 
 import logging
-import os
-import sys
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from models.engines import devices
-from models.engines.devices import import_tensorflow
+from models.engines import devices, gpus
 from models.engines.options import (
     AUTOMATIC,
     EngineError,
@@ -20,7 +17,6 @@ from models.engines.options import (
 from models.engines.tiles import Mask
 
 if TYPE_CHECKING:
-    from models.engines.tensorflow_gpu import TensorFlowGpuEngine
     from models.packages import ModelPackage
 
 __all__ = [
@@ -33,7 +29,6 @@ __all__ = [
     "Mask",
     "MaskEngine",
     "Precision",
-    "import_tensorflow",
     "load_engine",
 ]
 
@@ -92,25 +87,21 @@ class MaskEngine(Engine, Protocol):
 def load_engine(package: "ModelPackage", options: EngineOptions = AUTOMATIC) -> Engine:
     """Return an engine for `package`; on a GPU it is a `MaskEngine`, warmed up.
 
-    `EngineName.AUTO` is TensorFlow if there is a GPU, else OpenVINO, else TensorFlow on the CPU. If
-    `KERAS_BACKEND` names another backend, it is Keras on that backend. How OpenVINO computes is
-    measured, see `choosing`.
+    `EngineName.AUTO` is TensorFlow or JAX if it sees a GPU, else OpenVINO, else TensorFlow on the
+    CPU. If `KERAS_BACKEND` is jax, it is JAX. How OpenVINO computes is measured, see `choosing`.
 
     Raises:
         PackageError: the weights do not fit the package's description.
         EngineError: the requested engine is not available, or a GPU is required and none can be
             used.
     """
-    name = options.name
-    if name is EngineName.AUTO and devices.keras_backend() != devices.TENSORFLOW:
-        return _on_keras(package, options)
-    if name is EngineName.JAX:
-        _choose_jax()
-        return _on_keras(package, options)
-    if name is EngineName.TENSORFLOW and devices.keras_backend() != devices.TENSORFLOW:
+    name, backend = options.name, devices.keras_backend()
+    if name is EngineName.JAX or (name is EngineName.AUTO and backend == devices.JAX):
+        return gpus.on_jax(package, options)
+    if name is not EngineName.OPENVINO and backend != devices.TENSORFLOW:
         raise EngineError(
-            f"Keras runs on {devices.keras_backend()} in this process: set "
-            f"KERAS_BACKEND={devices.TENSORFLOW}, or choose another engine"
+            f"Keras runs on {backend} in this process: set "
+            f"{devices.KERAS_BACKEND}={devices.TENSORFLOW}, or choose another engine"
         )
     if name is EngineName.OPENVINO:
         if options.gpu is GpuPolicy.REQUIRED:
@@ -118,7 +109,7 @@ def load_engine(package: "ModelPackage", options: EngineOptions = AUTOMATIC) -> 
                 "a GPU is required, and OpenVINO runs on CPUs here: choose the engine auto, "
                 "tensorflow or jax"
             )
-    elif options.precision is not Precision.INT8 and (gpu := _on_gpu(package, options)):
+    elif options.precision is not Precision.INT8 and (gpu := gpus.on_gpu(package, options)):
         return gpu
     if name is not EngineName.TENSORFLOW:
         from models.engines import choosing, openvino
@@ -129,51 +120,7 @@ def load_engine(package: "ModelPackage", options: EngineOptions = AUTOMATIC) -> 
             if name is EngineName.OPENVINO or options.precision is Precision.INT8:
                 raise
             logger.warning("TensorFlow is used instead of OpenVINO: %s", error)
-    import_tensorflow()
+    devices.import_tensorflow()
     from models.engines.tensorflow_cpu import TensorFlowEngine
 
     return TensorFlowEngine(package, options)
-
-
-def _on_gpu(package: "ModelPackage", options: EngineOptions) -> "TensorFlowGpuEngine | None":
-    device = devices.find_gpu(options.gpu)
-    if not device:
-        return None
-    import tensorflow as tf
-
-    from models.engines.tensorflow_gpu import TensorFlowGpuEngine
-
-    if options.precision is Precision.F32:
-        tf.config.experimental.enable_tensor_float_32_execution(False)
-    precision = devices.keras_choice(options.precision, device)
-    try:
-        engine = TensorFlowGpuEngine(package, device, precision, batch_size=options.batch_size)
-        engine.warm_up()
-        return engine
-    except (tf.errors.OpError, EngineError) as error:
-        reason = f"the GPU cannot run the network: {str(error).splitlines()[0]}"
-        devices.do_without_gpu(options.gpu is GpuPolicy.REQUIRED, reason)
-        return None
-
-
-def _on_keras(package: "ModelPackage", options: EngineOptions) -> Engine:
-    from models.engines.keras_backends import KerasEngine
-
-    return KerasEngine(package, options)
-
-
-def _choose_jax() -> None:
-    """Select JAX as the backend of Keras in this process."""
-    if "keras" not in sys.modules:
-        os.environ["KERAS_BACKEND"] = EngineName.JAX.value
-    if devices.keras_backend() != EngineName.JAX.value:
-        raise EngineError(
-            f"Keras already runs on {devices.keras_backend()} in this process: set "
-            "KERAS_BACKEND=jax before the program starts"
-        )
-    try:
-        import jax  # noqa: F401
-    except ImportError as error:
-        raise EngineError(
-            f"JAX cannot be imported ({error}): pip install jax, or choose another engine"
-        ) from error

@@ -21,8 +21,9 @@ rarely full; larger ones can be requested."""
 OUT_OF_MEMORY_ERROR = "ResourceExhaustedError"
 """Name of TensorFlow's exception."""
 
-OUT_OF_MEMORY_MESSAGE = "RESOURCE_EXHAUSTED"
-"""Start of the messages of XLA in JAX."""
+OUT_OF_MEMORY_MESSAGES = ("RESOURCE_EXHAUSTED", "out of memory")
+"""What messages of XLA in JAX hold, in capital or small letters: those of computations that fail
+after they have been started state another error first."""
 
 T = TypeVar("T")
 
@@ -142,5 +143,5 @@ def _is_out_of_memory(error: Exception) -> bool:
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == OUT_OF_MEMORY_ERROR
-        or str(error).startswith(OUT_OF_MEMORY_MESSAGE)
+        or any(part.lower() in str(error).lower() for part in OUT_OF_MEMORY_MESSAGES)
     )

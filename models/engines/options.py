@@ -11,7 +11,7 @@ class EngineName(str, Enum):
         AUTO: the fastest one on this machine.
         TENSORFLOW: TensorFlow, on a GPU if there is one.
         OPENVINO: OpenVINO, on a CPU.
-        JAX: Keras on JAX.
+        JAX: Keras on JAX, on a GPU if there is one.
     """
 
     AUTO = "auto"

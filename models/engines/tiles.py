@@ -1,4 +1,4 @@
-"""`models.upsampling.logits_to_mask` as TensorFlow operations, on the device of the logits.
+"""`models.upsampling.logits_to_mask` as operations of Keras, on the device of the logits.
 
 Masks are computed in tiles of one size, so that one compiled program serves photos of all sizes.
 Neighbours and weights of the interpolation come from the host, and the operations are the same in
@@ -6,14 +6,11 @@ the same order: masks differ only by rounding, where two logits are almost equal
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from models.upsampling import neighbours
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 TILE_WIDTH = 1024
 """Columns of a tile."""
@@ -40,8 +37,8 @@ class Tile(NamedTuple):
 
     top: int
     left: int
-    labels: "tf.Tensor"
-    counts: "tf.Tensor"
+    labels: Any
+    counts: Any
 
 
 def tile_height(photos: int, classes: int) -> int:
@@ -50,36 +47,37 @@ def tile_height(photos: int, classes: int) -> int:
     return min(TILE_WIDTH, 1 << rows.bit_length() - 1)
 
 
-def compile_tile(shape: Sequence[int], jit_compile: bool) -> Callable:
-    """Compile `_fill_tile` for logits of one shape `(N, h, w, classes)`."""
-    import tensorflow as tf
+def specs(shape: Sequence[int]) -> list[Any]:
+    """Shapes and dtypes of the arguments of `fill_tile` for logits `(N, h, w, classes)`."""
+    from keras import KerasTensor
 
     photos, _, _, classes = shape
     height = tile_height(photos, classes)
-    return tf.function(_fill_tile, jit_compile=jit_compile, autograph=False).get_concrete_function(
-        tf.TensorSpec(shape, tf.float32),
-        tf.TensorSpec((2, photos, height), tf.int32),
-        tf.TensorSpec((photos, height), tf.float32),
-        tf.TensorSpec((2, photos, TILE_WIDTH), tf.int32),
-        tf.TensorSpec((photos, TILE_WIDTH), tf.float32),
-    )
+    return [
+        KerasTensor(shape, "float32"),
+        KerasTensor((2, photos, height), "int32"),
+        KerasTensor((photos, height), "float32"),
+        KerasTensor((2, photos, TILE_WIDTH), "int32"),
+        KerasTensor((photos, TILE_WIDTH), "float32"),
+    ]
 
 
 def start(
-    program: Callable, logits: "tf.Tensor", sizes: Sequence[tuple[int, int]], margin: int = 0
+    program: Callable, logits: Any, sizes: Sequence[tuple[int, int]], margin: int = 0
 ) -> list[Tile]:
     """Start computing the masks of the first photos of a batch, at `sizes` (height, width).
 
-    `margin` columns of the logits are cropped on each side.
+    `program` is `fill_tile`, compiled for `specs`. `margin` columns of the logits are cropped on
+    each side.
     """
-    import tensorflow as tf
+    from keras import ops
 
     photos, height, width, classes = logits.shape
     heights, widths = zip(*sizes, strict=True)
     rows = list(_parts(height, heights, photos, tile_height(photos, classes)))
     columns = list(_parts(width, widths, photos, TILE_WIDTH, margin))
     return [
-        Tile(top, left, *program(logits, *map(tf.constant, (*of_rows, *of_columns))))
+        Tile(top, left, *program(logits, *map(ops.convert_to_tensor, (*of_rows, *of_columns))))
         for top, *of_rows in rows
         for left, *of_columns in columns
     ]
@@ -87,13 +85,15 @@ def start(
 
 def assemble(tiles: Sequence[Tile], sizes: Sequence[tuple[int, int]]) -> list[Mask]:
     """Wait for the tiles, and assemble the masks of the first photos, at `sizes`."""
+    from keras import ops
+
     masks = [np.empty(size, np.uint8) for size in sizes]
     for tile in tiles:
-        for mask, labels in zip(masks, tile.labels.numpy(), strict=False):
+        for mask, labels in zip(masks, ops.convert_to_numpy(tile.labels), strict=False):
             part = mask[tile.top : tile.top + len(labels), tile.left : tile.left + TILE_WIDTH]
             part[:] = labels[: part.shape[0], : part.shape[1]]
-    counts = np.stack([tile.counts.numpy() for tile in tiles]).sum(axis=0, dtype=np.int64)
-    return list(zip(masks, counts, strict=False))
+    counts = np.stack([ops.convert_to_numpy(tile.counts) for tile in tiles])
+    return list(zip(masks, counts.sum(axis=0, dtype=np.int64), strict=False))
 
 
 def _parts(
@@ -112,21 +112,28 @@ def _parts(
         yield start, cells[:, :, part], weights[:, part]
 
 
-def _fill_tile(logits, rows, row_weights, columns, column_weights):
+def fill_tile(logits, rows, row_weights, columns, column_weights):
     """Interpolate logits, take the class of the highest, and count pixels inside the masks."""
-    import tensorflow as tf
+    from keras import ops
 
     inside = (rows[0] != OUTSIDE)[:, :, None] & (columns[0] != OUTSIDE)[:, None, :]
-    tops, bottoms = (tf.gather(logits, cells, axis=1, batch_dims=1) for cells in _clip(rows))
+    tops, bottoms = (_of_each_photo(logits, cells, axis=0) for cells in _clip(rows))
     lines = tops + (bottoms - tops) * row_weights[:, :, None, None]
-    lefts, rights = (tf.gather(lines, cells, axis=2, batch_dims=1) for cells in _clip(columns))
+    lefts, rights = (_of_each_photo(lines, cells, axis=1) for cells in _clip(columns))
     values = lefts + (rights - lefts) * column_weights[:, None, :, None]
-    labels = tf.argmax(values, axis=-1, output_type=tf.int32)
-    ones = tf.one_hot(tf.where(inside, labels, OUTSIDE), logits.shape[-1], dtype=tf.int32)
-    return tf.cast(labels, tf.uint8), tf.reduce_sum(ones, axis=(1, 2))
+    labels = ops.argmax(values, axis=-1)
+    ones = ops.one_hot(ops.where(inside, labels, OUTSIDE), logits.shape[-1], dtype="int32")
+    return ops.cast(labels, "uint8"), ops.sum(ones, axis=(1, 2))
+
+
+def _of_each_photo(values, cells, axis: int):
+    """Take the cells of each photo, `(N, cells)`, along an axis of its values."""
+    from keras import ops
+
+    return ops.vectorized_map(lambda pair: ops.take(*pair, axis=axis), (values, cells))
 
 
 def _clip(cells):
-    import tensorflow as tf
+    from keras import ops
 
-    return tf.unstack(tf.maximum(cells, 0))
+    return ops.unstack(ops.maximum(cells, 0))

@@ -7,14 +7,7 @@ from typing import Any
 import click
 
 from models.classes import ClassTable
-from models.engines import (
-    AUTOMATIC,
-    EngineError,
-    EngineName,
-    EngineOptions,
-    Precision,
-    import_tensorflow,
-)
+from models.engines import AUTOMATIC, EngineError, EngineName, EngineOptions, Precision
 from models.evaluation import Metrics
 from models.labels import LABEL_FOLDER_ENDING
 from models.packages import ModelPackage, load_package
@@ -82,7 +75,6 @@ def evaluate(
         if masks:
             metrics = _evaluate_masks(masks, data, split, beam_arguments)
         else:
-            import_tensorflow()
             package = load_package(model or "default")
             _check_classes(package, data)
             metrics = evaluate_model(package, data, split, options, windows, projection)

@@ -2,7 +2,7 @@
 
 import click
 
-from models.engines import EngineError, import_tensorflow
+from models.engines import EngineError
 from models.packages import load_package
 from pipeline import console, streams
 from pipeline.commands.common import Refused
@@ -37,7 +37,6 @@ def quantise(model: str, data: str, output: str, split: str, most: int, max_loss
     """
     console.set_up_logging(console.NORMAL)
     streams.results_are_in_files()
-    import_tensorflow()
     from models.quantisation import quantise as run_quantisation
 
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from models.engines import import_tensorflow
+from models.engines import EngineError, devices
 from models.networks import ARCHITECTURES
 from models.packages import MAX_WIDTH, MIN_WIDTH
 from pipeline import console, streams
@@ -89,7 +89,10 @@ def train(
     """
     console.set_up_logging(console.NORMAL)
     streams.results_are_in_files()
-    import_tensorflow()
+    try:
+        devices.import_backend()
+    except EngineError as error:
+        raise Refused(str(error)) from error
     from models.training import LOG, TrainingConfig, draw_curves, write_trained_package
     from models.training import train as run_training
 

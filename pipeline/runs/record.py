@@ -3,10 +3,11 @@
 import platform
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pipeline import __version__
@@ -48,8 +49,8 @@ IMAGES = {
 }
 """The counts of images in a run record, and the Beam counters they come from."""
 
-LIBRARIES = ("apache-beam", "tensorflow", "openvino", "pillow", "numpy")
-"""Libraries whose versions a run record states."""
+LIBRARIES = ("apache-beam", "keras", "tensorflow", "jax", "openvino", "pillow", "numpy")
+"""Libraries whose versions a run record states, if they are installed."""
 
 FURTHER_PHOTO = "further photo of a file"
 """Reason to pass over the other photos of a file that holds several."""
@@ -91,7 +92,7 @@ def make_record(
         versions={
             "citymask": __version__,
             "python": platform.python_version(),
-            **{name: version(name) for name in LIBRARIES},
+            **_versions(LIBRARIES),
         },
         options=_options(request, job, beam_options),
         images=images,
@@ -137,6 +138,14 @@ def count_results(job: Job, summary: Summary) -> dict[str, int]:
         "done": sum(table[columns.RUN_ID].to_pylist().count(run_id) for table in tables),
         "left": summary.interrupted.left if summary.interrupted else 0,
     }
+
+
+def _versions(names: Iterable[str]) -> dict[str, str]:
+    found = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _options(request: RunRequest, job: Job, beam_options: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from models.packages import load_package
 
 EQUAL_PIXELS = 0.995
 MIOU = 0.002
+SOME, JAX_EQUAL_PIXELS = 8, 0.999
 
 SEGMENT = """
 import sys
@@ -26,7 +27,7 @@ from models.inputs import network_shape, resize
 from models.packages import load_package
 from models.upsampling import logits_to_mask
 
-name, precision, photos, output = sys.argv[1:]
+name, precision, photos, every, output = sys.argv[1:]
 package = load_package("default")
 options = EngineOptions(EngineName(name), Precision(precision), batch_size=1)
 engine = load_engine(package, options)
@@ -37,8 +38,9 @@ def segment(path):
         logits = engine.predict(resize(image.convert("RGB"), shape)[None])[0]
         return logits_to_mask(logits, image.height, image.width)[0]
 
+paths = sorted(Path(photos).glob("*.png"))[:: int(every)]
 with ThreadPoolExecutor(engine.streams) as pool:
-    np.save(output, np.stack(list(pool.map(segment, sorted(Path(photos).glob("*.png"))))))
+    np.save(output, np.stack(list(pool.map(segment, paths))))
 """
 
 
@@ -52,11 +54,20 @@ def masks_by(split, tmp_path_factory):
     """A function that segments the split with an engine, in a process of its own."""
     folder = tmp_path_factory.mktemp("masks")
 
-    def segment(engine: str, precision: str, name: str = "") -> np.ndarray:
+    def segment(engine: str, precision: str, name: str = "", every: int = 1) -> np.ndarray:
         file = folder / f"{engine} {precision} {name}.npy"
         if not file.exists():
             subprocess.run(
-                [sys.executable, "-c", SEGMENT, engine, precision, str(split), str(file)],
+                [
+                    sys.executable,
+                    "-c",
+                    SEGMENT,
+                    engine,
+                    precision,
+                    str(split),
+                    str(every),
+                    str(file),
+                ],
                 env={**os.environ, "JAX_PLATFORMS": "cpu"},
                 check=True,
             )
@@ -83,14 +94,19 @@ def miou(split):
     return measure
 
 
-@pytest.mark.parametrize(
-    ("engine", "precision"), [("openvino", "auto"), ("openvino", "f32"), ("jax", "f32")]
-)
+@pytest.mark.parametrize(("engine", "precision"), [("openvino", "auto"), ("openvino", "f32")])
 def test_they_agree_with_tensorflow_in_single_precision(masks_by, miou, engine, precision):
     expected, masks = masks_by("tensorflow", "f32"), masks_by(engine, precision)
     assert len(masks) > 100
     assert (masks == expected).mean() >= EQUAL_PIXELS
     assert miou(masks) == pytest.approx(miou(expected), abs=MIOU)
+
+
+def test_jax_agrees_with_it_on_some_photos(masks_by):
+    """On fewer: on a CPU it takes several times as long."""
+    expected, masks = masks_by("tensorflow", "f32")[::SOME], masks_by("jax", "f32", every=SOME)
+    assert len(masks) > 10
+    assert (masks == expected).mean() >= JAX_EQUAL_PIXELS
 
 
 @pytest.mark.parametrize("engine", ["openvino", "tensorflow"])

@@ -1,15 +1,15 @@
-"""The networks and the program on JAX: what `KERAS_BACKEND=jax` gives, in a process of its own."""
+"""Networks and engines on JAX and on other backends of Keras, in processes of their own."""
 
-import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 
-from models.evaluation import evaluate
 from models.networks import build_network
-from models.packages import load_package
 from tests.jax_process import on_jax
 
 NETWORKS = ("deeplab_largefov", "efficientnet_fpn", "fcn8s", "segnet", "unet")
@@ -43,17 +43,69 @@ def test_networks_give_the_same_logits_on_jax_and_tensorflow(tmp_path):
         np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), logits, rtol=1e-3, atol=1e-4)
 
 
-def test_the_command_line_trains_and_measures_on_jax(tmp_path):
-    data, model = tmp_path / "data", tmp_path / "model"
-    for split in ("train", "val"):
-        label = np.repeat(np.uint8([0, 1]), 16)[None].repeat(32, 0)
-        photo = np.where(label[..., None], np.uint8([0, 0, 200]), np.uint8([200, 0, 0]))
-        for folder, pixels in ((split, photo), (f"{split}annot", label)):
-            (data / folder).mkdir(parents=True)
-            Image.fromarray(pixels).save(data / folder / "a.png")
-    (data / "classes.csv").write_text("name,red,green,blue\nLeft,255,0,0\nRight,0,0,255\n")
-    command = "-m pipeline train deeplab_largefov --width 0.1 --input-size 32x32 --epochs 2"
-    on_jax(*command.split(), "--data", data, "--output", model)
-    stated = json.loads((model / "model.json").read_text())["metrics"]
-    measured = evaluate(load_package(model), data, "val")
-    assert measured.pixel_accuracy == pytest.approx(stated["pixel_accuracy"], abs=0.01)
+def test_the_engines_for_gpus_do_the_same_on_jax():
+    module = Path(__file__).with_name("test_device_engine.py")
+    on_jax("-m", "pytest", "-q", "-p", "no:cacheprovider", module)
+
+
+WITHOUT_GPU = """
+import sys
+import keras
+import numpy as np
+from models.engines import EngineError, EngineOptions, GpuPolicy, MaskEngine, load_engine
+from models.engines.device_engine import DeviceEngine
+from models.packages import load_package
+
+package = load_package(sys.argv[1])
+engine = load_engine(package, EngineOptions(gpu=GpuPolicy.WANTED))
+assert keras.backend.backend() == "jax"
+assert isinstance(engine, DeviceEngine) and not isinstance(engine, MaskEngine)
+assert engine.predict(np.zeros((2, 32, 64, 3), np.uint8)).shape[0] == 2
+try:
+    load_engine(package, EngineOptions(gpu=GpuPolicy.REQUIRED))
+except EngineError as error:
+    print(error)
+"""
+
+
+def test_a_gpu_that_jax_does_not_find_is_one_clear_line(tiny_model):
+    done = on_jax("-c", WITHOUT_GPU, tiny_model)
+    assert "A GPU is wanted, the CPU is used: JAX " in done.stderr
+    assert "a GPU is required: JAX " in done.stdout and "Check that" in done.stdout
+
+
+WITH_GPU = """
+import sys
+from models.engines import EngineOptions, MaskEngine, devices, gpus, jax_device, load_engine
+from models.packages import load_package
+
+devices.cuda_has_devices = lambda: True
+jax_device.JaxDevice.is_cpu = False  # What JAX runs on here is taken for a GPU.
+engine = load_engine(load_package(sys.argv[1]), EngineOptions(batch_size=2))
+import keras
+print(keras.backend.backend(), isinstance(engine, MaskEngine), "tensorflow" in sys.modules)
+"""
+
+
+def test_auto_is_jax_where_tensorflow_sees_no_gpu_and_jax_does(tiny_model):
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "-1"}
+    environment.pop("KERAS_BACKEND", None)
+    command = [sys.executable, "-c", WITH_GPU, str(tiny_model)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ["jax", "True", "True"], done.stderr
+
+
+@pytest.mark.parametrize("engine", ["auto", "tensorflow"])
+def test_another_backend_is_one_clear_line(tiny_model, tmp_path, make_photo, engine):
+    make_photo(tmp_path / "a.png")
+    command = ["run", tmp_path / "a.png", "--output", tmp_path / "out", "--model", tiny_model]
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", *map(str, command), "--engine", engine],
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 2
+    assert "Keras runs on torch in this process: set KERAS_BACKEND=tensorflow" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,16 +1,14 @@
-"""Engines: equal masks on every device, batches that fit, and clear messages without a GPU.
+"""Engines: equal logits, batches that fit, and clear messages without a GPU.
 
-On a machine without a GPU, the engine for GPUs runs on the CPU.
+Those for GPUs have tests of their own in `test_device_engine.py`.
 """
 
-import logging
 import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +16,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.python.eager.context import context
 
-from models.classes import ClassTable
 from models.engines import (
     EngineError,
     EngineName,
@@ -30,31 +26,27 @@ from models.engines import (
     Precision,
     conversion,
     load_engine,
-    tiles,
 )
-from models.engines.batches import MOST_ON_GPU, fitting
-from models.engines.devices import device_memory
-from models.engines.keras_backends import KerasEngine
+from models.engines.device_engine import DeviceMaskEngine
 from models.engines.openvino import OpenVinoEngine, load
 from models.engines.tensorflow_cpu import TensorFlowEngine
-from models.engines.tensorflow_gpu import TensorFlowGpuEngine
-from models.engines.tiles import TILE_WIDTH
+from models.engines.tensorflow_device import TensorFlowDevice
 from models.inputs import normalise
 from models.packages import ModelPackage, load_package
-from models.upsampling import logits_to_mask
-from tests.jax_process import on_jax
+from tests.made_packages import (
+    Counting,
+    MadePackage,
+    assert_same_masks,
+    made_package,
+    photos,
+    warnings_in,
+)
 
-CPU = "/device:CPU:0"
-HEIGHT, WIDTH, STRIDE, CLASSES = 32, 64, 4, 3
 MORE_THAN_ANY_MACHINE_HAS = 1 << 45
 
 
 def tensorflow(package: ModelPackage, batch_size: int = 4) -> TensorFlowEngine:
     return TensorFlowEngine(package, EngineOptions(batch_size=batch_size))
-
-
-def keras_engine(package: ModelPackage, batch_size: int = 4) -> KerasEngine:
-    return KerasEngine(package, EngineOptions(batch_size=batch_size))
 
 
 def openvino(
@@ -63,10 +55,12 @@ def openvino(
     return load(package, EngineOptions(precision=precision, batch_size=batch_size))
 
 
-gpu_on_cpu = partial(
-    TensorFlowGpuEngine, device=CPU, precision=Precision.F32, jit_compile=False, batch_size=4
-)
-OF_TENSORFLOW = [tensorflow, keras_engine, gpu_on_cpu]
+def gpu_on_cpu(package: ModelPackage, batch_size: int = 4) -> DeviceMaskEngine:
+    device = TensorFlowDevice("/device:CPU:0", jit_compile=False)
+    return DeviceMaskEngine(package, device, Precision.F32, batch_size)
+
+
+OF_TENSORFLOW = [tensorflow, gpu_on_cpu]
 ENGINES = [*OF_TENSORFLOW, openvino]
 
 needs_gpu = pytest.mark.skipif(
@@ -75,16 +69,6 @@ needs_gpu = pytest.mark.skipif(
 needs_no_gpu = pytest.mark.skipif(
     bool(tf.config.list_physical_devices("GPU")), reason="TensorFlow sees a GPU"
 )
-
-
-@dataclass(frozen=True)
-class MadePackage(ModelPackage):
-    """A package whose network is made in the test."""
-
-    build: Callable[[], keras.Model] = keras.Model
-
-    def build_network(self) -> keras.Model:
-        return self.build()
 
 
 class Hungry(keras.layers.Layer):
@@ -110,60 +94,6 @@ class HungryInTensorFlow(Hungry):
         fits = tf.shape(x)[0] <= self.photos
         length = tf.where(fits, tf.constant(1, tf.int64), MORE_THAN_ANY_MACHINE_HAS)
         return x + tf.fill([length], 0 * x[0, 0, 0, 0])[0]
-
-
-class Counting(keras.layers.Layer):
-    """Notes the shapes it is traced for."""
-
-    def __init__(self, shapes: list):
-        super().__init__()
-        self.note = shapes.append  # Keras copies lists.
-
-    def call(self, x):
-        self.note(tuple(x.shape))
-        return x
-
-
-def made_package(*layers: Callable[[], keras.layers.Layer], scale: float = 1.0) -> MadePackage:
-    """A model of one convolution, with `layers` before it and weights that are always the same."""
-
-    def build() -> keras.Model:
-        image = x = keras.Input((None, None, 3))
-        for layer in layers:
-            x = layer()(x)
-        convolution = keras.layers.Conv2D(CLASSES, STRIDE, STRIDE, dtype=None)
-        logits = keras.layers.Activation("linear", dtype="float32")(convolution(x))
-        kernel = np.random.default_rng(3).normal(0, scale, convolution.kernel.shape)
-        convolution.set_weights([kernel, np.zeros(CLASSES)])
-        return keras.Model(image, logits)
-
-    return MadePackage(
-        path=Path("made"),
-        name="made",
-        architecture="none",
-        width=1.0,
-        input_height=HEIGHT,
-        input_width=WIDTH,
-        mean=(0.5, 0.4, 0.3),
-        std=(0.2, 0.3, 0.4),
-        classes=ClassTable.of([("A", (1, 0, 0)), ("B", (2, 0, 0)), ("C", (3, 0, 0))]),
-        training={},
-        metrics={},
-        fingerprint=uuid.uuid4().hex,
-        build=build,
-    )
-
-
-def photos(count: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    return np.random.default_rng(count).integers(0, 256, (count, height, width, 3), np.uint8)
-
-
-def warnings_in(caplog) -> list[str]:
-    return [
-        record.getMessage()
-        for record in caplog.records
-        if record.name.startswith("models.") and record.levelno >= logging.WARNING
-    ]
 
 
 @pytest.mark.parametrize("make", ENGINES)
@@ -243,195 +173,24 @@ def test_the_memory_that_runs_out_may_be_that_of_tensorflow():
     assert engine.batch_size == 1
 
 
-SIZES = [(1, 1), (24, 48), (33, 65), (300, 500), (7, TILE_WIDTH + 1), (TILE_WIDTH + 7, 9)]
+def test_the_batch_that_is_asked_for_is_taken():
+    for make in ENGINES:
+        assert make(made_package(), batch_size=7).batch_size == 7
 
 
-def assert_same_masks(found: list, logits: np.ndarray, sizes: list, differing: int) -> None:
-    """Masks and counts are those of `logits_to_mask`, but for so many pixels in all of them."""
-    differences = 0
-    assert len(found) == len(sizes)
-    for (mask, counts), of_photo, size in zip(found, logits, sizes, strict=False):
-        expected, _ = logits_to_mask(of_photo, *size)
-        assert (mask.shape, mask.dtype, counts.dtype) == (size, np.uint8, np.int64)
-        assert np.array_equal(counts, np.bincount(mask.ravel(), minlength=logits.shape[3]))
-        differences += int((mask != expected).sum())
-    assert differences <= differing
+@pytest.mark.parametrize("name", ["default", "fcn8s"])
+def test_masks_of_the_engine_for_gpus_are_those_of_the_one_for_cpus(name):
+    package, photo, size = load_package(name), photos(1, 96, 128), (480, 640)
+    logits = TensorFlowEngine(package).predict(photo)
+    assert_same_masks(gpu_on_cpu(package).predict_masks(photo, [size]), logits, [size], 30)
 
 
-class TestMasks:
-    """What `TensorFlowGpuEngine.predict_masks` gives, on this machine's CPU."""
-
-    @pytest.mark.parametrize("jit_compile", [False, True])
-    def test_they_are_those_of_the_logits_at_any_sizes(self, jit_compile):
-        engine = gpu_on_cpu(made_package(), jit_compile=jit_compile)
-        images = photos(len(SIZES))
-        masks = engine.predict_masks(images, SIZES)
-        assert_same_masks(masks, engine.predict(images), SIZES, differing=2)
-        assert all(counts.all() for _, counts in masks[1:])
-
-    @pytest.mark.parametrize("name", ["default", "fcn8s"])
-    def test_those_of_a_real_model_are_those_of_the_engine_for_cpus(self, name):
-        package, photo = load_package(name), photos(1, 96, 128)
-        engine = gpu_on_cpu(package)
-        size = (480, 640)
-        logits = TensorFlowEngine(package).predict(photo)
-        assert_same_masks(engine.predict_masks(photo, [size]), logits, [size], differing=30)
-
-    def test_half_precision_changes_few_pixels(self):
-        package, photo = load_package("default"), photos(1, 96, 128)
-        half = gpu_on_cpu(package, precision=Precision.F16)
-        logits = TensorFlowEngine(package).predict(photo)
-        assert half.predict(photo).dtype == np.float32
-        assert np.abs(half.predict(photo) - logits).max() > 0
-        size = (480, 640)
-        assert_same_masks(half.predict_masks(photo, [size]), logits, [size], differing=10_000)
-
-    def test_margins_are_left_out_on_a_circle(self):
-        engine, images, margin = gpu_on_cpu(made_package()), photos(3, 64, 192), 32
-        sizes = [(33, 65), (300, TILE_WIDTH + 5), (9, 9)]
-        logits = engine.predict(images)
-        columns = margin * logits.shape[2] // images.shape[2]
-        for found, of_photo, size in zip(
-            engine.predict_masks(images, sizes, margin), logits, sizes, strict=True
-        ):
-            expected, counts = logits_to_mask(of_photo, *size, columns)
-            assert (found[0] != expected).sum() <= 2
-            assert found[1].sum() == counts.sum() == size[0] * size[1]
-
-    def test_photos_beyond_the_sizes_are_padding(self):
-        engine, images = gpu_on_cpu(made_package()), photos(4)
-        alone = engine.predict_masks(images, [(50, 60)] * 4)
-        for given in (1, 3):
-            masks = engine.predict_masks(images, [(50, 60)] * given)
-            assert len(masks) == given
-            for (mask, counts), (expected, expected_counts) in zip(masks, alone, strict=False):
-                assert np.array_equal(mask, expected)
-                assert np.array_equal(counts, expected_counts)
-
-    def test_ties_go_to_the_lower_class(self):
-        engine = gpu_on_cpu(made_package(scale=0))
-        ((mask, counts),) = engine.predict_masks(photos(1), [(40, 50)])
-        assert not mask.any() and counts.tolist() == [2000, 0, 0]
-
-    def test_many_classes_are_done_in_lower_tiles(self):
-        logits = np.random.default_rng(0).normal(size=(2, 5, 7, 255)).astype(np.float32)
-        sizes = [(300, 40), (90, 1500)]
-        assert tiles.tile_height(2, 255) == 128
-        started = tiles.start(tiles.compile_tile(logits.shape, False), tf.constant(logits), sizes)
-        assert_same_masks(tiles.assemble(started, sizes), logits, sizes, differing=2)
-
-    def test_batches_that_do_not_fit_are_halved(self, caplog):
-        engine, images = gpu_on_cpu(made_package(lambda: Hungry(2))), photos(7)
-        sizes = [(20 + n, 30 + n) for n in range(6)]
-        masks = engine.predict_masks(images, sizes)
-        assert_same_masks(masks, engine.predict(images), sizes, differing=1)
-        assert engine.batch_size <= 2 and len(warnings_in(caplog)) == 1
-
-    def test_many_threads_get_the_masks_that_one_gets(self):
-        batches = [photos(n, h, w) for n in (1, 2) for h, w in ((32, 32), (32, 64), (64, 32))]
-        engine = gpu_on_cpu(made_package())
-        with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(engine.predict_masks, batches * 3, [[(99, 98)]] * 18))
-        for masks, images in zip(found, batches * 3, strict=True):
-            assert_same_masks(masks, engine.predict(images)[:1], [(99, 98)], differing=1)
-
-    def test_new_sizes_compile_nothing(self):
-        engine = gpu_on_cpu(made_package())
-        engine.predict_masks(photos(2), [(40, 50)] * 2)
-        compiled = context().list_function_names()
-        for side in (1, 51, TILE_WIDTH + 1):
-            engine.predict_masks(photos(2), [(side, 50), (40, side)])
-        assert context().list_function_names() == compiled
-        engine.predict_masks(photos(3), [(40, 50)])
-        assert context().list_function_names() > compiled
-
-
-class TestOverflow:
-    """A network whose logits half precision cannot hold."""
-
-    def test_photos_that_overflow_are_done_again_in_single_precision(self, caplog):
-        images = photos(3)
-        images[1] = 128, 102, 76  # All but the mean: nothing to overflow.
-        package = made_package(scale=1e4)
-        expected = TensorFlowEngine(package).predict(images)
-        largest = np.abs(expected).max(axis=(1, 2, 3))
-        assert (largest > np.finfo(np.float16).max).tolist() == [True, False, True]
-        reads = []
-        package = replace(package, build=lambda build=package.build: reads.append(1) or build())
-        engine = gpu_on_cpu(package, precision=Precision.F16)
-        for _ in range(2):
-            np.testing.assert_allclose(engine.predict(images), expected, rtol=1e-2, atol=50)
-            masks = engine.predict_masks(images, [(64, 128)] * 3)
-            assert_same_masks(masks, expected, [(64, 128)] * 3, differing=40)
-        assert len(reads) == 1  # The package's files may be gone by now.
-        assert warnings_in(caplog) == [
-            "The network overflows in mixed_float16: such photos are computed again in float32"
-        ]
-
-    def test_others_stay_in_half_precision(self):
-        package, quiet = made_package(scale=1e4), 128 + photos(1, 64, 64) // 64
-        expected = gpu_on_cpu(package, precision=Precision.F16).predict(quiet)
-        assert not np.allclose(expected, TensorFlowEngine(package).predict(quiet), rtol=1e-5)
-        engine = gpu_on_cpu(package, precision=Precision.F16)
-        engine.predict(photos(3))
-        assert np.array_equal(engine.predict(quiet), expected)
-
-    @pytest.mark.parametrize("precision", [Precision.F32, Precision.F16])
-    def test_a_photo_that_single_precision_cannot_hold_either_has_no_mask(self, precision):
-        class Dividing(keras.layers.Layer):
-            def call(self, x):
-                return x / tf.reduce_max(x, axis=(1, 2, 3), keepdims=True)
-
-        images = photos(3)
-        images[1] = 0
-        engine = gpu_on_cpu(
-            replace(made_package(Dividing), mean=(0.0, 0.0, 0.0)), precision=precision
-        )
-        first, second, third = engine.predict_masks(images, [(9, 9)] * 3)
-        assert second is None
-        assert first[1].sum() == third[1].sum() == 81
-        assert np.isfinite(engine.predict(images)).all(axis=(1, 2, 3)).tolist() == [
-            True, False, True,
-        ]  # fmt: skip
-
-
-class TestBatchSize:
-    @pytest.mark.parametrize(
-        ("bytes_per_photo", "memory", "size"),
-        [(100, 99, 1), (100, 100, 1), (100, 399, 2), (100, 400, 4), (1, 10**9, MOST_ON_GPU)],
-    )
-    def test_as_many_photos_as_fit_into_memory(self, bytes_per_photo, memory, size):
-        assert fitting(bytes_per_photo, memory) == size
-
-    def test_a_larger_input_gets_smaller_batches(self):
-        def chosen(side):
-            package = replace(made_package(), input_height=side, input_width=side)
-            return gpu_on_cpu(package, batch_size=None).batch_size
-
-        assert device_memory(CPU) == 256 << 20  # Whatever the machine has.
-        assert [chosen(side) for side in (32, 1024, 2048)] == [16, 4, 1]
-
-    def test_what_is_asked_for_is_taken(self):
-        for make in ENGINES:
-            assert make(made_package(), batch_size=7).batch_size == 7
-
-
-class TestWarmUp:
-    def test_the_first_batch_finds_everything_compiled(self, caplog):
-        caplog.set_level(logging.INFO)
-        shapes = []
-        engine = gpu_on_cpu(made_package(partial(Counting, shapes)))
-        engine.warm_up()
-        assert shapes[-1] == (4, HEIGHT, WIDTH, 3)
-        traced = len(shapes)
-        engine.predict_masks(photos(4), [(100, 200)] * 4)
-        assert len(shapes) == traced
-        assert "float32, batches of 4 photos, ready after" in caplog.messages[-1]
-
-    def test_it_finds_the_batch_that_fits(self, caplog):
-        engine = gpu_on_cpu(made_package(lambda: Hungry(1)))
-        engine.warm_up()
-        assert engine.batch_size == 1 and len(warnings_in(caplog)) == 1
+def test_masks_of_a_real_model_in_half_precision_differ_in_few_pixels():
+    package, photo, size = load_package("default"), photos(1, 96, 128), (480, 640)
+    device = TensorFlowDevice("/device:CPU:0", jit_compile=False)
+    half = DeviceMaskEngine(package, device, Precision.F16)
+    logits = TensorFlowEngine(package).predict(photo)
+    assert_same_masks(half.predict_masks(photo, [size]), logits, [size], differing=10_000)
 
 
 class TestOpenVino:
@@ -595,52 +354,3 @@ class TestChoosing:
         logits, sizes = TensorFlowEngine(package).predict(images), [(768, 1024)] * 4
         masks = engine.predict_masks(images, sizes)
         assert_same_masks(masks, logits, sizes, differing=4 * 768 * 1024 // 20)
-
-
-ON_JAX = """
-import sys
-from concurrent.futures import ThreadPoolExecutor
-import numpy as np
-from keras import ops
-from models.engines import (
-    EngineError,
-    EngineName,
-    EngineOptions,
-    GpuPolicy,
-    MaskEngine,
-    Precision,
-    conversion,
-    load_engine,
-    tiles,
-)
-from models.engines.batches import Batches
-from models.engines.keras_backends import KerasEngine
-from models.packages import load_package
-
-package = load_package(sys.argv[1])
-engine = load_engine(package, EngineOptions(gpu=GpuPolicy.WANTED))
-assert isinstance(engine, KerasEngine) and not isinstance(engine, MaskEngine)
-batches = [np.random.default_rng(n).integers(0, 256, (n, 32, 64, 3), np.uint8) for n in (1, 2)]
-with ThreadPoolExecutor(4) as pool:
-    answers = list(pool.map(engine.predict, batches * 4))
-for images, logits in zip(batches * 4, answers, strict=True):
-    np.testing.assert_allclose(logits, engine.predict(images), rtol=1e-4, atol=1e-4)
-
-def take(part):
-    ops.zeros((1 if part.stop - part.start < 3 else 1 << 45,))
-    return part
-
-limited = Batches(4)
-assert limited.run(4, take) == [slice(0, 2), slice(2, 4)] and limited.size == 2
-try:
-    load_engine(package, EngineOptions(gpu=GpuPolicy.REQUIRED))
-except EngineError as error:
-    print(error)
-"""
-
-
-def test_on_jax_threads_memory_and_a_missing_gpu_are_dealt_with_alike(tiny_model):
-    done = on_jax("-c", ON_JAX, tiny_model)
-    assert "A GPU is wanted, the CPU is used: Keras on jax finds cpu:0" in done.stderr
-    assert "Out of memory with a batch of 4 photos: reduced to 2" in done.stderr
-    assert "a GPU is required: Keras on jax finds cpu:0" in done.stdout
