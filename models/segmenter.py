@@ -8,6 +8,7 @@ these can overlap: `prepare`, `infer` for a batch of photos of one shape, and `f
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,14 +189,16 @@ class Segmenter:
             ValueError: windows and confidence are both asked for.
         """
         package = model if isinstance(model, ModelPackage) else load_package(model)
+        with ThreadPoolExecutor(1) as pool:  # The two take about as long.
+            loops = pool.submit(load_loops)
+            engine = load_engine(package, options)
         try:
-            load_loops()
+            loops.result()
         except RuntimeError as error:
             raise EngineError(
                 f"what Numba compiles cannot be kept ({error}): set NUMBA_CACHE_DIR to a folder "
                 "that can be written"
             ) from error
-        engine = load_engine(package, options)
         sizes = package.input_width, package.input_height
         return cls(engine, package.classes, *sizes, windows, confidence)
 
