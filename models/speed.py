@@ -4,6 +4,7 @@ import platform
 import re
 import statistics
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,16 +27,37 @@ def images_per_second(engine: Engine, height: int, width: int) -> float:
 
     The median of `REPEATS` rounds of full batches in all streams, without reading and writing.
     """
-    images = np.zeros((engine.batch_size, height, width, 3), np.uint8)
-    batches = [images] * ROUND * engine.streams
-    seconds = []
-    with ThreadPoolExecutor(engine.streams) as pool:
-        list(pool.map(engine.predict, batches))
-        for _ in range(REPEATS):
+    return compare_speeds([engine], height, width)[0]
+
+
+def compare_speeds(engines: Sequence[Engine], height: int, width: int) -> list[float]:
+    """The same for each of some engines, which take turns: what disturbs one disturbs all."""
+    rounds = [_Round(engine, height, width) for engine in engines]
+    seconds: list[list[float]] = [[] for _ in rounds]
+    for run in rounds:
+        run.seconds()
+    for _ in range(REPEATS):
+        for run, taken in zip(rounds, seconds, strict=True):
+            taken.append(run.seconds())
+    return [
+        run.photos / statistics.median(taken) for run, taken in zip(rounds, seconds, strict=True)
+    ]
+
+
+class _Round:
+    """Full batches for all streams of an engine."""
+
+    def __init__(self, engine: Engine, height: int, width: int):
+        images = np.zeros((engine.batch_size, height, width, 3), np.uint8)
+        self._engine = engine
+        self._batches = [images] * ROUND * engine.streams
+        self.photos = len(self._batches) * len(images)
+
+    def seconds(self) -> float:
+        with ThreadPoolExecutor(self._engine.streams) as pool:
             start = time.perf_counter()
-            list(pool.map(engine.predict, batches))
-            seconds.append(time.perf_counter() - start)
-    return len(batches) * len(images) / statistics.median(seconds)
+            list(pool.map(self._engine.predict, self._batches))
+            return time.perf_counter() - start
 
 
 def machine() -> str:
