@@ -58,7 +58,7 @@ def on_jax(package: ModelPackage, options: EngineOptions) -> DeviceEngine:
     if options.precision is Precision.F32:
         jax.config.update("jax_default_matmul_precision", "highest")
     if not device.is_cpu:
-        precision = devices.keras_choice(options.precision, device.capability)
+        precision = precision_on(package, options, device.capability)
         try:
             return _ready(package, options, device, precision)
         except (jax.errors.JaxRuntimeError, EngineError) as error:
@@ -77,12 +77,34 @@ def _on_tensorflow(
 
     if options.precision is Precision.F32:
         tf.config.experimental.enable_tensor_float_32_execution(False)
-    precision = devices.keras_choice(options.precision, tensorflow_device.capability())
+    precision = precision_on(package, options, tensorflow_device.capability())
     try:
         return _ready(package, options, device, precision)
     except (tf.errors.OpError, EngineError) as error:
         _do_without_gpu(options, _cannot_run(error))
         return None
+
+
+def precision_on(
+    package: ModelPackage, options: EngineOptions, capability: tuple[int, int]
+) -> Precision:
+    """The precision on a GPU; automatic ones are those whose loss is known.
+
+    float16 has three bits more than bfloat16, and what overflows is computed again: it loses no
+    more than bfloat16, so either loss will do.
+    """
+    chosen = devices.keras_choice(options.precision, capability)
+    if chosen is options.precision or chosen is Precision.F32:
+        return chosen
+    losses = [package.loss(precision.value) for precision in (Precision.F16, Precision.BF16)]
+    if losses == [None, None]:
+        logger.info(
+            "%s: float32, as it is not known what half precision loses: `citymask quantise` "
+            "measures it on a processor with bfloat16; --precision f16 takes it all the same",
+            package.name,
+        )
+        return Precision.F32
+    return chosen
 
 
 def _ready(
