@@ -26,7 +26,7 @@ from pydantic import TypeAdapter
 
 from models.engines import devices, openvino
 from models.engines.batches import BatchedEngine
-from models.engines.conversion import cache_folder, openvino_model
+from models.engines.conversion import cache_folder, is_convertible, openvino_model
 from models.engines.options import EngineOptions, Precision
 from models.engines.quantised import float_twin, int8_model
 from models.packages import INT8, ModelPackage
@@ -85,7 +85,7 @@ def settled(package: ModelPackage, options: EngineOptions) -> EngineOptions:
     fewer = threads if options.threads else min(threads, devices.physical_cores())
     precisions = [options.precision]
     if options.precision is Precision.AUTO:
-        precisions = [p for p in openvino.PRECISIONS if _is_known(package, p)]
+        precisions = _possible(package)
     if len(precisions) == 1 and fewer == threads:
         return replace(options, precision=precisions[0], threads=threads)
     file = cache_folder() / f"{_key(package, precisions, threads, fewer)}.json"
@@ -174,13 +174,22 @@ def _time(engine: BatchedEngine, shape: tuple[int, int], clock: Callable[[], flo
         return clock() - start
 
 
-def _is_known(package: ModelPackage, precision: Precision) -> bool:
-    """Whether a precision can be had, and is known to cost little."""
-    if precision is Precision.F32:
-        return True
-    if precision is Precision.INT8 and not package.network_in(INT8):
-        return False
-    return package.loss(precision.value) is not None and openvino.runs_in(precision)
+def _possible(package: ModelPackage) -> list[Precision]:
+    """The precisions that can be had, and are known to cost little; the most promising ones first.
+
+    Without TensorFlow nothing can be converted; then the int8 network is all there is.
+    """
+    known = [
+        precision
+        for precision in openvino.PRECISIONS
+        if precision is Precision.F32
+        or (package.loss(precision.value) is not None and openvino.runs_in(precision))
+    ]
+    if not package.network_in(INT8):
+        return [precision for precision in known if precision is not Precision.INT8]
+    if Precision.INT8 in known and not is_convertible(package):
+        return [Precision.INT8]
+    return known
 
 
 def _loader(package: ModelPackage) -> Load:

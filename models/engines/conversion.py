@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def openvino_model(package: ModelPackage) -> "openvino.Model":
     """
     import openvino
 
-    file = cache_folder() / f"{_key(package)}.xml"
+    file = _file(package)
     try:
         if file.exists():
             return openvino.Core().read_model(file)
@@ -68,9 +69,18 @@ def openvino_model(package: ModelPackage) -> "openvino.Model":
     return model
 
 
+def is_convertible(package: ModelPackage) -> bool:
+    """Whether `openvino_model` has what it needs: the cached model, or TensorFlow."""
+    return _file(package).exists() or find_spec(devices.TENSORFLOW) is not None
+
+
 def cache_folder() -> Path:
     """Folder of converted models: in `CITYMASK_CACHE`, else in the user's cache folder."""
     return Path(os.environ.get(CACHE) or platformdirs.user_cache_dir("citymask"), "openvino")
+
+
+def _file(package: ModelPackage) -> Path:
+    return cache_folder() / f"{_key(package)}.xml"
 
 
 def _key(package: ModelPackage) -> str:
