@@ -467,6 +467,8 @@ def test_a_job_runs_from_submission_to_its_record(cloud, photos, tmp_path, tiny_
         "found": 3, "new": 3, "done": 2, "failed": 1,
     }  # fmt: skip
     assert sum(record["pixels"].values()) == 2 * 96 * 64
+    assert list(record["precisions"].values()) == [2]
+    assert record["output_precisions"] == record["precisions"]
     assert record["stages"]["infer"]["count"] >= 1
     assert record["options"]["beam"]["machine_type"] == "n1-standard-8"
     assert json.loads(cloud.read("full/summary.json"))["images"]["done"] == 2

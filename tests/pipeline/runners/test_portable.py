@@ -36,7 +36,10 @@ from tests.waiting import until
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs" / "portable.md"
 UNITS = ("--unit-size", "2")
-COUNTED = ("images", "pixels", "passed_over", "bytes_in", "bytes_out", "batches")
+COUNTED = (
+    "images", "pixels", "precisions", "output_precisions", "passed_over", "bytes_in", "bytes_out",
+    "batches",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,8 @@ def test_a_killed_worker_loses_and_doubles_nothing(
         "skipped": done,
         "left": 0,
     }
+    assert record["output_precisions"] == output.summary["precisions"]
+    assert sum(record["output_precisions"].values()) == len(output.rows)
     assert f"1 failed, {done} skipped" in result.output
 
 
