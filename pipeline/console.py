@@ -191,13 +191,18 @@ def print_metrics(metrics: "Metrics") -> None:
     )
 
 
+def _quality_in_int8(package: "ModelPackage") -> str:
+    measured = package.precisions.get(Precision.INT8.value)
+    return f"{measured['miou']:.3f}" if measured else "-"
+
+
 def print_models(packages: "Sequence[ModelPackage]") -> None:
     """Print what models there are, with the quality and speed that their packages state."""
     console = Console()
     table = Table(header_style="bold", box=SIMPLE)
     for column in ("model", "network", "width"):
         table.add_column(column)
-    for column in ("input", "size", "mIoU", "images/s"):
+    for column in ("input", "size", "mIoU", "in int8", "images/s"):
         table.add_column(column, justify="right")
     for package in packages:
         metrics = package.metrics
@@ -208,6 +213,7 @@ def print_models(packages: "Sequence[ModelPackage]") -> None:
             f"{package.input_width}x{package.input_height}",
             f"{package.weights_bytes / 1e6:.1f} MB",
             f"{metrics['miou']:.3f}",
+            _quality_in_int8(package),
             f"{metrics['images_per_second']:.0f}",
         )
     console.print(table)
