@@ -200,7 +200,7 @@ def print_models(packages: "Sequence[ModelPackage]") -> None:
     """Print what models there are, with the quality and speed that their packages state."""
     console = Console()
     table = Table(header_style="bold", box=SIMPLE)
-    for column in ("model", "network", "width"):
+    for column in ("model", "network"):
         table.add_column(column)
     for column in ("input", "size", "mIoU", "in int8", "images/s"):
         table.add_column(column, justify="right")
@@ -209,7 +209,6 @@ def print_models(packages: "Sequence[ModelPackage]") -> None:
         table.add_row(
             shown(package.name),
             shown(package.architecture),
-            f"{package.width:g}",
             f"{package.input_width}x{package.input_height}",
             f"{package.weights_bytes / 1e6:.1f} MB",
             f"{metrics['miou']:.3f}",
