@@ -13,7 +13,7 @@ EXPORTS_VENV ?= .venv-exports
 PEERS_VENV ?= .venv-peers
 PEERS := benchmarks/peers-requirements.txt
 
-.PHONY: demo test test-airflow test-exports lint bench bench-short clean
+.PHONY: demo test test-airflow test-exports lint bench bench-short gpu-check clean
 
 demo: $(VENV)/installed
 	$(BIN)/citymask run demo/photos --output demo-output --overlay
@@ -47,6 +47,11 @@ bench: $(VENV)/installed-for-tests $(PEERS_VENV)/tried
 
 bench-short: $(VENV)/installed-for-tests
 	$(BIN)/python benchmarks/throughput.py --short
+
+# JAX is among what the tests need. On a GPU: make gpu-check, after pip install 'jax[cuda12]'
+# or 'tensorflow[and-cuda]' into the same environment.
+gpu-check: $(VENV)/installed-for-tests
+	$(BIN)/python benchmarks/gpu_check.py --output bench-output/gpu-check.json $(GPU_CHECK_OPTIONS)
 
 clean:
 	rm -rf $(VENV) $(AIRFLOW_VENV) $(EXPORTS_VENV) $(PEERS_VENV) demo-output bench-output test-output build *.egg-info

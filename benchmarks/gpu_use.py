@@ -12,9 +12,18 @@ INTERVAL_MS = 200
 
 def gpu_names() -> list[str]:
     """Names of the NVIDIA GPUs of this machine."""
+    return _ask("name")
+
+
+def gpu_memory() -> int:
+    """Bytes of memory of the first GPU."""
+    return int(_ask("memory.total")[0]) << 20
+
+
+def _ask(what: str) -> list[str]:
     if not shutil.which("nvidia-smi"):
         return []
-    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    query = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader,nounits"]
     answer = subprocess.run(query, stdout=subprocess.PIPE, text=True)
     return answer.stdout.splitlines() if answer.returncode == 0 else []
 

@@ -22,7 +22,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # Else it has the cache of the proc
     os.environ["CITYMASK_CACHE"] = tempfile.mkdtemp(prefix="citymask-cache-")
     atexit.register(shutil.rmtree, os.environ["CITYMASK_CACHE"], ignore_errors=True)
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +85,9 @@ def run_without_tensorflow(tmp_path_factory):
     def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", **variables}
         command = [str(python), *map(str, arguments)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+        return subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600
+        )
 
     return run
 

@@ -1,5 +1,6 @@
 """The benchmark: its short form runs, and masks that differ are found."""
 
+import json
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ from benchmarks.arms import PYTORCH, Bench, Measured, SkippedError
 from benchmarks.arms.python_lock import counted
 from benchmarks.comparing import agreement, differing
 from benchmarks.cores import Cost
+from benchmarks.gpu_use import gpu_names
 from benchmarks.reporting import Spread
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,6 +83,26 @@ def test_the_lock_bounds_one_process_on_many_cores():
     assert cost.speed(1) == pytest.approx(50)
     assert 90 < cost.speed(2) < 100
     assert cost.speed(64) == pytest.approx(500, rel=1e-3)
+
+
+@pytest.mark.skipif(bool(gpu_names()), reason="it would take minutes on a GPU")
+def test_the_check_of_a_gpu_goes_as_far_as_a_cpu_can(run_without_tensorflow, tmp_path, tiny_model):
+    file = tmp_path / "found.json"
+    sizes = ["--size", "192x128", "--images", "2", "--seconds", "0.01"]
+    done = run_without_tensorflow(
+        "benchmarks/gpu_check.py", *sizes, "--model", tiny_model, "--output", file,
+        JAX_DISABLE_MOST_OPTIMIZATIONS="1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = {(row["check"], row["engine"]): row for row in json.loads(file.read_text())["rows"]}
+    assert rows["all", "tensorflow"]["note"] == "not installed: tensorflow"
+    on_jax = {check: row for (check, engine), row in rows.items() if engine == "jax"}
+    missing = {check for check, row in on_jax.items() if row["value"] is None}
+    assert missing == {"batch that fits, of 512 photos", "GPU busy meanwhile"}
+    assert len(on_jax) == 13
+    assert on_jax["pixels as in f32 on the CPU, in f32"]["value"] > 0.999
+    assert rows["JPEG decoding on the CPU", ""]["value"] > 0
+    assert all(row["note"] for row in rows.values() if row["value"] is None)
 
 
 def test_folders_of_the_same_masks_do_not_differ(tmp_path):

@@ -157,6 +157,14 @@ def keras_precision(policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+def warn_of_idle_gpus(found: int) -> None:
+    """Log a warning if there are more GPUs than the one that an engine uses."""
+    if found > 1:
+        logger.warning(
+            "Found %d GPUs, of which only the first is used: give each worker one", found
+        )
+
+
 def cuda_has_devices() -> bool:
     """Whether NVIDIA's driver reports a GPU; far quicker than to import a framework."""
     for name in CUDA_DRIVERS:

@@ -80,7 +80,7 @@ def default_device() -> JaxDevice:
     try:
         import jax
 
-        return JaxDevice(jax.local_devices()[0])
+        found = jax.local_devices()
     except ImportError as error:
         raise EngineError(
             f"JAX cannot be imported ({error}): pip install jax, or choose another engine"
@@ -88,6 +88,10 @@ def default_device() -> JaxDevice:
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise EngineError(f"JAX does not run here: {reason}") from error
+    device = JaxDevice(found[0])
+    if not device.is_cpu:
+        devices.warn_of_idle_gpus(len(found))
+    return device
 
 
 def cpu() -> JaxDevice:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.engines.devices import import_tensorflow
+from models.engines import devices
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -65,16 +65,13 @@ class TensorFlowDevice:
 
 def find_gpu() -> TensorFlowDevice | None:
     """Return the GPU that TensorFlow uses, and let its memory grow on demand; None without one."""
-    import_tensorflow()
+    devices.import_tensorflow()
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         return None
-    if len(gpus) > 1:
-        logger.warning(
-            "Found %d GPUs, of which only the first is used: give each worker one", len(gpus)
-        )
+    devices.warn_of_idle_gpus(len(gpus))
     for gpu in gpus:
         try:
             tf.config.experimental.set_memory_growth(gpu, True)

@@ -52,7 +52,7 @@ WITHOUT_GPU = """
 import sys
 import keras
 import numpy as np
-from models.engines import EngineError, EngineOptions, GpuPolicy, MaskEngine, load_engine
+from models.engines import EngineError, EngineOptions, GpuPolicy, MaskEngine, Precision, load_engine
 from models.engines.device_engine import DeviceEngine
 from models.packages import load_package
 
@@ -61,17 +61,20 @@ engine = load_engine(package, EngineOptions(gpu=GpuPolicy.WANTED))
 assert keras.backend.backend() == "jax"
 assert isinstance(engine, DeviceEngine) and not isinstance(engine, MaskEngine)
 assert engine.predict(np.zeros((2, 32, 64, 3), np.uint8)).shape[0] == 2
-try:
-    load_engine(package, EngineOptions(gpu=GpuPolicy.REQUIRED))
-except EngineError as error:
-    print(error)
+for refused in (EngineOptions(gpu=GpuPolicy.REQUIRED), EngineOptions(precision=Precision.INT8)):
+    try:
+        load_engine(package, refused)
+    except EngineError as error:
+        print(error)
 """
 
 
-def test_a_gpu_that_jax_does_not_find_is_one_clear_line(tiny_model):
+def test_what_jax_cannot_do_here_is_one_clear_line(tiny_model):
     done = on_jax("-c", WITHOUT_GPU, tiny_model)
     assert "A GPU is wanted, the CPU is used: JAX " in done.stderr
-    assert "a GPU is required: JAX " in done.stdout and "Check that" in done.stdout
+    no_gpu, no_int8 = done.stdout.splitlines()
+    assert "a GPU is required: JAX " in no_gpu and "Check that" in no_gpu
+    assert "Keras does not compute in int8: choose the engine openvino" in no_int8
 
 
 WITH_GPU = """
