@@ -99,7 +99,7 @@ def test_the_check_of_a_gpu_goes_as_far_as_a_cpu_can(run_without_tensorflow, tmp
     on_jax = {check: row for (check, engine), row in rows.items() if engine == "jax"}
     missing = {check for check, row in on_jax.items() if row["value"] is None}
     assert missing == {"batch that fits, of 512 photos", "GPU busy meanwhile"}
-    assert len(on_jax) == 13
+    assert len(on_jax) == 14
     assert on_jax["pixels as in f32 on the CPU, in f32"]["value"] > 0.999
     assert rows["JPEG decoding on the CPU", ""]["value"] > 0
     assert all(row["note"] for row in rows.values() if row["value"] is None)

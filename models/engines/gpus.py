@@ -5,6 +5,7 @@ import sys
 from importlib.util import find_spec
 
 from models.engines import devices, jax_device, tensorflow_device
+from models.engines.batches import CPU_BATCH_SIZE
 from models.engines.device_engine import Device, DeviceEngine, DeviceMaskEngine
 from models.engines.options import EngineError, EngineName, EngineOptions, GpuPolicy, Precision
 from models.packages import ModelPackage
@@ -67,7 +68,7 @@ def on_jax(package: ModelPackage, options: EngineOptions) -> DeviceEngine:
     elif options.gpu is not GpuPolicy.IF_PRESENT:
         _do_without_gpu(options, f"JAX {jax.__version__} finds {device.name}")
     precision = devices.keras_choice(options.precision)
-    return DeviceEngine(package, device, precision, options.batch_size)
+    return DeviceEngine(package, device, precision, options.batch_size or CPU_BATCH_SIZE)
 
 
 def _on_tensorflow(

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
 """Environment variable: whether JAX takes most of a GPU's memory when it starts."""
 
-CPU_MEMORY = 256 << 20
-"""Bytes to use on a CPU, where batches gain nothing; TensorFlow takes the same."""
+MEMORY = 256 << 20
+"""Bytes to use where JAX does not say how many it may, as on a CPU; TensorFlow takes the same."""
 
 
 class JaxDevice:
@@ -32,7 +32,7 @@ class JaxDevice:
     @property
     def memory(self) -> int:
         """Bytes that JAX may use."""
-        return (self.name.memory_stats() or {}).get("bytes_limit", CPU_MEMORY)
+        return (self.name.memory_stats() or {}).get("bytes_limit", MEMORY)
 
     @property
     def is_cpu(self) -> bool:

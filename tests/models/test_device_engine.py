@@ -152,7 +152,7 @@ class TestMasks:
 
     def test_many_classes_are_done_in_lower_tiles(self):
         logits = np.random.default_rng(0).normal(size=(2, 5, 7, 255)).astype(np.float32)
-        sizes = [(300, 40), (90, 1500)]
+        sizes = [(130, 40), (90, 500)]
         assert tiles.tile_height(2, 255) == 128
         program = cpu().compile(tiles.fill_tile, *tiles.specs(logits.shape))
         started = tiles.start(program, ops.convert_to_tensor(logits), sizes)
