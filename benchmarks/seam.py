@@ -4,19 +4,19 @@ The column *seam* is the share of rows whose left and right edges have different
 equals *other columns*, the same share for adjacent columns. *Turned* is the share of pixels near
 the seam that are equal in the mask of the photo turned by 180 degrees, there in the middle.
 
-    python benchmarks/seam.py PANORAMA...
+    python benchmarks/seam.py [--precision P] PANORAMA...
 
 segments equirectangular photos of 2:1 with the default model, and prints a table.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from models import panoramas
-from models.engines import Engine, load_engine
+from models.engines import Engine, EngineOptions, Precision, load_engine
 from models.inputs import network_shape, resize_pixels
 from models.packages import load_package
 from models.upsampling import logits_to_mask
@@ -28,10 +28,15 @@ NEAR = 0.05
 """Columns near the seam, on each side, as a fraction of the width."""
 
 
-def main(paths: list[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--precision", type=Precision, default=Precision.AUTO)
+    parser.add_argument("panoramas", nargs="+", type=Path)
+    arguments = parser.parse_args()
     package = load_package("default")
-    engine = load_engine(package)
-    photos = [np.asarray(Image.open(path).convert("RGB")) for path in map(Path, paths)]
+    engine = load_engine(package, EngineOptions(precision=arguments.precision))
+    photos = [np.asarray(Image.open(path).convert("RGB")) for path in arguments.panoramas]
+    print(f"{package.name} in {engine.precision.value}")
     shapes = [
         network_shape(photo.shape[1], photo.shape[0], package.input_width, package.input_height)
         for photo in photos
@@ -63,4 +68,4 @@ def segment(engine: Engine, photo: np.ndarray, shape: tuple[int, int], margin: i
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -197,7 +197,8 @@ def panoramas(shared_data, tmp_path_factory) -> Path:
 def test_real_panoramas_have_no_seam(panoramas, citymask, output_at, tmp_path):
     flat, whole = output_at(tmp_path / "flat"), output_at(tmp_path / "whole")
     for output, projection in ((flat, "perspective"), (whole, "equirectangular")):
-        result = citymask("run", panoramas, "-o", output.path, "--projection", projection)
+        options = ["--projection", projection, "--precision", "f32"]
+        result = citymask("run", panoramas, "-o", output.path, *options)
         assert result.exit_code == 0, result.output
 
     def seams(output) -> tuple[float, float]:
