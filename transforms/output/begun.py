@@ -16,7 +16,7 @@ import logging
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import apache_beam as beam
@@ -87,7 +87,8 @@ class Begun:
 
     def to_json(self) -> bytes:
         """What `parse` reads."""
-        return json.dumps(asdict(self)).encode()
+        # `asdict` would copy each value, which takes five times as long.
+        return json.dumps({**vars(self), "images": [vars(i) for i in self.images]}).encode()
 
 
 @dataclass(frozen=True)

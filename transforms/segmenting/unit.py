@@ -1,11 +1,12 @@
 """Segmenting: from work units to masks and committed rows, everything inside one DoFn.
 
-Many threads read and write, as they mostly wait for storage. For the computation there is one
-thread per core plus two spare ones. If the network takes one photo at a time, as on a CPU, each of
-these threads takes a photo from its bytes to its files, so no core waits for another. If it takes
-batches, as on a GPU, they decode ahead of it and encode behind it. Pixels never leave the DoFn, and
-the depths of the queues bound the memory. A large photo does not wait in a queue as bytes: the
-thread that decodes it reads it.
+Many threads read, as they mostly wait for storage. For the computation there is one thread per core
+plus two spare ones. If the network takes one photo at a time, as on a CPU, each of these threads
+takes a photo from its bytes to its files, so no core waits for another. If it takes batches, as on
+a GPU, they decode ahead of it and encode behind it. They also write the files, unless that means to
+wait for requests; then many threads write. Each hand-over of a photo between threads costs time
+with Python's lock. Pixels never leave the DoFn, and the depths of the queues bound the memory. A
+large photo does not wait in a queue as bytes: the thread that decodes it reads it.
 """
 
 import logging
@@ -22,6 +23,7 @@ import numpy as np
 from models.engines.devices import cores
 from models.packages import ModelPackage
 from models.segmenter import Inferred, Prepared, Segmenter
+from transforms import storage
 from transforms.flow.concurrency import REQUESTS, Pause, map_ahead
 from transforms.flow.records import (
     Failure,
@@ -230,11 +232,14 @@ class UnitSegmenter(UnitWork):
         self._working = ThreadPoolExecutor(self._threads, "work")
         self._inferring = ThreadPoolExecutor(segmenter.streams, "infer")
         self._writing = ThreadPoolExecutor(REQUESTS, "write")
+        self._writes_behind = storage.store_of(options.output).costs_requests
 
     def work_on(self, items: Iterable[_Item | Pause]) -> Iterator[_Item | Pause]:
         """See `UnitWork.work_on`; many images are in progress."""
         data = map_ahead(self._reading, self._read_ahead, items, REQUESTS)
         encoded = self._each_alone(data) if self._alone else self._in_batches(data)
+        if not self._writes_behind:
+            return encoded
         return map_ahead(self._writing, self._write, encoded, REQUESTS)
 
     def try_out(self, width: int, height: int) -> None:
@@ -275,12 +280,16 @@ class UnitSegmenter(UnitWork):
                 item.data = None
         return item
 
+    def _end(self, item: _Item) -> _Item:
+        """Write the files of an image, unless other threads do."""
+        return item if self._writes_behind else self._write(item)
+
     def _each_alone(self, items: Iterable[_Item | Pause]) -> Iterator[_Item | Pause]:
         """Decode, segment and encode each image in one thread."""
 
         def work(item: _Item) -> _Item:
             with room_for(item.planned.ref):
-                return self.segment(item)
+                return self._end(self.segment(item))
 
         return map_ahead(self._working, work, items, AHEAD * self._threads)
 
@@ -296,7 +305,9 @@ class UnitSegmenter(UnitWork):
         batches = map_ahead(
             self._inferring, self._predict, self._gather(decoded), self._segmenter.streams
         )
-        return map_ahead(self._working, self._encode, _each_of(batches), depth)
+        return map_ahead(
+            self._working, lambda item: self._end(self._encode(item)), _each_of(batches), depth
+        )
 
     def _gather(self, items: Iterable[_Item | Pause]) -> Iterator[Sequence[_Item] | Pause]:
         """Batches of images with equal network shape and margin; a failed image is alone.

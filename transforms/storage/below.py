@@ -32,9 +32,7 @@ def opened_folder(root: str, name: str, make: bool = False) -> Iterator[int]:
         path = root
         for part in filter(None, name.split("/")):
             path = os.path.join(path, part)
-            if make:
-                _make(folder, part)
-            inner = _open(folder, part, path)
+            inner = _open(folder, part, path, make)
             os.close(folder)
             folder = inner
         yield folder
@@ -91,14 +89,15 @@ def refuse_link(folder: int, name: str, path: str) -> None:
         )
 
 
-def _make(folder: int, name: str) -> None:
-    with suppress(FileExistsError):
-        os.mkdir(name, dir_fd=folder)
-
-
-def _open(folder: int, name: str, path: str) -> int:
+def _open(folder: int, name: str, path: str, make: bool) -> int:
     try:
         return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+    except FileNotFoundError:
+        if not make:
+            raise
+        with suppress(FileExistsError):
+            os.mkdir(name, dir_fd=folder)
+        return _open(folder, name, path, make=False)
     except OSError:
         refuse_link(folder, name, path)
         raise

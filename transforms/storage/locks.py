@@ -21,6 +21,7 @@ import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Protocol
 
 from transforms.storage.below import identity_of, opened_folder, refuse_link, sync_folders
@@ -95,6 +96,7 @@ class Owner:
         )  # fmt: skip
 
     @classmethod
+    @lru_cache(maxsize=1)  # It is looked at before each write, and seldom changes.
     def parse(cls, data: bytes) -> "Owner | None":
         """The owner that a lock file names; None if it is empty, damaged or half written."""
         try:
