@@ -5,6 +5,8 @@ PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.10; do \
 	&& echo $$python && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Numba keeps machine code beside the loops that it is made of, so the first run need not wait for it.
+COMPILE := -c 'from models.upsampling import load_loops; load_loops()'
 # Airflow wants other versions of what citymask needs, so it gets an environment of its own.
 AIRFLOW_VENV ?= .venv-airflow
 # What opens exports wants other versions, too; about 1.5 GB.
@@ -64,10 +66,12 @@ $(VENV)/bin/python $(AIRFLOW_VENV)/bin/python $(EXPORTS_VENV)/bin/python \
 
 $(VENV)/installed: $(VENV)/bin/python setup.py
 	$(BIN)/python -m pip install --quiet --quiet --editable .
+	$(BIN)/python $(COMPILE)
 	touch $@
 
 $(VENV)/installed-for-tests: $(VENV)/bin/python setup.py
 	$(BIN)/python -m pip install --quiet --quiet --editable '.[test,lint]'
+	$(BIN)/python $(COMPILE)
 	touch $@ $(VENV)/installed
 
 $(PEERS_VENV)/tried: $(PEERS_VENV)/bin/python $(PEERS)
