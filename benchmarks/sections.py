@@ -1,4 +1,4 @@
-"""The parts of the benchmark, one table each: speed, start-up, growth, stages, GPU."""
+"""The parts of the benchmark, one table each: speed, precisions, start-up, growth, stages, GPU."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from benchmarks.arms import Arm, Bench, Measured, SkippedError
 from benchmarks.comparing import agreement, differing
 from benchmarks.gpu_use import GpuUse
 from benchmarks.reporting import Section, Spread, Table
+from models.engines import AUTOMATIC, Precision, choosing, openvino
 from models.engines.devices import cores
+from models.packages import load_package
 
 START_IMAGES = 8
 """Photos of a run that measures start-up: enough for two batches, so that all code has run."""
@@ -197,6 +199,39 @@ def compare(
     data = {arm.title: of_arm.data(citymask) for arm, of_arm in turns.items()}
     speeds = {arm.title: _speed(found.runs) for arm, found in turns.items() if not found.skipped}
     return Section("throughput", table, data, wrong), speeds
+
+
+def precisions(place: Place, images: int, repeats: int) -> Section:
+    """Run citymask in each precision in turns with what `auto` chooses."""
+    openvino.check_installed()
+    package = load_package(place.bench.model)
+    tried = [Precision.AUTO, *filter(openvino.runs_in, openvino.PRECISIONS)]
+    if not package.network_in(Precision.INT8.value):
+        tried.remove(Precision.INT8)
+    options = {p: ("--precision", p.value, "--engine", "openvino") for p in tried}
+    runs: dict[Precision, list[Measured]] = defaultdict(list)
+    for turn in range(repeats + 1):
+        for precision in tried:
+            arm = replace(arms.CITYMASK, title=precision.value, options=options[precision])
+            measured = place.run(arm, images if turn else START_IMAGES)
+            if turn:
+                runs[precision].append(measured)
+    automatic, chosen = runs[Precision.AUTO], choosing.settled(package, AUTOMATIC).precision
+    table = Table(
+        f"citymask run by precision, median of {repeats} interleaved turns",
+        ["precision", "images/s", "auto is times as fast", "CPU ms a photo"],
+        [
+            [
+                precision.value,
+                _speed(found).text(1),
+                _times(automatic, found).text(3),
+                f"{statistics.median(1000 * run.cpu_seconds / run.images for run in found):.1f}",
+            ]
+            for precision, found in runs.items()
+        ],
+        [f"{images} photos. What auto chose: {chosen.value}."],
+    )
+    return Section("precisions", table, {p.value: [asdict(r) for r in runs[p]] for p in runs})
 
 
 def start_up(place: Place) -> Section:

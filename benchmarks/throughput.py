@@ -4,7 +4,7 @@ Photos are resized to one size and repeated under new names. Every program ("arm
 a separate process, and the arms take turns. The masks are compared. Peers run in their own
 environment, which `make bench` installs; those that cannot be run are skipped with the reason.
 
-    python benchmarks/throughput.py [--only throughput,startup,growth,stages,gpu] [--output FOLDER]
+    python benchmarks/throughput.py [--only throughput,precisions,startup,...] [--output FOLDER]
     python benchmarks/throughput.py --short
 
 The short form runs citymask and the bare loop once. The exit code is 1 if their masks differ,
@@ -33,8 +33,8 @@ from benchmarks.gpu_use import gpu_names
 from benchmarks.reporting import Section
 from models.speed import machine
 
-THROUGHPUT, STARTUP, GROWTH, STAGES, GPU = PARTS = (
-    "throughput", "startup", "growth", "stages", "gpu",
+THROUGHPUT, PRECISIONS, STARTUP, GROWTH, STAGES, GPU = PARTS = (
+    "throughput", "precisions", "startup", "growth", "stages", "gpu",
 )  # fmt: skip
 IMAGES, SHORT_IMAGES = 2000, 60
 LEAST_WIDTH = 120
@@ -76,6 +76,8 @@ def run_parts(
         if arguments.output:
             title = f"{setting['photos']}; {setting['machine']}"
             reporting.draw(arguments.output / reporting.CHART_FILE, speeds, title)
+    if PRECISIONS in arguments.only:
+        yield sections.precisions(place, arguments.images, arguments.repeats)
     if STARTUP in arguments.only:
         yield sections.start_up(place)
     if GROWTH in arguments.only:

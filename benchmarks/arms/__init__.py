@@ -32,6 +32,7 @@ class Arm:
         peer: whether it needs the environment of the peers.
         alone: whether all its work is done by its own process and awaited child processes, so that
             its CPU time and memory can be measured.
+        options: further arguments of its function `run`.
     """
 
     module: str
@@ -39,6 +40,7 @@ class Arm:
     share: float = 1.0
     peer: bool = False
     alone: bool = True
+    options: tuple[str, ...] = ()
 
 
 CITYMASK = Arm("citymask", "citymask run")
@@ -109,7 +111,8 @@ class Bench:
         python = self.peers if arm.peer else Path(sys.executable)
         if not python.exists():
             raise SkippedError(f"no {python}; `make bench` installs it")
-        command = [python, "-m", "benchmarks.arms", arm.module, archive, output, self.model]
+        module = [python, "-m", "benchmarks.arms", arm.module]
+        command = [*module, archive, output, self.model, *arm.options]
         finished = subprocess.run(
             [*map(str, command)],
             env=environment(),

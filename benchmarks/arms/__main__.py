@@ -1,4 +1,4 @@
-"""`python -m benchmarks.arms ARM ARCHIVE OUTPUT MODEL` runs an arm and prints its measurements."""
+"""`python -m benchmarks.arms ARM ARCHIVE OUTPUT MODEL [OPTION ...]` runs an arm and measures it."""
 
 import json
 import os
@@ -12,10 +12,10 @@ from pathlib import Path
 from benchmarks.arms import MASKS, Measured
 
 
-def main(name: str, archive: str, output: str, model: str) -> None:
+def main(name: str, archive: str, output: str, model: str, *options: str) -> None:
     arm = import_module(f"benchmarks.arms.{name}")
     began, start, cpu_before = time.time(), time.perf_counter(), cpu_seconds()
-    details = arm.run(Path(archive), Path(output), model)
+    details = arm.run(Path(archive), Path(output), model, *options)
     seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu_before
     images = len(list(Path(output, MASKS).glob("*.png")))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

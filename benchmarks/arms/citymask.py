@@ -9,10 +9,10 @@ import pipeline.commands.run  # noqa: F401 - Imports Beam, which is not timed.
 from pipeline.cli import cli
 
 
-def run(archive: Path | str, output: Path | str, model: str) -> None:
-    arguments = ["run", str(archive), "--output", str(output), "--model", model, "--quiet"]
+def run(archive: Path | str, output: Path | str, model: str, *options: str) -> None:
+    words = ["run", str(archive), "--output", str(output), "--model", model, "--quiet", *options]
     try:
-        cli.main(arguments, prog_name="citymask", standalone_mode=False)
+        cli.main(words, prog_name="citymask", standalone_mode=False)
     except SystemExit as end:
         if end.code:
             raise
