@@ -140,7 +140,7 @@ def _check_nncf() -> None:
         raise QuantisationError(
             f"NNCF cannot be imported ({error}): pip install 'citymask[quantise]'"
         ) from error
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger(nncf.__name__).setLevel(logging.ERROR)
 
 
 def _quantised(package: ModelPackage, photos: Sequence[Path]) -> "ov.Model":

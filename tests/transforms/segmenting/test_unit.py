@@ -99,7 +99,7 @@ class EngineThatCountsPhotos(BrightnessEngine):
 
 
 def photos_in_memory() -> int:
-    return sum(isinstance(entry, Photo) for entry in gc.get_objects())
+    return sum(type(entry) is Photo for entry in gc.get_objects())  # Proxies may be dead.
 
 
 class EngineThatMakesMasks(BrightnessEngine):

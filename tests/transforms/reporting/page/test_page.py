@@ -76,7 +76,8 @@ def test_an_archive_in_which_nothing_is_done_yet_has_a_report(visit, tmp_path):
     data = write_sample(tmp_path / "report", with_map=False)
     none = [None] * len(data["measures"])
     data["images"] = {"done": 0, "failed": 2, "skipped": 0, "positioned": 0}
-    data["totals"] = {"pixels": [0] * len(CLASSES), "images": [0] * len(CLASSES), "values": none}
+    zeros = [0] * len(CLASSES)
+    data["totals"] = {"pixels": zeros, "images": zeros, "values": none, "precisions": {}}
     data["distributions"] = [{"edges": [], "counts": []} for _ in none]
     data["extremes"] = [{"most": [], "least": []} for _ in none]
     data["groups"] = {"rows": [], "left_out": 0}
