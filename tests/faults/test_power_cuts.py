@@ -22,8 +22,8 @@ from transforms.flow import alone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
-CUTS = 17
-"""Moments at which each command is cut; 102 in all."""
+CUTS = 12
+"""Moments at which each command is cut; 72 in all."""
 
 NOTHING = Differences()
 
