@@ -3,7 +3,8 @@
 A processor that has instructions for a precision may be slower with it, so what is possible is
 tried: `OpenVinoEngine` in each precision whose loss of quality is known, then the fastest one with
 a stream per core instead of one per thread, where these differ. TensorFlow is not tried: importing
-it takes longer than all else here, and `benchmarks/engines.py` has yet to find it faster.
+it takes longer than all else here, and `benchmarks/engines.py` has yet to find it faster than the
+fastest precision of OpenVINO.
 
 What was found is kept beside the converted models, for each processor, number of threads, model and
 version of OpenVINO; not if there was no time for all, as on a busy machine.
