@@ -116,8 +116,7 @@ def calibration_photos(data: str | Path, most: int) -> list[Path]:
     Raises:
         QuantisationError: there are too few.
     """
-    folder = Path(data, CALIBRATION_SPLIT)
-    folder = folder if folder.is_dir() else Path(data)
+    folder = _calibration_folder(data)
     files = sorted(
         path
         for path in folder.rglob("*")
@@ -131,6 +130,11 @@ def calibration_photos(data: str | Path, most: int) -> list[Path]:
         )
     chosen = np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)
     return [files[number] for number in chosen]
+
+
+def _calibration_folder(data: str | Path) -> Path:
+    split = Path(data, CALIBRATION_SPLIT)
+    return split if split.is_dir() else Path(data)
 
 
 def _check_nncf() -> None:
@@ -172,8 +176,8 @@ def _files(model: "ov.Model") -> dict[str, bytes]:
 def _facts(data: str | Path, photos: int) -> dict[str, Any]:
     import nncf
 
-    folder = Path(data).resolve()
-    name = Path(folder.name, CALIBRATION_SPLIT if Path(folder, CALIBRATION_SPLIT).is_dir() else "")
+    root = Path(data).resolve()
+    name = _calibration_folder(root).relative_to(root.parent)
     return {
         "tool": f"NNCF {nncf.__version__}, post-training quantisation, preset mixed",
         "calibration": f"{photos} photos of {name}",

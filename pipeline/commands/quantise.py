@@ -4,6 +4,8 @@ import click
 
 from models.engines import EngineError
 from models.packages import load_package
+from models.quantisation import DEFAULT_PHOTOS
+from models.quantisation import quantise as run_quantisation
 from pipeline import console, streams
 from pipeline.commands.common import Refused
 from pipeline.errors import first_line
@@ -20,7 +22,7 @@ from pipeline.errors import first_line
     "--split", default="val", show_default=True, metavar="S", help="Labelled photos to measure on."
 )
 @click.option(
-    "--photos", "most", type=click.IntRange(1), default=180, show_default=True,
+    "--photos", "most", type=click.IntRange(1), default=DEFAULT_PHOTOS, show_default=True,
     help="Photos to calibrate on.",
 )  # fmt: skip
 @click.option(
@@ -37,8 +39,6 @@ def quantise(model: str, data: str, output: str, split: str, most: int, max_loss
     """
     console.set_up_logging(console.NORMAL)
     streams.results_are_in_files()
-    from models.quantisation import quantise as run_quantisation
-
     try:
         written = run_quantisation(load_package(model), data, output, split, most, max_loss / 100)
     except (ValueError, OSError, EngineError) as error:
