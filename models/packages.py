@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.classes import IGNORE, ClassTable, SegmentationClass
+from models.graphs import Graph
 from models.inputs import network_shape
 from models.networks import (
     ARCHITECTURES,
@@ -126,6 +127,7 @@ class ModelDescription:
         classes: the classes of the network's outputs, in their order.
         training: data, licence, seed, commands and other facts for users.
         metrics: measured quality, with the split it was measured on.
+        graph: the network, if it was imported; it has no Keras weights then.
         networks: the same network in other forms.
         precisions: by precision, measured quality and its loss, see `loss`.
     """
@@ -140,6 +142,7 @@ class ModelDescription:
     classes: ClassTable
     training: dict[str, Any]
     metrics: dict[str, Any]
+    graph: Graph | None = None
     networks: tuple[NetworkFiles, ...] = ()
     precisions: dict[str, dict[str, Any]] = field(default_factory=dict)
 

@@ -53,7 +53,8 @@ class Engine(Protocol):
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Map uint8 RGB photos `(N, h, w, 3)` to float32 logits `(N, h / s, w / s, classes)`.
 
-        N is arbitrary; a batch that does not fit into memory is split.
+        N is arbitrary; a batch that does not fit into memory is split. Some imported networks give
+        class ids instead, uint8 `(N, h / s, w / s)`; see `models.graphs.Gives`.
 
         Raises:
             EngineError: not even one photo fits into memory.

@@ -12,12 +12,16 @@ class EngineName(str, Enum):
         TENSORFLOW: TensorFlow, on a GPU if there is one.
         OPENVINO: OpenVINO, on a CPU.
         JAX: Keras on JAX, on a GPU if there is one.
+        ONNXRUNTIME: ONNX Runtime, for imported ONNX networks, on a GPU if there is one.
+        LITERT: LiteRT, for imported TFLite networks, on a CPU.
     """
 
     AUTO = "auto"
     TENSORFLOW = "tensorflow"
     OPENVINO = "openvino"
     JAX = "jax"
+    ONNXRUNTIME = "onnxruntime"
+    LITERT = "litert"
 
 
 class Precision(str, Enum):
