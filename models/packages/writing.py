@@ -1,0 +1,158 @@
+"""Writing packages."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.classes import IGNORE
+from models.networks import build_network
+from models.packages.descriptions import (
+    WEIGHTS_FILE,
+    ModelDescription,
+    ModelPackage,
+    NetworkFiles,
+)
+from models.packages.documents import (
+    DESCRIPTION_FILE,
+    FORMAT_VERSION,
+    GRAPH,
+    NETWORKS,
+    PRECISIONS,
+    WEIGHTS_SHA256,
+    read_document,
+    read_unchanged,
+    text_of,
+)
+from models.packages.reading import load_package
+
+if TYPE_CHECKING:
+    import keras
+
+
+def write_package(
+    directory: str | Path, network: "keras.Model", description: ModelDescription
+) -> ModelPackage:
+    """Write a package with the weights in half precision and return it as read back.
+
+    Other forms of the network are left out, since they are those of other weights.
+
+    Raises:
+        ValueError: the network does not fit the description.
+    """
+    import keras
+
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float16")
+    try:
+        half = build_network(description.architecture, len(description.classes), description.width)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    half.set_weights(network.get_weights())
+    half.save_weights(directory / WEIGHTS_FILE)
+    weights = (directory / WEIGHTS_FILE).read_bytes()
+    document = {
+        **_described(description, network.output_shape[-1]),
+        "width": description.width,
+        WEIGHTS_SHA256: hashlib.sha256(weights).hexdigest(),
+    }
+    return _write(directory, document, (), description.precisions)
+
+
+def write_graph(
+    directory: str | Path, description: ModelDescription, content: Mapping[str, bytes]
+) -> ModelPackage:
+    """Write a package of an imported network and return it as read back.
+
+    Args:
+        directory: its folder.
+        description: with a `graph`.
+        content: the files of the graph.
+
+    Raises:
+        PackageError: the description makes no sense.
+        OSError: it cannot be written.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, data in content.items():
+        (directory / name).write_bytes(data)
+    assert description.graph is not None, "the description of an imported network"
+    described = _described(description, len(description.classes))
+    document = {**described, GRAPH: asdict(description.graph)}
+    return _write(directory, document, (), description.precisions)
+
+
+def add_network(
+    package: ModelPackage,
+    directory: str | Path,
+    network: NetworkFiles,
+    content: dict[str, bytes],
+    precisions: Mapping[str, Mapping[str, Any]],
+) -> ModelPackage:
+    """Write a package with the network in another form as well, and return it as read back.
+
+    The fingerprint stays. A network of the same precision is replaced.
+
+    Args:
+        package: what is written apart from that.
+        directory: its folder; the package's own one is possible.
+        network: describes the network.
+        content: its files.
+        precisions: see `ModelDescription`.
+
+    Raises:
+        PackageError: the package was changed.
+        OSError: it cannot be written.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    document = read_document(package.path)
+    stated = package.graph.files if package.graph else {WEIGHTS_FILE: document[WEIGHTS_SHA256]}
+    files = {name: read_unchanged(package.path / name, of) for name, of in stated.items()}
+    kept = [other for other in package.networks if other.precision != network.precision]
+    for other in kept:
+        files |= zip(other.files, package.read_files(other), strict=True)
+    for name, data in (files | content).items():
+        (directory / name).write_bytes(data)
+    return _write(directory, document, (*kept, network), precisions)
+
+
+def _write(
+    directory: Path,
+    document: dict[str, Any],
+    networks: Sequence[NetworkFiles],
+    precisions: Mapping[str, Mapping[str, Any]],
+) -> ModelPackage:
+    """Write `model.json`: a document with these `ADDED` keys."""
+    text = text_of(
+        {
+            **document,
+            "format_version": FORMAT_VERSION,
+            NETWORKS: [asdict(network) for network in networks],
+            PRECISIONS: precisions,
+        }
+    )
+    (directory / DESCRIPTION_FILE).write_bytes(text)
+    return load_package(directory)
+
+
+def _described(description: ModelDescription, outputs: int) -> dict[str, Any]:
+    """The keys of `model.json` that trained and imported models have in common."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": description.name,
+        "architecture": description.architecture,
+        "input_height": description.input_height,
+        "input_width": description.input_width,
+        "mean": description.mean,
+        "std": description.std,
+        "ignore_value": IGNORE,
+        "outputs": outputs,
+        "classes": [asdict(entry) for entry in description.classes.classes],
+        "training": description.training,
+        "metrics": description.metrics,
+    }
