@@ -1,6 +1,6 @@
 """What a file of a network says, whatever its format: the common result of all readers."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Generic, TypeVar
 
 from models.graphs import Channels, Format, Gives, Resize
@@ -79,6 +79,16 @@ class Facts:
     outputs: Fact[int] | None = None
     class_names: Fact[tuple[str, ...]] | None = None
     colors: Fact[tuple[tuple[int, int, int], ...]] | None = None
+
+    def filled_from(self, other: "Facts") -> "Facts":
+        """These facts, and those of `other` where nothing is stated here.
+
+        Colours are taken along with the class names that they are of.
+        """
+        missing = {entry.name for entry in fields(self) if getattr(self, entry.name) is None}
+        if self.class_names is not None:
+            missing -= {"colors"}
+        return replace(self, **{name: getattr(other, name) for name in missing})
 
 
 @dataclass(frozen=True, kw_only=True)
