@@ -1,0 +1,186 @@
+"""What the graph of an ONNX file tells: inputs, outputs, precision, and what the outputs are."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.graphs import Gives
+from models.importing import onnx_metadata
+from models.importing.origins import decisive
+from models.importing.sources import Fact, Facts, ModelImportError, Port
+
+if TYPE_CHECKING:
+    import onnx
+
+LARGE = 1 << 10
+"""Elements from which on a tensor holds weights, and not a shape or axes."""
+
+MAX_ELEMENTS = 1 << 29
+"""Most elements of a tensor that a graph makes, as far as it states sizes."""
+
+SOURCE = "the graph"
+
+QUANTISING = frozenset(
+    {
+        *("ConvInteger", "DynamicQuantizeLinear", "MatMulInteger"),
+        *("QLinearConv", "QuantizeLinear"),
+    }
+)
+"""Operations of networks that compute in 8-bit integers."""
+
+HALVES = ("FLOAT16", "BFLOAT16")
+
+
+def understand(model: "onnx.ModelProto", path: Path) -> dict[str, Any]:
+    """The fields of `Source` that the graph tells.
+
+    Args:
+        model: whose operations and tensors were checked, and which holds all of its tensors.
+        path: of its file, for messages.
+
+    Raises:
+        ModelImportError: the graph does not follow the standard, or asks for too much memory.
+    """
+    outline = _outline(model)
+    graph = _inferred(outline, path).graph
+    weights = {tensor.name for tensor in (*model.graph.initializer, *outline.graph.initializer)}
+    large = {value.name for value in outline.graph.input} - {v.name for v in model.graph.input}
+    inputs = [value for value in graph.input if value.name not in weights | large]
+    return {
+        "precision": _precision(model.graph),
+        "inputs": tuple(_port(value, path) for value in inputs),
+        "outputs": tuple(_port(value, path) for value in graph.output),
+        "facts": Facts(**_facts(model, graph)),
+    }
+
+
+def _outline(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """The model without the bytes of its weights: they are inputs of it."""
+    import onnx
+
+    graph = onnx.GraphProto(name=model.graph.name or "graph")
+    for field in ("input", "output", "value_info"):
+        getattr(graph, field).extend(getattr(model.graph, field))
+    known = {value.name for value in graph.input}
+
+    def note(name: str, tensor: "onnx.TensorProto") -> None:
+        if name not in known:
+            described = onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
+            graph.input.append(described)
+
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) < LARGE:
+            graph.initializer.append(tensor)
+        else:
+            note(tensor.name, tensor)
+    for node in model.graph.node:
+        held = next((attribute.t for attribute in node.attribute if attribute.HasField("t")), None)
+        if node.op_type == "Constant" and node.output and held and math.prod(held.dims) >= LARGE:
+            note(node.output[0], held)
+        else:
+            graph.node.append(node)
+    return onnx.ModelProto(
+        ir_version=model.ir_version, opset_import=model.opset_import, graph=graph
+    )
+
+
+def _inferred(outline: "onnx.ModelProto", path: Path) -> "onnx.ModelProto":
+    """The outline with the shapes of all tensors that can be inferred, checked."""
+    import onnx
+
+    try:
+        inferred = onnx.shape_inference.infer_shapes(outline, data_prop=True)
+        onnx.checker.check_model(inferred)
+    except Exception as error:  # Its native parts raise many types of errors.
+        reason = " ".join(str(error).split())[:300]
+        raise ModelImportError(f"{path}: the graph breaks the standard: {reason}") from error
+    for value in (*inferred.graph.value_info, *inferred.graph.output):
+        stated = [size or 0 for size in _shape(value) or ()]
+        if math.prod(stated) > MAX_ELEMENTS:
+            raise ModelImportError(
+                f"{path}: the graph makes the tensor {value.name!r} of the shape {stated}, "
+                f"expected {MAX_ELEMENTS} elements at most: export it with a smaller input"
+            )
+    return inferred
+
+
+def _shape(value: "onnx.ValueInfoProto") -> tuple[int | None, ...] | None:
+    """The sizes of a tensor, None for open ones; None if not even their number is known."""
+    if not value.type.tensor_type.HasField("shape"):
+        return None
+    sizes = value.type.tensor_type.shape.dim
+    return tuple(size.dim_value if size.dim_value > 0 else None for size in sizes)
+
+
+def _port(value: "onnx.ValueInfoProto", path: Path) -> Port:
+    import onnx
+
+    shape, kind = _shape(value), value.type.tensor_type.elem_type
+    numeric = onnx.helper.get_all_tensor_dtypes() - {onnx.TensorProto.STRING}
+    if shape is None or kind not in numeric:
+        raise ModelImportError(
+            f"{path}: {value.name!r} is no tensor of numbers with a known number of axes: export "
+            "it with inputs and outputs that are"
+        )
+    return Port(value.name, onnx.helper.tensor_dtype_to_np_dtype(kind).name, shape)
+
+
+def _precision(graph: "onnx.GraphProto") -> str:
+    """What most elements of the weights are in, or int8 if they are rounded to integers."""
+    import onnx
+
+    if any(node.op_type in QUANTISING for node in graph.node):
+        return "int8"
+    elements = {"f16": 0, "f32": 0}
+    for tensor in graph.initializer:
+        is_half = onnx.TensorProto.DataType.Name(tensor.data_type) in HALVES
+        elements["f16" if is_half else "f32"] += math.prod(tensor.dims)
+    return max(("f32", "f16"), key=lambda precision: elements[precision])
+
+
+def _facts(model: "onnx.ModelProto", graph: "onnx.GraphProto") -> dict[str, Fact[Any]]:
+    found = onnx_metadata.facts({entry.key: entry.value for entry in model.metadata_props})
+    if model.producer_name:
+        exported = Fact(f"exported by {model.producer_name}", SOURCE)
+        found.setdefault("architecture", exported)
+    origins = [_origin(graph, output.name) for output in graph.output]
+    given = {gives for gives, _ in origins}
+    if len(given) == 1 and (gives := given.pop()):
+        found["gives"] = Fact(gives, SOURCE)
+        outputs = origins[0][1]
+        if gives is Gives.CLASS_IDS and outputs:
+            found["outputs"] = Fact(outputs, SOURCE)
+    return found
+
+
+def _origin(graph: "onnx.GraphProto", name: str) -> tuple[Gives | None, int | None]:
+    """What an output is, and how many class ids an argmax chooses from, as far as known."""
+    nodes = list(_backwards(graph, name))
+    found = decisive(node.op_type for node in nodes)
+    if not found:
+        return None, None
+    place, gives = found
+    return gives, _choices(graph, nodes[place]) if gives is Gives.CLASS_IDS else None
+
+
+def _backwards(graph: "onnx.GraphProto", name: str) -> Iterator["onnx.NodeProto"]:
+    """The operations that a tensor comes from, along their first inputs."""
+    producers = {output: node for node in graph.node for output in node.output}
+    for _ in graph.node:
+        node = producers.get(name)
+        if not node:
+            return
+        yield node
+        name = node.input[0] if node.input else ""
+
+
+def _choices(graph: "onnx.GraphProto", node: "onnx.NodeProto") -> int | None:
+    """The size of the axis of which an ArgMax gives the place of the highest value."""
+
+    known = {value.name: value for value in (*graph.value_info, *graph.input)}
+    shape = _shape(known[node.input[0]]) if node.input[0] in known else None
+    default = 0 if node.op_type == "ArgMax" else -1
+    stated = [attribute.i for attribute in node.attribute if attribute.name == "axis"]
+    axis = stated[0] if stated else default
+    return shape[axis] if shape and -len(shape) <= axis < len(shape) else None
