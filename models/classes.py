@@ -1,6 +1,6 @@
 """Class tables: the names, colours and ids of the classes of a network.
 
-A class is defined once, by a row of a class table. Three tables are shipped:
+A class is defined once, by a row of a class table. Seven tables are shipped:
 
 - `camvid`: the 11 classes of CamVid as grouped by SegNet (Badrinarayanan et al. 2015).
 - `cityscapes`: the 19 evaluated classes of Cityscapes (Cordts et al., CVPR 2016). Their class ids
@@ -8,6 +8,15 @@ A class is defined once, by a row of a class table. Three tables are shipped:
 - `ade20k`: the 150 classes of the scene parsing benchmark of ADE20K (Zhou et al., CVPR 2017), whose
   label images count them from 1. Its usual colours give road and skyscraper the same grey;
   skyscraper is one step lighter here.
+- `mapillary-vistas`: the 66 classes of Mapillary Vistas 1.2 (Neuhold et al., ICCV 2017) under their
+  readable names. The last, `Unlabeled`, is not evaluated: networks often have the first 65 only.
+- `mapillary-vistas-2`: the 124 classes of Mapillary Vistas 2.0. It gives several classes one
+  colour, such as white to eight kinds of lane markings; all but the first of them differ here by
+  the least step in blue that leaves each colour to one class.
+- `coco-stuff`: the 171 evaluated classes of COCO-Stuff (Caesar et al., CVPR 2018), 80 things and 91
+  stuffs. Their label ids are the values of its label images, one less than the ids of its list. It
+  has no colours of its own; here a class has that of its id in the colour map of Pascal VOC.
+- `pascal-voc`: the 20 classes of Pascal VOC (Everingham et al., IJCV 2010) behind the background.
 """
 
 import csv
@@ -125,7 +134,7 @@ class ClassTable:
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> "ClassTable":
-        """Load a shipped class set by name (`camvid`, `cityscapes`, `ade20k`) or read a CSV file.
+        """Load a shipped class set by name, such as `cityscapes`, or read a CSV file.
 
         Raises:
             ValueError: there is neither, or the file is not a class table.

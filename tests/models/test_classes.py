@@ -2,6 +2,9 @@ import pytest
 
 from models.classes import CAMVID, CLASS_SETS, ClassTable, SegmentationClass
 
+COCO_REMOVED = {11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90}
+"""Label ids of the things of COCO that no image shows, such as the street sign."""
+
 
 def write(path, *rows, header="name,red,green,blue"):
     path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
@@ -14,6 +17,10 @@ def write(path, *rows, header="name,red,green,blue"):
         ("camvid", 11, "Sky", range(11)),
         ("cityscapes", 19, "road", [*range(7, 9), *range(11, 14), 17, *range(19, 29), 31, 32, 33]),
         ("ade20k", 150, "wall", range(1, 151)),
+        ("mapillary-vistas", 66, "Bird", range(66)),
+        ("mapillary-vistas-2", 124, "Bird", range(124)),
+        ("coco-stuff", 171, "person", [n for n in range(182) if n not in COCO_REMOVED]),
+        ("pascal-voc", 21, "background", range(21)),
     ],
 )
 def test_class_sets_come_with_the_program(name, count, first, label_ids):
@@ -21,6 +28,39 @@ def test_class_sets_come_with_the_program(name, count, first, label_ids):
     assert len(table) == count and table.names[0] == first
     assert list(table.label_ids) == list(label_ids)
     assert (CLASS_SETS / f"{name}.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "some"),
+    [
+        ("mapillary-vistas", {13: "Road", 15: "Sidewalk", 27: "Sky", 55: "Car", 65: "Unlabeled"}),
+        ("mapillary-vistas-2", {21: "Road", 24: "Sidewalk", 61: "Sky", 108: "Car"}),
+        ("coco-stuff", {2: "car", 137: "road", 145: "sky-other", 170: "wood"}),
+        ("pascal-voc", {7: "car", 15: "person", 20: "tvmonitor"}),
+    ],
+)
+def test_classes_stand_where_networks_have_them(name, some):
+    names = ClassTable.load(name).names
+    assert {position: names[position] for position in some} == some
+
+
+def test_both_versions_of_vistas_colour_alike_what_they_both_have():
+    first, second = (
+        {entry.key: entry.color for entry in ClassTable.load(f"mapillary-vistas{version}").classes}
+        for version in ("", "-2")
+    )
+    shared = first.keys() & second.keys()
+    assert len(shared) == 63
+    differ = {key for key in shared if first[key] != second[key]}
+    assert differ == {
+        "service_lane",
+        "traffic_sign_frame",
+        "traffic_sign__back_",
+        "traffic_sign__front_",
+        "lane_marking___crosswalk",
+    }
+    # Version 2 itself has another colour for the last, and shares those of the others.
+    assert all(first[key][:2] == second[key][:2] for key in differ - {"lane_marking___crosswalk"})
 
 
 def test_a_table_of_ones_own_is_read_from_its_file(tmp_path):
