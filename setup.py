@@ -19,6 +19,7 @@ setup(
         "models": [
             "weights/*/*",
             "class_sets/*.csv",
+            "meanings.csv",
             "indicators.yaml",
             "packages/model.schema.json",
         ],

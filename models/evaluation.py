@@ -25,6 +25,7 @@ from models.csv_cells import as_text, lines
 from models.engines import AUTOMATIC, EngineOptions
 from models.labelled_photos import LabelledPhotos, check_sizes, list_split, read_photo
 from models.labels import read_label
+from models.meanings import Common
 from models.packages import ModelPackage
 from models.segmenter import Segmenter
 
@@ -92,8 +93,8 @@ class Metrics:
             raise ValueError(f"the labels of {self.images} photos hold no pixel with a class")
 
     @classmethod
-    def of(cls, classes: ClassTable, counts: Counts) -> Metrics:
-        """The metrics that counts give."""
+    def of(cls, classes: ClassTable | Common, counts: Counts) -> Metrics:
+        """The metrics that counts give, of classes or of what two tables have in common."""
         return cls(classes.names, counts.confusion, counts.border_confusion, counts.images)
 
     @property
@@ -195,6 +196,26 @@ def count_pixels(label: np.ndarray, mask: np.ndarray, classes: int) -> Counts:
     return Counts(confusion, confusion_matrix(label[border], mask[border], classes), 1)
 
 
+def count_common(label: np.ndarray, mask: np.ndarray, common: Common) -> Counts:
+    """The counts of one photo, over what the classes of its label and of its mask have in common.
+
+    Pixels whose class in the label the masks cannot have are left out. Where the mask has a class
+    that labels cannot have, the pixel counts as one without a class: its class was missed.
+
+    Args:
+        label: ids of the label's classes or `IGNORE`, uint8.
+        mask: ids of the mask's classes or `IGNORE`, uint8 of the label's shape.
+        common: what they have in common.
+
+    Raises:
+        ValueError: the mask holds a value that is neither; the message does not name the mask.
+    """
+    _check_ids(mask, len(common.of_masks))
+    return count_pixels(
+        common.label_to_common(label), common.mask_to_common(mask), len(common.names)
+    )
+
+
 def confusion_matrix(label: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
     """Count pixels by class in the label (row) and in the mask (column).
 
@@ -209,16 +230,20 @@ def confusion_matrix(label: np.ndarray, mask: np.ndarray, classes: int) -> np.nd
     Raises:
         ValueError: the mask holds a value that is neither; the message does not name the mask.
     """
+    _check_ids(mask, classes)
+    labelled = label != IGNORE
+    columns = np.where(mask == IGNORE, classes, mask)[labelled]
+    pairs = label[labelled].astype(np.int64) * (classes + 1) + columns
+    return np.bincount(pairs, minlength=classes * (classes + 1)).reshape(classes, classes + 1)
+
+
+def _check_ids(mask: np.ndarray, classes: int) -> None:
     outside = np.unique(mask[(mask >= classes) & (mask != IGNORE)])
     if outside.size:
         raise ValueError(
             f"holds {outside.tolist()}; expected class ids 0..{classes - 1}, or {IGNORE} for no "
             "class. Fix the mask or the class table"
         )
-    labelled = label != IGNORE
-    columns = np.where(mask == IGNORE, classes, mask)[labelled]
-    pairs = label[labelled].astype(np.int64) * (classes + 1) + columns
-    return np.bincount(pairs, minlength=classes * (classes + 1)).reshape(classes, classes + 1)
 
 
 def near_border(label: np.ndarray, distance: int = BORDER_DISTANCE) -> np.ndarray:
@@ -231,15 +256,13 @@ def near_border(label: np.ndarray, distance: int = BORDER_DISTANCE) -> np.ndarra
     return largest != np.asarray(image.filter(ImageFilter.MinFilter(size)))
 
 
-def measure(
-    segment: Segment, photos: LabelledPhotos, classes: ClassTable, streams: int = 1
-) -> Metrics:
+def measure(segment: Segment, photos: LabelledPhotos, common: Common, streams: int = 1) -> Metrics:
     """Segment photos and compare the full-size masks with the labels.
 
     Args:
         segment: gives the mask of a photo's file.
         photos: photos with their labels.
-        classes: what the values of masks mean.
+        common: what the classes of masks and of labels have in common.
         streams: calls of `segment` that run side by side.
 
     Raises:
@@ -250,11 +273,11 @@ def measure(
         label = read_label(photos.labels[index], photos.classes)
         mask = segment(photos.images[index])
         check_sizes(photos, index, label.shape, mask.shape)
-        return count_pixels(label, mask, len(classes))
+        return count_common(label, mask, common)
 
     with ThreadPoolExecutor(streams) as pool:
-        counts = sum(pool.map(count, range(len(photos))), Counts.nothing(len(classes)))
-    return Metrics.of(classes, counts)
+        counts = sum(pool.map(count, range(len(photos))), Counts.nothing(len(common.names)))
+    return Metrics.of(common, counts)
 
 
 def evaluate(
@@ -275,7 +298,8 @@ def evaluate(
     def segment(path: Path) -> np.ndarray:
         return segmenter.segment(read_photo(path)).mask
 
-    return measure(segment, photos, package.classes, segmenter.streams)
+    common = Common.of(package.classes, package.classes)
+    return measure(segment, photos, common, segmenter.streams)
 
 
 def _ious(confusion: np.ndarray) -> tuple[float | None, ...]:

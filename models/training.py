@@ -30,6 +30,7 @@ from models.evaluation import Metrics, evaluate, measure
 from models.inputs import SHAPE_MULTIPLE, normalise
 from models.labelled_photos import LabelledPhotos, count_classes, list_split, read_photo
 from models.losses import class_weights, segmentation_loss
+from models.meanings import Common
 from models.networks import build_network
 from models.networks.efficientnet_lite import (
     IMAGENET_MEAN,
@@ -443,7 +444,9 @@ class _EpochKeeper(keras.callbacks.Callback):
         engine = _NetworkEngine(self.averaged)
         segmenter = Segmenter(engine, config.classes, config.input_width, config.input_height)
         return measure(
-            lambda path: segmenter.segment(read_photo(path)).mask, self.validation, config.classes
+            lambda path: segmenter.segment(read_photo(path)).mask,
+            self.validation,
+            Common.of(config.classes, config.classes),
         )
 
     def _save_checkpoint(self, epoch: int) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.evaluation import Metrics
+    from models.meanings import Common
     from models.packages import ModelPackage
 
 QUIET, NORMAL, VERBOSE = range(3)
@@ -189,6 +190,17 @@ def print_metrics(metrics: "Metrics") -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def print_left_out(common: "Common") -> None:
+    """Print which classes of a model and of labels have no counterpart; nothing if all have."""
+    console = Console()
+    if common.left_out_of_masks:
+        names = ", ".join(common.left_out_of_masks)
+        _print_line(console, f"Not among the labels' classes, so wrong where predicted: {names}.")
+    if common.left_out_of_labels:
+        names = ", ".join(common.left_out_of_labels)
+        _print_line(console, f"Labels that the model has no class for, so left out: {names}.")
 
 
 def _quality_in_int8(package: "ModelPackage") -> str:

@@ -15,6 +15,7 @@ from models.classes import ClassTable
 from models.engines import AUTOMATIC, EngineOptions
 from models.evaluation import Metrics, measure
 from models.labelled_photos import list_split
+from models.meanings import Common
 from models.packages import ModelPackage
 from models.segmenter import Segmenter
 from pipeline.errors import ConfigurationError
@@ -32,6 +33,7 @@ TEMPORARY = "temp_location"
 
 def evaluate_model(
     package: ModelPackage,
+    common: Common,
     data_dir: str,
     split: str,
     options: EngineOptions = AUTOMATIC,
@@ -42,6 +44,7 @@ def evaluate_model(
 
     Args:
         package: the model.
+        common: what its classes and those of the labels have in common.
         data_dir: the folder.
         split: name of the split.
         options: how the network is run.
@@ -49,10 +52,10 @@ def evaluate_model(
         projection: how photos are taken; left open, as their files say.
 
     Raises:
-        ValueError: photos or labels are missing, damaged, or do not fit the model's classes.
+        ValueError: photos or labels are missing, damaged, or do not fit their classes.
         EngineError: the engine asked for cannot run here.
     """
-    photos = list_split(data_dir, split, len(package.classes))
+    photos = list_split(data_dir, split, len(common.of_labels))
     segmenter = Segmenter.load(package, replace(options, batch_size=1), windows)
 
     def segment(path: Path) -> np.ndarray:
@@ -65,7 +68,7 @@ def evaluate_model(
             ) from error
         return segmenter.segment_input(photo).mask
 
-    return measure(segment, photos, package.classes, segmenter.streams)
+    return measure(segment, photos, common, segmenter.streams)
 
 
 def evaluate_masks(

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from models.classes import ClassTable
+from models.classes import CAMVID, ClassTable
 from models.engines import EngineError
 from models.inputs import SHAPE_MULTIPLE
 from models.packages import MAX_INPUT_PIXELS, PackageError, limits
@@ -106,8 +106,10 @@ class PathOrUri(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-def class_table(data: str, classes: str | None = None) -> ClassTable:
-    """The classes of labelled photos: those asked for, else what stands beside them, else CamVid's.
+def class_table(
+    data: str, classes: str | None = None, otherwise: ClassTable = CAMVID
+) -> ClassTable:
+    """The classes of labelled photos: those asked for, else those beside them, else `otherwise`.
 
     Raises:
         ValueError: the table is missing or wrong.
@@ -115,6 +117,8 @@ def class_table(data: str, classes: str | None = None) -> ClassTable:
         StorageError: the file beside the photos cannot be read.
     """
     beside = f"{data}/{CLASS_FILE}"
-    if classes or storage.find(beside).size < 0:
-        return ClassTable.load(classes or "camvid")
+    if classes:
+        return ClassTable.load(classes)
+    if storage.find(beside).size < 0:
+        return otherwise
     return ClassTable.parse(storage.read(beside).decode(), beside)

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from models.classes import ClassTable
 from models.engines import AUTOMATIC, EngineError, EngineName, EngineOptions, Precision
 from models.evaluation import Metrics
 from models.labels import LABEL_FOLDER_ENDING
-from models.packages import ModelPackage, load_package
+from models.meanings import Common
+from models.packages import load_package
 from pipeline import console, runners, streams
-from pipeline.commands.common import CLASS_FILE, PathOrUri, Refused, class_table, foreseen_errors
+from pipeline.commands.common import PathOrUri, Refused, class_table, foreseen_errors
 from pipeline.commands.options import BeamCommand, settings_options
 from pipeline.errors import first_line
 from pipeline.evaluation import evaluate_masks, evaluate_model
@@ -31,6 +31,11 @@ from transforms.flow.records import Projection
     help="Evaluate these masks instead; may be given more than once.",
 )  # fmt: skip
 @click.option("--data", required=True, metavar="DIR", help="Folder in the CamVid layout.")
+@click.option(
+    "--classes", metavar="NAME_OR_FILE",
+    help="Classes of the labels: a class set, such as camvid, or a CSV file. Default: "
+    "DIR/classes.csv, else those of the model, or with --masks camvid.",
+)  # fmt: skip
 @click.option("--split", default="val", show_default=True, metavar="S")
 @settings_options(Settings, only=("engine", "precision", "windows", "projection"))
 @click.option(
@@ -46,6 +51,7 @@ def evaluate(
     model: str | None,
     masks: tuple[str, ...],
     data: str,
+    classes: str | None,
     split: str,
     engine: EngineName,
     precision: Precision,
@@ -58,8 +64,10 @@ def evaluate(
 
     MASKS is a directory (searched recursively), a glob pattern, a .tar or .tfrecord shard, or a
     manifest of index masks: PNG images of class ids, 255 for no class. A mask belongs to the label
-    of its name. The classes are those of DIR/classes.csv, else CamVid's. All options of Apache
-    Beam's runners are accepted with --masks.
+    of its name and has its classes. All options of Apache Beam's runners are accepted with --masks.
+
+    A model of other classes than the labels is compared with them by what both have in common: by
+    meanings such as vehicle or vegetation, or by the classes if one has all classes of the other.
     """
     if masks and model:
         raise Refused("--masks and --model exclude each other: give the one to be measured")
@@ -73,11 +81,12 @@ def evaluate(
     console.set_up_logging(console.NORMAL)
     try:
         if masks:
-            metrics = _evaluate_masks(masks, data, split, beam_arguments)
+            common = None
+            metrics = _evaluate_masks(masks, data, classes, split, beam_arguments)
         else:
             package = load_package(model or "default")
-            _check_classes(package, data)
-            metrics = evaluate_model(package, data, split, options, windows, projection)
+            common = Common.of(package.classes, class_table(data, classes, package.classes))
+            metrics = evaluate_model(package, common, data, split, options, windows, projection)
         if json_file:
             document = json.dumps(metrics.to_dict(), indent=2) + "\n"
             Path(json_file).write_text(document, encoding="utf-8")
@@ -85,27 +94,22 @@ def evaluate(
         if confusion:
             metrics.write_confusion_csv(confusion)
             metrics.write_confusion_chart(Path(confusion).with_suffix(".png"))
-    except (ValueError, OSError, EngineError) as error:
+    except (ValueError, OSError, EngineError, storage.StorageError) as error:
         raise Refused(first_line(error)) from error
     console.print_metrics(metrics)
+    if common:
+        console.print_left_out(common)
 
 
 def _evaluate_masks(
-    masks: tuple[str, ...], data: str, split: str, beam_arguments: dict[str, Any]
+    masks: tuple[str, ...],
+    data: str,
+    classes: str | None,
+    split: str,
+    beam_arguments: dict[str, Any],
 ) -> Metrics:
     labels = storage.absolute(f"{data}/{split}{LABEL_FOLDER_ENDING}")
     with foreseen_errors():
         runner = runners.choose(beam_arguments, " ".join([*masks, labels]))
         runner.check([*masks, labels])
-        return evaluate_masks(masks, labels, class_table(data), runner)
-
-
-def _check_classes(package: ModelPackage, data: str) -> None:
-    """Raise ValueError if the classes of the labelled photos are not those of the model."""
-    file = Path(data, CLASS_FILE)
-    names = ClassTable.read(file).names if file.exists() else package.classes.names
-    if names != package.classes.names:
-        raise ValueError(
-            f"{file}: the labels have the classes {', '.join(names)}, the model {package.name} has "
-            f"{', '.join(package.classes.names)}; take labels and a model of the same classes"
-        )
+        return evaluate_masks(masks, labels, class_table(data, classes), runner)

@@ -21,7 +21,7 @@ from pipeline.commands.common import Refused, Size, class_table
 @click.option("--output", "-o", required=True, metavar="MODEL_DIR", help="Model package to write.")
 @click.option(
     "--classes", metavar="NAME_OR_FILE",
-    help="camvid, cityscapes, ade20k or a CSV file. Default: DIR/classes.csv, else camvid.",
+    help="A class set, such as cityscapes, or a CSV file. Default: DIR/classes.csv, else camvid.",
 )  # fmt: skip
 @click.option("--encoder-weights", metavar="FILE", help="ImageNet weights of the encoder (.npz).")
 @click.option("--start-from", metavar="NAME_OR_PATH", help="Model whose layers to start from.")

@@ -7,21 +7,27 @@ import pytest
 import sklearn.metrics
 from PIL import Image
 
-from models.classes import IGNORE, ClassTable
+from models.classes import CAMVID, IGNORE, ClassTable
 from models.evaluation import (
     Counts,
     Metrics,
     confusion_matrix,
+    count_common,
     count_pixels,
     evaluate,
     measure,
     near_border,
 )
 from models.labelled_photos import list_split, read_photo
+from models.labels import read_label
+from models.meanings import Common, meanings
 from models.packages import load_package
 from models.segmenter import Segmenter
 
 CLASSES = ClassTable.of([("Road", (1, 0, 0)), ("Sky", (2, 0, 0)), ("Tram", (3, 0, 0))])
+
+SAME = Common.of(CLASSES, CLASSES)
+CITYSCAPES = ClassTable.load("cityscapes")
 
 
 def metrics_of(confusion, names=CLASSES.names):
@@ -210,7 +216,7 @@ def test_photos_are_measured_at_the_size_of_their_labels(tmp_path):
 
     photos = list_split(tmp_path, "val", len(CLASSES))
     segmenter = Segmenter(Engine(), CLASSES, 128, 96)
-    metrics = measure(lambda path: segmenter.segment(read_photo(path)).mask, photos, CLASSES)
+    metrics = measure(lambda path: segmenter.segment(read_photo(path)).mask, photos, SAME)
     assert metrics.pixel_accuracy > 0.98
     assert metrics.ious[2] is None and metrics.images == 1
     written = json.loads(json.dumps(metrics.to_dict()))
@@ -228,3 +234,63 @@ def test_shipped_model_is_as_good_as_its_package_says(shared_data):
     assert measured.miou == pytest.approx(package.metrics["miou"], abs=0.005)
     assert measured.miou > 0.55
     assert measured.images == package.metrics["images"] == 101
+
+
+def test_masks_of_cityscapes_are_compared_with_labels_of_camvid():
+    """A truck is a vehicle and so is CamVid's car; grass where CamVid has a road is wrong."""
+    common = Common.of(CITYSCAPES, CAMVID)
+    car, road, tree = (CAMVID.names.index(name) for name in ("Car", "Road", "Tree"))
+    truck, bus, street, terrain = (
+        CITYSCAPES.names.index(name) for name in ("truck", "bus", "road", "terrain")
+    )
+    label = np.uint8([[car, car, road, road, tree, IGNORE]])
+    mask = np.uint8([[truck, bus, street, terrain, terrain, street]])
+    metrics = Metrics.of(common, count_common(label, mask, common))
+    ious = dict(zip(metrics.names, metrics.ious, strict=True))
+    assert metrics.names == meanings(CAMVID)
+    assert (ious["vehicle"], ious["road"], ious["vegetation"]) == (1, 1 / 2, 1 / 2)
+    assert ious["sky"] is None
+    assert metrics.pixel_accuracy == 4 / 5
+
+
+def test_what_only_masks_have_is_wrong_and_what_only_labels_have_is_left_out():
+    classes = ClassTable.load("pascal-voc")
+    common = Common.of(classes, CITYSCAPES)
+    car, rider, person = (CITYSCAPES.names.index(name) for name in ("car", "rider", "person"))
+    background, voc_car = (classes.names.index(name) for name in ("background", "car"))
+    label = np.uint8([[car, car, rider, rider, person]])
+    mask = np.uint8([[voc_car, background, voc_car, background, background]])
+    metrics = Metrics.of(common, count_common(label, mask, common))
+    ious = dict(zip(metrics.names, metrics.ious, strict=True))
+    assert (ious["car"], ious["person"]) == (1 / 2, 0)
+    assert metrics.confusion.sum() == 3 and metrics.confusion[:, -1].sum() == 2
+
+
+def test_equal_classes_are_counted_as_they_are():
+    random = np.random.default_rng(4)
+    label, mask = random.integers(0, 3, (2, 20, 30)).astype(np.uint8)
+    label[:3] = mask[:, :2] = IGNORE
+    found, plain = count_common(label, mask, SAME), count_pixels(label, mask, 3)
+    np.testing.assert_array_equal(found.confusion, plain.confusion)
+    np.testing.assert_array_equal(found.border_confusion, plain.border_confusion)
+
+
+def test_a_mask_value_outside_its_own_table_is_an_error():
+    common = Common.of(CITYSCAPES, CAMVID)
+    with pytest.raises(ValueError, match=r"holds \[19\]; expected class ids 0..18"):
+        count_common(np.uint8([[0]]), np.uint8([[19]]), common)
+
+
+def test_the_classes_of_camvid_are_those_of_a_model_of_cityscapes(shared_data):
+    """CamVid's own labels, each class as the first of Cityscapes that means the same."""
+    common = Common.of(CITYSCAPES, CAMVID)
+    photos = list_split(shared_data / "camvid", "val", len(CAMVID))
+    of_label = np.full(256, IGNORE, np.uint8)
+    of_label[: len(CAMVID)] = [common.of_masks.index(at) for at in common.of_labels]
+    counts = Counts.nothing(len(common.names))
+    for path in photos.labels[:5]:
+        label = read_label(path, photos.classes)
+        counts += count_common(label, of_label[label], common)
+    metrics = Metrics.of(common, counts)
+    assert metrics.miou == metrics.pixel_accuracy == 1
+    assert metrics.ious.count(None) == 0

@@ -89,7 +89,7 @@ def test_evaluation_writes_the_metrics_that_the_package_states(trained, citymask
     [
         (["train", "segformer", "--output", "unused"], "segformer"),
         (["evaluate", "--model", "nope"], "unknown model"),
-        (["evaluate"], "the labels have the classes Left, Right, the model default has Sky,"),
+        (["evaluate"], "the labels have the classes Left, Right, the model has Sky,"),
         (["train", "unet", "--output", "unused", "--classes", "pascal"], "neither a class set"),
         (["train", "unet", "--output", "unused", "--input-size", "500x300"], "multiples of 32"),
         (["train", "unet", "--output", "unused", "--input-size", "8192x8192"], "8388608 pixels"),
