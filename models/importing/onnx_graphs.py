@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from models.graphs import Gives
 from models.importing import onnx_metadata
-from models.importing.origins import decisive
+from models.importing.origins import MASK_AXES, Origin, decisive, of_outputs
+from models.importing.sizes import Shape, check_elements
 from models.importing.sources import Fact, Facts, ModelImportError, Port
 
 if TYPE_CHECKING:
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 
 LARGE = 1 << 10
 """Elements from which on a tensor holds weights, and not a shape or axes."""
-
-MAX_ELEMENTS = 1 << 29
-"""Most elements of a tensor that a graph makes, as far as it states sizes."""
 
 SOURCE = "the graph"
 
@@ -96,16 +94,11 @@ def _inferred(outline: "onnx.ModelProto", path: Path) -> "onnx.ModelProto":
         reason = " ".join(str(error).split())[:300]
         raise ModelImportError(f"{path}: the graph breaks the standard: {reason}") from error
     for value in (*inferred.graph.value_info, *inferred.graph.output):
-        stated = [size or 0 for size in _shape(value) or ()]
-        if math.prod(stated) > MAX_ELEMENTS:
-            raise ModelImportError(
-                f"{path}: the graph makes the tensor {value.name!r} of the shape {stated}, "
-                f"expected {MAX_ELEMENTS} elements at most: export it with a smaller input"
-            )
+        check_elements(value.name, _shape(value) or (), path)
     return inferred
 
 
-def _shape(value: "onnx.ValueInfoProto") -> tuple[int | None, ...] | None:
+def _shape(value: "onnx.ValueInfoProto") -> Shape | None:
     """The sizes of a tensor, None for open ones; None if not even their number is known."""
     if not value.type.tensor_type.HasField("shape"):
         return None
@@ -144,24 +137,17 @@ def _facts(model: "onnx.ModelProto", graph: "onnx.GraphProto") -> dict[str, Fact
     if model.producer_name:
         exported = Fact(f"exported by {model.producer_name}", SOURCE)
         found.setdefault("architecture", exported)
-    origins = [_origin(graph, output.name) for output in graph.output]
-    given = {gives for gives, _ in origins}
-    if len(given) == 1 and (gives := given.pop()):
-        found["gives"] = Fact(gives, SOURCE)
-        outputs = origins[0][1]
-        if gives is Gives.CLASS_IDS and outputs:
-            found["outputs"] = Fact(outputs, SOURCE)
-    return found
+    masks = [output.name for output in graph.output if len(_shape(output) or ()) >= MASK_AXES]
+    return found | of_outputs([_origin(graph, name) for name in masks], SOURCE)
 
 
-def _origin(graph: "onnx.GraphProto", name: str) -> tuple[Gives | None, int | None]:
-    """What an output is, and how many class ids an argmax chooses from, as far as known."""
+def _origin(graph: "onnx.GraphProto", name: str) -> Origin | None:
     nodes = list(_backwards(graph, name))
     found = decisive(node.op_type for node in nodes)
     if not found:
-        return None, None
+        return None
     place, gives = found
-    return gives, _choices(graph, nodes[place]) if gives is Gives.CLASS_IDS else None
+    return Origin(gives, _choices(graph, nodes[place]) if gives is Gives.CLASS_IDS else None)
 
 
 def _backwards(graph: "onnx.GraphProto", name: str) -> Iterator["onnx.NodeProto"]:

@@ -1,8 +1,14 @@
 """What an output of a network is, by the operations that it comes from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from models.graphs import Gives
+from models.importing.sources import Fact
+
+MASK_AXES = 3
+"""Fewest axes of an output that holds something for each pixel of a photo."""
 
 _UNCHANGED = frozenset(
     {
@@ -28,6 +34,29 @@ _GIVES = {
         Gives.LOGITS,
     ),
 }
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known of an output.
+
+    Attributes:
+        gives: what it is.
+        outputs: the number of class ids that an argmax chooses from; None if not known.
+    """
+
+    gives: Gives
+    outputs: int | None = None
+
+
+def of_outputs(origins: Sequence[Origin | None], source: str) -> dict[str, Fact[Any]]:
+    """The fields of `Facts` that all outputs agree on; none if they differ."""
+    if len(set(origins)) != 1 or not (origin := origins[0]):
+        return {}
+    found: dict[str, Fact[Any]] = {"gives": Fact(origin.gives, source)}
+    if origin.outputs:
+        found["outputs"] = Fact(origin.outputs, source)
+    return found
 
 
 def decisive(operations: Iterable[str]) -> tuple[int, Gives] | None:
