@@ -1,7 +1,8 @@
 """Indicators that urban studies derive from class shares, such as the green view index.
 
-Indicators are defined in YAML in terms of groups of classes. `indicators.yaml` defines common ones
-and cites their papers; a user's file of the same format replaces it.
+Indicators are defined in YAML in terms of groups of classes, by what classes mean or by their keys.
+`indicators.yaml` defines common ones and cites their papers; a user's file of the same format
+replaces it.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.classes import ClassTable
+from models.meanings import meanings
 
 SHIPPED = Path(__file__).with_name("indicators.yaml")
 """The shipped definitions."""
@@ -37,19 +39,26 @@ class _Definition(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
     version: str
-    groups: dict[str, _Keys]
+    groups: dict[str, _Keys] = {}
+    meanings: dict[str, _Keys] = {}
     indicators: Annotated[
         dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], _Definition], Field(min_length=1)
     ]
 
     @model_validator(mode="after")
     def _groups_are_known(self) -> "_File":
+        twice = [group for group in self.groups if group in self.meanings]
+        if twice:
+            raise ValueError(
+                f"group {twice[0]!r} is among groups and among meanings; rename one of them"
+            )
+        known = [*self.groups, *self.meanings]
         for key, definition in self.indicators.items():
             for group in [*definition.of, *definition.over]:
-                if group not in self.groups:
+                if group not in known:
                     raise ValueError(
                         f"indicator {key!r} names the unknown group {group!r}; "
-                        f"the groups are {', '.join(self.groups)}"
+                        f"the groups are {', '.join(known)}"
                     )
         return self
 
@@ -134,8 +143,12 @@ class Indicators:
         except ValidationError as error:
             raise IndicatorError(f"{path}: {_problems(error)}") from error
         positions = {
-            group: tuple(classes.keys.index(key) for key in keys if key in classes.keys)
-            for group, keys in parsed.groups.items()
+            group: tuple(at for at, one in enumerate(of_classes) if one in members)
+            for groups, of_classes in (
+                (parsed.groups, classes.keys),
+                (parsed.meanings, meanings(classes)),
+            )
+            for group, members in groups.items()
         }
         found = (_of(key, each, positions) for key, each in parsed.indicators.items())
         return cls(

@@ -10,6 +10,7 @@ margin of the other side's pixels on either side, and its logits are interpolate
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +58,7 @@ class OnSphere:
         solid_angles: of each class in steradians, in the order of the class ids.
         sky_view_factor: share of the sky in the upper hemisphere, each part weighted by the cosine
             of its angle to the zenith (Johnson and Watson 1984, Journal of Climate and Applied
-            Meteorology 23, 329-335); None without a class sky, or without the whole hemisphere.
+            Meteorology 23, 329-335); None without a class of sky, or without the whole hemisphere.
     """
 
     solid_angles: tuple[float, ...]
@@ -65,7 +66,7 @@ class OnSphere:
 
 
 def measure_on_sphere(
-    mask: np.ndarray, panorama: Panorama, classes: int, sky: int | None
+    mask: np.ndarray, panorama: Panorama, classes: int, sky: Sequence[int]
 ) -> OnSphere:
     """Measure the mask of a panorama on the sphere.
 
@@ -73,7 +74,7 @@ def measure_on_sphere(
         mask: class ids, uint8 of shape `(height, width)`.
         panorama: what the photo shows.
         classes: how many classes there are.
-        sky: the id of the class sky; None where there is none.
+        sky: the ids of the classes that are sky; empty where there are none.
     """
     from models.interpolation import count_rows
 
@@ -84,9 +85,9 @@ def measure_on_sphere(
     column = panorama.extent / width
     solid_angles = -np.diff(np.sin(edges)) * column @ counts
     sky_view_factor = None
-    if sky is not None and panorama.shows_all_sky:
+    if sky and panorama.shows_all_sky:
         heights = np.sin(np.maximum(edges, 0)) ** 2
-        sky_view_factor = float(-np.diff(heights) * column / math.tau @ counts[:, sky])
+        sky_view_factor = float(-np.diff(heights) * column / math.tau @ counts[:, sky].sum(axis=1))
     return OnSphere(tuple(solid_angles.tolist()), sky_view_factor)
 
 

@@ -27,6 +27,7 @@ from models.engines import (
     load_engine,
 )
 from models.inputs import network_shape, resize
+from models.meanings import SKY, meanings
 from models.packages import ModelPackage, load_package
 from models.panoramas import (
     OnSphere,
@@ -38,9 +39,6 @@ from models.panoramas import (
 )
 from models.tiling import segment_windows
 from models.upsampling import load_loops, logits_to_confidence, logits_to_mask
-
-SKY = "sky"
-"""Key of the class whose view factor is measured in panoramas."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +164,7 @@ class Segmenter:
         self._classes = classes
         self._input = input_width, input_height
         self._confidence = confidence
-        self._sky = classes.keys.index(SKY) if SKY in classes.keys else None
+        self._sky = [at for at, meaning in enumerate(meanings(classes)) if meaning == SKY]
 
     @classmethod
     def load(

@@ -175,7 +175,7 @@ def _report(gallery: list[dict[str, Any]], nights: list[dict[str, Any]]) -> dict
             {"key": name.lower(), "name": name, "colour": list(colour)} for name, colour in CLASSES
         ],
         "measures": measures,
-        "indicators_version": "1",
+        "indicators_version": "2",
         "images": {"done": len(gallery), "failed": 2, "skipped": 0, "positioned": 4},
         "totals": {
             "pixels": [int(1e6 * sum(column)) for column in columns[: len(CLASSES)]],

@@ -32,7 +32,7 @@ class TestSolidAngles:
     @pytest.mark.parametrize("degrees", [1, 30, 45, 90, 120, 180])
     def test_a_cap_around_the_zenith_is_that_of_the_textbook(self, degrees):
         t = math.radians(degrees)
-        found = measure_on_sphere(cap(t), WHOLE, 2, SKY)
+        found = measure_on_sphere(cap(t), WHOLE, 2, [SKY])
         assert found.solid_angles[SKY] == pytest.approx(math.tau * (1 - math.cos(t)), rel=1e-12)
         assert sum(found.solid_angles) == pytest.approx(2 * math.tau, rel=1e-12)
 
@@ -44,7 +44,7 @@ class TestSolidAngles:
     def test_columns_count_alike_and_rows_by_their_latitude(self):
         mask = np.full((4, 8), OTHER, np.uint8)
         mask[1, 5] = mask[2, 0] = SKY
-        angles = measure_on_sphere(mask, WHOLE, 2, None).solid_angles
+        angles = measure_on_sphere(mask, WHOLE, 2, []).solid_angles
         assert angles[SKY] == pytest.approx(2 * math.sin(math.pi / 4) * math.tau / 8, rel=1e-12)
 
     def test_a_part_measures_what_it_measures_in_the_whole(self):
@@ -57,22 +57,22 @@ class TestSolidAngles:
         assert found == pytest.approx(whole[:5], rel=1e-9)
 
     def test_a_class_without_pixels_has_none(self):
-        assert measure_on_sphere(cap(math.pi), WHOLE, 3, SKY).solid_angles[1:] == (0, 0)
+        assert measure_on_sphere(cap(math.pi), WHOLE, 3, [SKY]).solid_angles[1:] == (0, 0)
 
 
 class TestSkyViewFactor:
     @pytest.mark.parametrize("degrees", [1, 30, 45, 60, 90, 135, 180])
     def test_of_a_cap_around_the_zenith_is_the_squared_sine(self, degrees):
-        found = measure_on_sphere(cap(math.radians(degrees)), WHOLE, 2, SKY).sky_view_factor
+        found = measure_on_sphere(cap(math.radians(degrees)), WHOLE, 2, [SKY]).sky_view_factor
         assert found == pytest.approx(math.sin(math.radians(min(degrees, 90))) ** 2, rel=1e-12)
 
     def test_a_hemisphere_of_sky_is_half_of_the_sphere_and_all_that_is_above(self):
-        found = measure_on_sphere(cap(math.pi / 2), WHOLE, 2, SKY)
+        found = measure_on_sphere(cap(math.pi / 2), WHOLE, 2, [SKY])
         assert found.solid_angles[SKY] / sum(found.solid_angles) == pytest.approx(0.5, rel=1e-12)
         assert found.sky_view_factor == pytest.approx(1, rel=1e-12)
 
     def test_a_row_across_the_horizon_counts_with_its_upper_half(self):
-        found = measure_on_sphere(np.full((3, 6), SKY, np.uint8), WHOLE, 1, SKY)
+        found = measure_on_sphere(np.full((3, 6), SKY, np.uint8), WHOLE, 1, [SKY])
         assert found.sky_view_factor == pytest.approx(1, rel=1e-12)
 
     @pytest.mark.parametrize(
@@ -85,14 +85,20 @@ class TestSkyViewFactor:
     )
     def test_is_unknown_where_the_upper_hemisphere_is_not_wholly_seen(self, shown):
         mask = np.full((9, 9), SKY, np.uint8)
-        assert measure_on_sphere(mask, shown, 1, SKY).sky_view_factor is None
+        assert measure_on_sphere(mask, shown, 1, [SKY]).sky_view_factor is None
 
     def test_is_known_without_the_lower_hemisphere(self):
-        found = measure_on_sphere(np.full((9, 36), SKY, np.uint8), Panorama(bottom=0.0), 1, SKY)
+        found = measure_on_sphere(np.full((9, 36), SKY, np.uint8), Panorama(bottom=0.0), 1, [SKY])
+        assert found.sky_view_factor == pytest.approx(1, rel=1e-12)
+
+    def test_is_of_all_classes_that_are_sky(self):
+        mask = cap(math.pi / 2)
+        mask[: len(mask) // 4] = 2
+        found = measure_on_sphere(mask, WHOLE, 3, [SKY, 2])
         assert found.sky_view_factor == pytest.approx(1, rel=1e-12)
 
     def test_is_unknown_to_a_model_without_sky(self):
-        assert measure_on_sphere(cap(1.0), WHOLE, 2, None).sky_view_factor is None
+        assert measure_on_sphere(cap(1.0), WHOLE, 2, []).sky_view_factor is None
 
 
 class TestCircle:

@@ -99,6 +99,23 @@ def test_confidences_are_those_of_the_mask():
         Segmenter(Brightness(), CLASSES, 96, 64, windows=1.0, confidence=True)
 
 
+def test_sky_is_known_by_its_meaning():
+    """COCO-Stuff has two classes of sky; here every pixel is one of them."""
+    classes = ClassTable.load("coco-stuff")
+
+    class Clouds:
+        batch_size = streams = 1
+
+        def predict(self, images):
+            logits = np.zeros((*images.shape[:3], len(classes)), np.float32)
+            logits[:, :, ::2, classes.names.index("clouds")] = 1
+            logits[:, :, 1::2, classes.names.index("sky-other")] = 1
+            return logits
+
+    found = Segmenter(Clouds(), classes, 64, 32).segment(bright_left(64, 32), Panorama())
+    assert found.on_sphere.sky_view_factor == pytest.approx(1)
+
+
 def test_a_panorama_is_measured_on_the_sphere_and_has_no_seam(segmenter):
     pixels = bright_left(256, 128)
     found = segmenter.segment(pixels, Panorama())
