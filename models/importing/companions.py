@@ -44,7 +44,8 @@ def beside(network: Path) -> tuple[Facts, tuple[str, ...]]:
     folder = network if network.is_dir() else network.parent
     if folder.name == ONNX_FOLDER and not (folder / CONFIG).exists():
         folder = folder.parent
-    facts, warnings = Facts(), []
+    facts = Facts()
+    warnings: list[str] = []
     for name, understand in _READERS.items():
         if (folder / name).is_file():
             found, told = understand(folder / name)
@@ -113,10 +114,11 @@ def _config(file: Path) -> tuple[Facts, list[str]]:
     architecture = architectures[0] if isinstance(architectures, list) and architectures else None
     architecture = architecture or stated.get("model_type")
     named = isinstance(architecture, str)
-    names = _names(file, stated["id2label"]) if stated.get("id2label") else None
+    names = _names(file, stated["id2label"]) if stated.get("id2label") else ()
     warnings = []
     if names and all(map(PLACEHOLDER.fullmatch, names)):
-        names, warnings = None, [f"{file.name} has no class names, only {names[0]} and the like"]
+        warnings.append(f"{file.name} has no class names, only {names[0]} and the like")
+        names = ()
     return (
         Facts(
             architecture=Fact(str(architecture), file.name) if named else None,
