@@ -53,12 +53,14 @@ class InputSize:
         resize: how photos are brought to it.
         open: whether the network takes other shapes of about the same area as well, whose sides are
             multiples of `SHAPE_MULTIPLE`; else the nominal one is the only one.
+        padding: RGB of what is padded.
     """
 
     width: int
     height: int
     resize: Resize = Resize.STRETCH
     open: bool = True
+    padding: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def nominal_shape(self) -> tuple[int, int]:
@@ -83,9 +85,20 @@ class InputSize:
             return _shape_of(aspect, rows * columns)
         return network_shape(width, height, self.width, self.height)
 
-    def input_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
-        """The network's input shape for a photo that was resized to `shape`."""
-        return self.nominal_shape if self.resize is Resize.PAD or not self.open else shape
+    @property
+    def is_single(self) -> bool:
+        """Whether all photos come to the network in the nominal shape."""
+        return self.resize is Resize.PAD or not self.open
+
+    def pad(self, pixels: np.ndarray) -> np.ndarray:
+        """Pad a photo, uint8 `(h, w, 3)`, at the bottom and the right, if it has to be."""
+        rows, columns, _ = pixels.shape
+        if not self.is_single or (rows, columns) == self.nominal_shape:
+            return pixels
+        padded = np.empty((*self.nominal_shape, 3), np.uint8)
+        padded[:] = self.padding
+        padded[:rows, :columns] = pixels
+        return padded
 
 
 def resize(image: Image.Image, shape: tuple[int, int]) -> np.ndarray:

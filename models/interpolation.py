@@ -151,6 +151,46 @@ def _fill_line(corners, candidates, row_weight, weights, values, line):
 
 
 @numba.njit(nogil=True, cache=True)
+def fill_mask_from_ids(ids, rows, columns, mask, counts):
+    """Fill a mask from class ids, uint8 `(h, w)`, and add its pixels to the class counts.
+
+    Each pixel has the class to which the bilinear weights of the four cells around it add up to
+    most, the lowest one of equals. The other arguments are those of `fill_mask`.
+    """
+    tops, bottoms, row_weights, _ = rows
+    lefts, rights, weights, bounds = columns
+    for y in range(len(tops)):
+        top, bottom, down = tops[y], bottoms[y], row_weights[y]
+        for run in range(len(bounds) - 1):
+            start, end = bounds[run], bounds[run + 1]
+            left, right = lefts[start], rights[start]
+            label = ids[top, left]
+            if _agree(ids, label, top, bottom, left, right):
+                mask[y, start:end] = label
+                counts[label] += end - start
+                continue
+            corners = (label, ids[top, right], ids[bottom, left], ids[bottom, right])
+            for x in range(start, end):
+                across = weights[x]
+                shares = (
+                    (1 - down) * (1 - across),
+                    (1 - down) * across,
+                    down * (1 - across),
+                    down * across,
+                )
+                most = np.float32(-1)
+                for corner in corners:
+                    total = np.float32(0)
+                    for other in range(4):
+                        if corners[other] == corner:
+                            total += shares[other]
+                    if total > most or (total == most and corner < mask[y, x]):
+                        most = total
+                        mask[y, x] = corner
+                counts[mask[y, x]] += 1
+
+
+@numba.njit(nogil=True, cache=True)
 def count_rows(mask, counts):
     """Add the pixels of each class in each row of a mask to `counts`, int64 `(height, classes)`."""
     for y in range(mask.shape[0]):

@@ -26,7 +26,8 @@ from models.engines import (
     Precision,
     load_engine,
 )
-from models.inputs import network_shape, resize
+from models.graphs import Gives
+from models.inputs import SHAPE_MULTIPLE, InputSize, resize, resize_pixels
 from models.meanings import SKY, meanings
 from models.packages import ModelPackage, load_package
 from models.panoramas import (
@@ -38,7 +39,7 @@ from models.panoramas import (
     with_margin,
 )
 from models.tiling import segment_windows
-from models.upsampling import load_loops, logits_to_confidence, logits_to_mask
+from models.upsampling import ids_to_mask, load_loops, logits_to_confidence, logits_to_mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,34 +64,52 @@ class Prepared:
     """A network input with what the network has to see beyond its edges.
 
     Attributes:
-        photo: the photo, whose own `pixels` are without the margin.
-        pixels: uint8 RGB of shape `(h, w + 2 * margin, 3)`.
+        photo: the photo, whose own `pixels` are without margin and padding.
+        pixels: uint8 RGB of shape `(h, w, 3)`: the photo between its margins, at the top and the
+            left of what is padded.
         margin: columns on either side that repeat the other side of a closed panorama.
+        content: rows and columns of the photo within `pixels`.
     """
 
     photo: NetworkInput
     pixels: np.ndarray
     margin: int
+    content: tuple[int, int]
 
     @property
     def shape(self) -> tuple[int, ...]:
         """What photos of one batch have in common."""
         return (*self.pixels.shape, self.margin)
 
+    @property
+    def is_padded(self) -> bool:
+        """Whether the network sees more than the photo and its margins."""
+        rows, columns = self.content
+        return self.pixels.shape[:2] != (rows, columns + 2 * self.margin)
+
+    def covered(self, scores: np.ndarray) -> tuple[int, tuple[float, float]]:
+        """Margin and extent of the photo in the network's output, see `logits_to_mask`."""
+        rows, columns = scores.shape[:2]
+        height, width = self.pixels.shape[:2]
+        margin = self.margin * columns // width
+        across = columns - 2 * margin if margin else self.content[1] * columns / width
+        return margin, (self.content[0] * rows / height, across)
+
 
 @dataclass(frozen=True, eq=False)
 class Inferred:
-    """What the network says of a photo: its mask, or logits to make one of.
+    """What the network says of a photo: its mask, or scores to make one of.
 
     Attributes:
         prepared: the photo.
         mask: mask and class counts, from an engine that makes them or from windows.
-        logits: float32 of shape `(h / stride, w / stride, classes)`.
+        scores: logits, float32 of shape `(h / stride, w / stride, classes)`, or class ids, uint8 of
+            shape `(h / stride, w / stride)`.
     """
 
     prepared: Prepared
     mask: Mask | None = None
-    logits: np.ndarray | None = None
+    scores: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -138,10 +157,9 @@ class Segmenter:
     Args:
         engine: runs the network.
         classes: what the network's outputs mean, in their order.
-        input_width: nominal columns of the network input.
-        input_height: nominal rows of the network input.
+        size: of the network input.
         windows: segment in overlapping windows at this scale of each photo's own resolution; None:
-            stretch each photo to the network input.
+            bring each photo to the size of the network input.
         confidence: whether to compute confidences, which excludes windows.
 
     Raises:
@@ -152,17 +170,21 @@ class Segmenter:
         self,
         engine: Engine,
         classes: ClassTable,
-        input_width: int,
-        input_height: int,
+        size: InputSize,
         windows: float | None = None,
         confidence: bool = False,
     ):
         if windows and confidence:
             raise ValueError("windows and confidence exclude each other")
+        if windows and min(size.nominal_shape) < SHAPE_MULTIPLE:
+            raise ValueError(f"windows need a network input of at least {SHAPE_MULTIPLE} pixels")
         self.windows = windows
         self._engine = engine
         self._classes = classes
-        self._input = input_width, input_height
+        self._size = size
+        # Whole multiples, as windows start at such.
+        height, width = (side // SHAPE_MULTIPLE * SHAPE_MULTIPLE for side in size.nominal_shape)
+        self._window = height, width
         self._confidence = confidence
         self._sky = [at for at, meaning in enumerate(meanings(classes)) if meaning == SKY]
 
@@ -184,9 +206,12 @@ class Segmenter:
         Raises:
             PackageError: the model is unknown, incomplete or damaged.
             EngineError: the engine asked for cannot run here.
-            ValueError: windows and confidence are both asked for.
+            ValueError: windows and confidence are both asked for, or confidence of a network that
+                gives none.
         """
         package = model if isinstance(model, ModelPackage) else load_package(model)
+        if confidence:
+            check_confidence(package)
         with ThreadPoolExecutor(1) as pool:  # The two take about as long.
             loops = pool.submit(load_loops)
             engine = load_engine(package, options)
@@ -197,8 +222,7 @@ class Segmenter:
                 f"what Numba compiles cannot be kept ({error}): set NUMBA_CACHE_DIR to a folder "
                 "that can be written"
             ) from error
-        sizes = package.input_width, package.input_height
-        return cls(engine, package.classes, *sizes, windows, confidence)
+        return cls(engine, package.classes, package.input_size, windows, confidence)
 
     @property
     def batch_size(self) -> int:
@@ -246,17 +270,28 @@ class Segmenter:
         return self.finish(answer)
 
     def shape_for(self, width: int, height: int) -> tuple[int, int]:
-        """The shape `(h, w)` of the network input for a photo of `width` x `height` pixels."""
+        """The shape `(h, w)` to which a photo of `width` x `height` pixels is resized."""
         if self.windows:
             return max(1, round(height * self.windows)), max(1, round(width * self.windows))
-        return network_shape(width, height, *self._input)
+        return self._size.photo_shape(width, height)
 
     def prepare(self, photo: NetworkInput) -> Prepared:
-        """Give a closed panorama the margins that its network has to see; others have none."""
-        if not photo.panorama or not photo.panorama.is_closed:
-            return Prepared(photo, photo.pixels, 0)
-        margin = margin_of(self._input[0] if self.windows else photo.pixels.shape[1])
-        return Prepared(photo, with_margin(photo.pixels, margin), margin)
+        """Give a closed panorama the margins that its network has to see, and pad the photo."""
+        pixels, margin = photo.pixels, 0
+        if photo.panorama and photo.panorama.is_closed:
+            pixels, margin = self._with_margins(pixels)
+        content = pixels.shape[0], pixels.shape[1] - 2 * margin
+        return Prepared(photo, pixels if self.windows else self._size.pad(pixels), margin, content)
+
+    def _with_margins(self, pixels: np.ndarray) -> tuple[np.ndarray, int]:
+        """A closed panorama between its margins, and their columns."""
+        if self.windows or not self._size.is_single:
+            margin = margin_of(self._size.width if self.windows else pixels.shape[1])
+        else:
+            columns = self._size.nominal_shape[1]  # The margins have to be among them.
+            margin = SHAPE_MULTIPLE if columns >= 4 * SHAPE_MULTIPLE else 0
+            pixels = resize_pixels(pixels, (pixels.shape[0], columns - 2 * margin))
+        return with_margin(pixels, margin), margin
 
     def infer(self, batch: Sequence[Prepared]) -> list[Inferred | ValueError]:
         """Run the network on photos of one `Prepared.shape`; with windows, of any shapes.
@@ -274,46 +309,59 @@ class Segmenter:
         images = np.zeros((padded, *batch[0].pixels.shape), np.uint8)
         for image, prepared in zip(images, batch, strict=False):
             image[:] = prepared.pixels
-        if isinstance(self._engine, MaskEngine) and not self._confidence:
+        padded_photos = any(prepared.is_padded for prepared in batch)
+        if isinstance(self._engine, MaskEngine) and not self._confidence and not padded_photos:
             sizes = [(prepared.photo.height, prepared.photo.width) for prepared in batch]
             masks = self._engine.predict_masks(images, sizes, batch[0].margin)
             return [
                 Inferred(prepared, mask=mask) if mask else _not_finite()
                 for prepared, mask in zip(batch, masks, strict=True)
             ]
-        logits = self._engine.predict(images)[: len(batch)]
+        scores = self._engine.predict(images)[: len(batch)]
         return [
-            Inferred(prepared, logits=of_photo) if np.isfinite(of_photo).all() else _not_finite()
-            for prepared, of_photo in zip(batch, logits, strict=True)
+            Inferred(prepared, scores=of_photo) if np.isfinite(of_photo).all() else _not_finite()
+            for prepared, of_photo in zip(batch, scores, strict=True)
         ]
 
     def finish(self, inferred: Inferred) -> Segmentation:
         """Make the mask of a photo at its own size, and what was asked for besides."""
-        photo, logits, margin = inferred.prepared.photo, inferred.logits, 0
+        photo, scores = inferred.prepared.photo, inferred.scores
+        confidence = image = on_sphere = None
         if inferred.mask:
             mask, counts = inferred.mask
         else:
-            assert logits is not None, "a photo without an answer is an error"
-            margin = inferred.prepared.margin * logits.shape[1]
-            margin //= inferred.prepared.pixels.shape[1]
-            mask, counts = logits_to_mask(logits, photo.height, photo.width, margin)
+            assert scores is not None, "a photo without an answer is an error"
+            where = inferred.prepared.covered(scores)
+            size = photo.height, photo.width
+            if scores.ndim == 2:
+                mask, counts = ids_to_mask(scores, len(self._classes), *size, *where)
+            else:
+                mask, counts = logits_to_mask(scores, *size, *where)
         pixels = tuple(counts.tolist())
-        confidence = image = on_sphere = None
-        if self._confidence and logits is not None:
-            image, sums = logits_to_confidence(logits, mask, margin)
+        if self._confidence and scores is not None:
+            image, sums = logits_to_confidence(scores, mask, *where)
             confidence = Confidence.of(sums.tolist(), pixels)
         if photo.panorama:
             on_sphere = measure_on_sphere(mask, photo.panorama, len(self._classes), self._sky)
         return Segmentation(mask, pixels, confidence, image, on_sphere)
 
+    def _predict_window(self, windows: np.ndarray) -> np.ndarray:
+        """Logits of windows; class ids count as a logit of 1 for their class, 0 for the others."""
+        missing = [(0, a - b) for a, b in zip(self._size.nominal_shape, self._window, strict=True)]
+        scores = self._engine.predict(np.pad(windows, [(0, 0), *missing, (0, 0)], "edge"))
+        if scores.ndim == 3:
+            scores = np.eye(len(self._classes), dtype=np.float32)[scores]
+        stride = round(self._size.nominal_shape[0] / scores.shape[1])
+        rows, columns = (side // stride for side in self._window)
+        return scores[:, :rows, :columns]
+
     def _slide_windows(self, prepared: Prepared) -> Inferred | ValueError:
         """Run the network window by window, as many at once as the engine takes."""
-        width, height = self._input
         try:
             mask = segment_windows(
                 prepared.pixels,
-                self._engine.predict,
-                network_shape(width, height, width, height),
+                self._predict_window,
+                self._window,
                 prepared.photo.height,
                 prepared.photo.width,
                 max(self.batch_size, self.streams),
@@ -322,6 +370,15 @@ class Segmenter:
         except ValueError as error:
             return error
         return Inferred(prepared, mask=mask)
+
+
+def check_confidence(package: ModelPackage) -> None:
+    """Raise ValueError if a model gives no probabilities."""
+    if package.graph and package.graph.output.gives is Gives.CLASS_IDS:
+        raise ValueError(
+            f"{package.name} gives class ids and no probabilities: leave out confidence, or import "
+            "the network without its last step, the argmax"
+        )
 
 
 def _not_finite() -> ValueError:

@@ -58,13 +58,18 @@ def segment_windows(
         `(classes,)`, which add up to `height * width`.
 
     Raises:
-        ValueError: the sides of the window are no multiples of `SHAPE_MULTIPLE`, or logits are
-            NaN or infinite.
+        ValueError: the sides of the window are no multiples of `SHAPE_MULTIPLE`, the network's
+            stride does not divide it, or logits are NaN or infinite.
     """
     rows, columns = (_Axis(*sizes) for sizes in zip(pixels.shape, window, strict=False))
     logits = _predict_windows(pixels, predict, rows, columns, batch_size)
     first = next(logits)
     stride = window[0] // first.shape[0]
+    if SHAPE_MULTIPLE % stride:
+        raise ValueError(
+            f"a network with an output stride of {stride} cannot be run in windows: it has to "
+            f"divide {SHAPE_MULTIPLE}"
+        )
     bands = _blend(itertools.chain([first], logits), rows, columns, stride)
     extent = pixels.shape[0] / stride, (pixels.shape[1] - 2 * margin) / stride
     shape = rows.padded // stride, columns.padded // stride

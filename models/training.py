@@ -27,7 +27,7 @@ from models.crops import Augmentation, TrainingBatches
 from models.distillation import Teacher
 from models.engines import EngineError, Precision, load_engine
 from models.evaluation import Metrics, evaluate, measure
-from models.inputs import SHAPE_MULTIPLE, normalise
+from models.inputs import SHAPE_MULTIPLE, InputSize, normalise
 from models.labelled_photos import LabelledPhotos, count_classes, list_split, read_photo
 from models.losses import class_weights, segmentation_loss
 from models.meanings import Common
@@ -442,7 +442,8 @@ class _EpochKeeper(keras.callbacks.Callback):
         config = self.config
 
         engine = _NetworkEngine(self.averaged)
-        segmenter = Segmenter(engine, config.classes, config.input_width, config.input_height)
+        size = InputSize(config.input_width, config.input_height)
+        segmenter = Segmenter(engine, config.classes, size)
         return measure(
             lambda path: segmenter.segment(read_photo(path)).mask,
             self.validation,

@@ -27,7 +27,11 @@ def load_loops() -> None:
 
 
 def logits_to_mask(
-    logits: np.ndarray, height: int, width: int, margin: int = 0
+    logits: np.ndarray,
+    height: int,
+    width: int,
+    margin: int = 0,
+    extent: tuple[float, float] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Class ids and class counts at `height` x `width` pixels.
 
@@ -36,14 +40,47 @@ def logits_to_mask(
         height: rows of the mask.
         width: columns of the mask.
         margin: columns of logits on either side that the mask leaves out; see `neighbours`.
+        extent: how many rows and columns of logits the mask covers, from the top and from the left
+            margin; None: all but the margins.
 
     Returns:
         The mask, uint8 of shape `(height, width)`, and the pixels of each class, int64 of shape
         `(classes,)`, which add up to `height * width`.
     """
     rows, columns = logits.shape[0], logits.shape[1]
-    extent = rows, columns - 2 * margin
+    extent = extent or (rows, columns - 2 * margin)
     return bands_to_mask([logits], (rows, columns), extent, height, width, margin)
+
+
+def ids_to_mask(
+    ids: np.ndarray,
+    classes: int,
+    height: int,
+    width: int,
+    margin: int = 0,
+    extent: tuple[float, float] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `logits_to_mask` makes of a logit of 1 for each cell's class and 0 for the others.
+
+    Args:
+        ids: the class id of each cell, uint8 of shape `(h, w)`.
+        classes: number of classes.
+        height, width, margin, extent: see `logits_to_mask`.
+    """
+    from models.interpolation import fill_mask_from_ids
+
+    rows, columns = ids.shape
+    extent = extent or (rows, columns - 2 * margin)
+    mask = np.empty((height, width), np.uint8)
+    counts = np.zeros(classes, np.int64)
+    fill_mask_from_ids(
+        np.ascontiguousarray(ids),
+        neighbours(rows, height, extent[0]),
+        neighbours(columns, width, extent[1], margin),
+        mask,
+        counts,
+    )
+    return mask, counts
 
 
 def bands_to_mask(
@@ -98,14 +135,17 @@ def bands_to_mask(
 
 
 def logits_to_confidence(
-    logits: np.ndarray, mask: np.ndarray, margin: int = 0
+    logits: np.ndarray,
+    mask: np.ndarray,
+    margin: int = 0,
+    extent: tuple[float, float] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The softmax probability of the class chosen at each pixel, and its sum for each class.
 
     Args:
         logits: float32 array of shape `(h, w, classes)`, as given to `logits_to_mask`.
         mask: the class ids that `logits_to_mask` chose, uint8 of shape `(height, width)`.
-        margin: as given to `logits_to_mask`.
+        margin, extent: as given to `logits_to_mask`.
 
     Returns:
         The probability as `round(255 * p)`, uint8 of shape `(height, width)`, and the sums of the
@@ -114,13 +154,14 @@ def logits_to_confidence(
     from models.interpolation import fill_confidence
 
     height, width = mask.shape
+    extent = extent or (logits.shape[0], logits.shape[1] - 2 * margin)
     confidence = np.empty((height, width), np.uint8)
     sums = np.zeros(logits.shape[2], np.float64)
     fill_confidence(
         np.ascontiguousarray(logits, np.float32),
         mask,
-        neighbours(logits.shape[0], height),
-        neighbours(logits.shape[1], width, margin=margin),
+        neighbours(logits.shape[0], height, extent[0]),
+        neighbours(logits.shape[1], width, extent[1], margin),
         confidence,
         sums,
     )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from models.engines import devices, gpus
+from models.engines import devices, gpus, imported
 from models.engines.options import (
     AUTOMATIC,
     EngineError,
@@ -90,13 +90,21 @@ def load_engine(package: "ModelPackage", options: EngineOptions = AUTOMATIC) -> 
 
     `EngineName.AUTO` is TensorFlow or JAX if it sees a GPU, else OpenVINO, else TensorFlow on the
     CPU. If `KERAS_BACKEND` is jax, it is JAX. How OpenVINO computes is measured, see `choosing`.
+    For imported networks see `imported.load`.
 
     Raises:
         PackageError: the weights do not fit the package's description.
         EngineError: the requested engine is not available, or a GPU is required and none can be
             used.
     """
+    if package.graph:
+        return imported.load(package, options)
     name, backend = options.name, devices.keras_backend()
+    if name in (EngineName.ONNXRUNTIME, EngineName.LITERT):
+        raise EngineError(
+            f"{name.value} runs imported networks, and {package.name} was trained here: choose "
+            "another engine"
+        )
     if name is EngineName.JAX or (name is EngineName.AUTO and backend == devices.JAX):
         return gpus.on_jax(package, options)
     if name is not EngineName.OPENVINO and backend != devices.TENSORFLOW:

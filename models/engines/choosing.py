@@ -178,8 +178,11 @@ def _time(engine: BatchedEngine, shape: tuple[int, int], clock: Callable[[], flo
 def _possible(package: ModelPackage) -> list[Precision]:
     """The precisions that can be had, and are known to cost little; the most promising ones first.
 
-    Without TensorFlow nothing can be converted; then the int8 network is all there is.
+    Without TensorFlow nothing can be converted; then the int8 network is all there is. An imported
+    network may be in int8 itself.
     """
+    if openvino.is_int8(package):
+        return [Precision.INT8]
     known = [
         precision
         for precision in openvino.PRECISIONS

@@ -1,7 +1,8 @@
-"""Convert Keras networks to OpenVINO models, and cache the results.
+"""Convert networks to OpenVINO models, and cache the results.
 
-A conversion imports TensorFlow and takes some seconds; a cached model is read in a tenth of a
-second, without TensorFlow. The cache is in the user's cache folder and may be deleted at any time.
+A conversion from Keras imports TensorFlow and takes some seconds; a cached model is read in a tenth
+of a second, without TensorFlow. The cache is in the user's cache folder and may be deleted at any
+time.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from models import networks
-from models.engines import devices, tensorflow_cpu
+from models.engines import devices, graph_model, tensorflow_cpu
 from models.engines.options import EngineError
 from models.packages import ModelPackage
 
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 CACHE = "CITYMASK_CACHE"
 """Environment variable: a folder to use instead of the user's cache folder."""
+
+GRAPH_MODULES = ("graph_arrays", "graph_model")
+"""What makes models of imported networks."""
 
 OPEN_SHAPE = (None, None, None, 3)
 """Input shape of a converted model: any number of photos of any size."""
@@ -47,7 +51,8 @@ def import_openvino() -> None:
 def openvino_model(package: ModelPackage) -> "openvino.Model":
     """Return the network of a package as an OpenVINO model, from the cache or newly converted.
 
-    It maps uint8 photos `(N, h, w, 3)` of any number and size to float32 logits.
+    It maps uint8 photos `(N, h, w, 3)` to float32 logits, or to class ids if that is what an
+    imported network gives. Their number and size are open, if the network allows it.
 
     Raises:
         EngineError: OpenVINO does not support an operation of the network.
@@ -61,7 +66,7 @@ def openvino_model(package: ModelPackage) -> "openvino.Model":
             return openvino.Core().read_model(file)
     except (OSError, RuntimeError) as error:
         logger.info("%s cannot be read and is converted again: %s", file, error)
-    model = _convert(package)
+    model = graph_model.photo_model(package) if package.graph else _convert(package)
     try:
         _save(model, file)
     except (OSError, RuntimeError) as error:
@@ -70,8 +75,12 @@ def openvino_model(package: ModelPackage) -> "openvino.Model":
 
 
 def is_convertible(package: ModelPackage) -> bool:
-    """Whether `openvino_model` has what it needs: the cached model, or TensorFlow."""
-    return _file(package).exists() or find_spec(devices.TENSORFLOW) is not None
+    """Whether `openvino_model` has what it needs: the cached model, or else what converts it."""
+    return (
+        package.graph is not None
+        or _file(package).exists()
+        or find_spec(devices.TENSORFLOW) is not None
+    )
 
 
 def cache_folder() -> Path:
@@ -89,7 +98,9 @@ def _key(package: ModelPackage) -> str:
 
     digest = hashlib.sha256(f"{package.fingerprint} {openvino.__version__}".encode())
     sources = sorted(Path(networks.__file__).parent.glob("*.py"))
-    for source in (Path(__file__), Path(tensorflow_cpu.__file__), *sources):
+    here = Path(__file__)
+    others = (here.with_name(f"{name}.py") for name in ("tensorflow_cpu", *GRAPH_MODULES))
+    for source in (here, *others, *sources):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:32]
 

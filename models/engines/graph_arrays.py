@@ -14,6 +14,24 @@ LEAST_PROBABILITY = 1e-7
 """Smaller probabilities are taken for this one, since their logarithm has to be finite."""
 
 
+def input_values(package: ModelPackage) -> np.ndarray:
+    """What the network takes for each level of each colour of a photo: `(256, 3)`, of its type."""
+    assert package.graph is not None, "the package of an imported network"
+    taken = package.graph.input
+    levels = np.arange(256)[:, None] / 255
+    values = (levels - np.asarray(package.mean)) / np.asarray(package.std)
+    if np.issubdtype(taken.dtype, np.integer):
+        limits = np.iinfo(taken.dtype)
+        values = np.rint(values / taken.scale + taken.zero_point).clip(limits.min, limits.max)
+    return values.astype(taken.dtype)
+
+
+def takes_bytes(package: ModelPackage) -> bool:
+    """Whether the network takes the bytes of photos as they are."""
+    values = input_values(package)
+    return values.dtype == np.uint8 and bool((values == np.arange(256)[:, None]).all())
+
+
 class GraphArrays:
     """What a package says of its graph, as functions of arrays. Safe to use from threads.
 
@@ -25,13 +43,8 @@ class GraphArrays:
         assert package.graph is not None, "the package of an imported network"
         taken, given = package.graph.input, package.graph.output
         self._input, self._output = taken, given
-        levels = np.arange(256)[:, None] / 255
-        values = (levels - np.asarray(package.mean)) / np.asarray(package.std)
-        if np.issubdtype(taken.dtype, np.integer):
-            limits = np.iinfo(taken.dtype)
-            values = np.rint(values / taken.scale + taken.zero_point).clip(limits.min, limits.max)
-        self._values = values.astype(taken.dtype)
-        self._is_plain = np.array_equal(self._values, np.arange(256)[:, None].repeat(3, 1))
+        self._values = input_values(package)
+        self._takes_bytes = takes_bytes(package)
         ids = np.full(256, IGNORE, np.uint8)
         ids[list(given.channels)] = np.arange(len(given.channels))
         self._ids = ids
@@ -39,7 +52,7 @@ class GraphArrays:
     def feed(self, images: np.ndarray) -> np.ndarray:
         """Turn uint8 RGB photos `(N, h, w, 3)` into what the network takes."""
         values = images
-        if not self._is_plain:
+        if not self._takes_bytes:
             values = np.stack([self._values[images[..., c], c] for c in range(3)], axis=-1)
         if self._input.channels is Channels.BGR:
             values = values[..., ::-1]

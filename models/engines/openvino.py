@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,10 @@ import numpy as np
 from models.engines import devices
 from models.engines.batches import CPU_BATCH_SIZE, BatchedEngine
 from models.engines.conversion import import_openvino, openvino_model
+from models.engines.graph_arrays import GraphArrays
 from models.engines.options import EngineError, EngineOptions, Precision
 from models.engines.quantised import int8_model
+from models.graphs import Gives
 from models.packages import INT8, ModelPackage
 
 if TYPE_CHECKING:
@@ -38,16 +41,21 @@ class OpenVinoEngine(BatchedEngine):
     A network is compiled for each input shape, when the shape is first seen.
 
     Args:
-        model: the network: uint8 photos `(N, h, w, 3)` to float32 logits, of open sizes.
+        model: the network: uint8 photos `(N, h, w, 3)` to float32 logits, or to class ids.
         nominal_shape: height and width of photos to compile it for at once.
         options: precision, one of `PRECISIONS`, batch size and threads.
+        fetch: makes class ids of what the network gives; None if it gives logits.
 
     Raises:
         EngineError: OpenVINO does not run here.
     """
 
     def __init__(
-        self, model: "openvino.Model", nominal_shape: tuple[int, int], options: EngineOptions
+        self,
+        model: "openvino.Model",
+        nominal_shape: tuple[int, int],
+        options: EngineOptions,
+        fetch: Callable[[np.ndarray], np.ndarray] | None = None,
     ):
         super().__init__(
             options.batch_size or CPU_BATCH_SIZE,
@@ -55,6 +63,7 @@ class OpenVinoEngine(BatchedEngine):
             options.precision,
         )
         self._model = model
+        self._fetch = fetch
         self._shapes: dict[tuple[int, ...], _Compiled] = {}
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(self.streams, "openvino")
@@ -67,8 +76,10 @@ class OpenVinoEngine(BatchedEngine):
     def _predict(self, images: np.ndarray) -> np.ndarray:
         compiled = self._compiled(images.shape[1:])
         if len(images) == 1:
-            return compiled.infer(images)
-        return np.concatenate(list(self._threads.map(compiled.infer, images[:, None])))
+            given = compiled.infer(images)
+        else:
+            given = np.concatenate(list(self._threads.map(compiled.infer, images[:, None])))
+        return self._fetch(given) if self._fetch else given
 
     def _compiled(self, shape: tuple[int, ...]) -> "_Compiled":
         with self._lock:
@@ -94,15 +105,15 @@ class _Compiled:
         self._free: queue.LifoQueue = queue.LifoQueue()
 
     def infer(self, image: np.ndarray) -> np.ndarray:
-        """Return the logits of one photo `(1, h, w, 3)`."""
+        """Return what the network gives for one photo `(1, h, w, 3)`."""
         try:
             request = self._free.get_nowait()
         except queue.Empty:
             request = self._network.create_infer_request()
         request.infer([image], share_inputs=True)
-        logits = request.get_output_tensor().data.copy()
+        given = request.get_output_tensor().data.copy()
         self._free.put(request)
-        return logits
+        return given
 
 
 def load(package: ModelPackage, options: EngineOptions) -> OpenVinoEngine:
@@ -124,7 +135,10 @@ def load(package: ModelPackage, options: EngineOptions) -> OpenVinoEngine:
             f"OpenVINO does not compute in {precision.value} on {processor()}: choose the "
             "precision auto or f32"
         )
-    if precision is not Precision.INT8:
+    fetch = None
+    if package.graph and package.graph.output.gives is Gives.CLASS_IDS:
+        fetch = GraphArrays(package).fetch
+    if precision is not Precision.INT8 or is_int8(package):
         model = openvino_model(package)
     elif package.network_in(INT8):
         model = int8_model(package)
@@ -133,7 +147,7 @@ def load(package: ModelPackage, options: EngineOptions) -> OpenVinoEngine:
             f"{package.name} has no int8 network: make a package that has one by `citymask "
             f"quantise {package.path} --data DIR --output MODEL_DIR`, or choose another precision"
         )
-    return OpenVinoEngine(model, package.nominal_shape, options)
+    return OpenVinoEngine(model, package.nominal_shape, options, fetch)
 
 
 def check_installed() -> None:
@@ -148,6 +162,11 @@ def check_installed() -> None:
         processor()
     except RuntimeError as error:
         raise _cannot_run(error) from error
+
+
+def is_int8(package: ModelPackage) -> bool:
+    """Whether the network itself computes in 8-bit integers, as some imported ones do."""
+    return package.graph is not None and package.graph.precision == INT8
 
 
 def runs_in(precision: Precision) -> bool:

@@ -17,7 +17,8 @@ _QUANTISE = "FakeQuantize"
 def int8_model(package: ModelPackage) -> "openvino.Model":
     """Read the int8 network of a package.
 
-    It maps uint8 photos `(N, h, w, 3)` of any number and size to float32 logits.
+    It maps uint8 photos `(N, h, w, 3)` to float32 logits. Their number and size are open, unless an
+    imported network takes one size only.
 
     Raises:
         PackageError: the package has none, or it is damaged or does not fit the description.
@@ -33,20 +34,22 @@ def int8_model(package: ModelPackage) -> "openvino.Model":
     try:
         values = openvino.Tensor(np.frombuffer(weights, np.uint8))
         model = openvino.Core().read_model(text, values)
-        found = [describe(port) for port in (*model.inputs, *model.outputs)]
+        found = [_describe(model.input(), 3), _describe(model.output(), 1)]
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise _misfit(file, f"OpenVINO cannot read it ({reason})") from error
-    expected = ["u8 [?,?,?,3]", f"f32 [?,?,?,{len(package.classes)}]"]
+    photos = "?,?" if package.input_size.open else ",".join(map(str, package.nominal_shape))
+    expected = [f"u8 [..,{photos},3]", f"f32 [..,{len(package.classes)}]"]
     if found != expected:
         raise _misfit(file, f"found {' -> '.join(found)}, expected {' -> '.join(expected)}")
     return model
 
 
-def describe(port: "openvino.Output") -> str:
-    """Type and shape of an input or output; `?` for a size that is left open."""
-    sizes = ",".join("?" if size.is_dynamic else str(size) for size in port.partial_shape)
-    return f"{port.element_type.get_type_name()} [{sizes}]"
+def _describe(port: "openvino.Output", axes: int) -> str:
+    """Type and the last sizes of an input or output; `?` for a size that is left open."""
+    shape = list(port.partial_shape)[-axes:]
+    sizes = ",".join("?" if size.is_dynamic else str(size) for size in shape)
+    return f"{port.element_type.get_type_name()} [..,{sizes}]"
 
 
 def float_twin(model: "openvino.Model") -> "openvino.Model":

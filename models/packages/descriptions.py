@@ -109,8 +109,14 @@ class ModelPackage(ModelDescription):
         """The size to which photos are brought for the network."""
         if self.graph is None:
             return InputSize(self.input_width, self.input_height)
-        taken = self.graph.input
-        return InputSize(self.input_width, self.input_height, taken.resize, taken.open)
+        red, green, blue = (min(max(round(255 * of), 0), 255) for of in self.mean)
+        return InputSize(
+            self.input_width,
+            self.input_height,
+            self.graph.input.resize,
+            self.graph.input.open,
+            (red, green, blue),
+        )
 
     @property
     def nominal_shape(self) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from models.evaluation import (
     measure,
     near_border,
 )
+from models.inputs import InputSize
 from models.labelled_photos import list_split, read_photo
 from models.labels import read_label
 from models.meanings import Common, meanings
@@ -215,6 +216,8 @@ def test_photos_are_measured_at_the_size_of_their_labels(tmp_path):
         return logits
 
     photos = list_split(tmp_path, "val", len(CLASSES))
+    segmenter = Segmenter(Engine(), CLASSES, InputSize(128, 96))
+    metrics = measure(lambda path: segmenter.segment(read_photo(path)).mask, photos, CLASSES)
     segmenter = Segmenter(Engine(), CLASSES, 128, 96)
     metrics = measure(lambda path: segmenter.segment(read_photo(path)).mask, photos, SAME)
     assert metrics.pixel_accuracy > 0.98

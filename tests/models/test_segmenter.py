@@ -5,12 +5,14 @@ import pytest
 from PIL import Image, ImageOps
 
 from models.classes import ClassTable
+from models.inputs import InputSize
 from models.packages import load_package
 from models.panoramas import Panorama
 from models.segmenter import NetworkInput, Segmenter
 from transforms.photos.decoding import DEFAULT_MAX_PIXELS, decode_photo
 
 CLASSES = ClassTable.of([("Dark", (0, 0, 1)), ("Sky", (9, 9, 9))])
+SIZE = InputSize(96, 64)
 
 
 class Brightness:
@@ -28,7 +30,7 @@ class Brightness:
 
 @pytest.fixture
 def segmenter() -> Segmenter:
-    return Segmenter(Brightness(), CLASSES, 96, 64)
+    return Segmenter(Brightness(), CLASSES, SIZE)
 
 
 def bright_left(width=192, height=128) -> np.ndarray:
@@ -83,7 +85,7 @@ def test_output_that_is_not_finite_is_an_error_of_that_photo_alone(segmenter):
 
 
 def test_windows_segment_at_the_photos_own_resolution():
-    windowed = Segmenter(Brightness(), CLASSES, 96, 64, windows=1.0)
+    windowed = Segmenter(Brightness(), CLASSES, SIZE, windows=1.0)
     assert windowed.shape_for(500, 300) == (300, 500)
     found = windowed.segment(bright_left(512, 320))
     assert found.pixels == (512 * 160, 512 * 160)
@@ -92,11 +94,13 @@ def test_windows_segment_at_the_photos_own_resolution():
 
 
 def test_confidences_are_those_of_the_mask():
-    found = Segmenter(Brightness(), CLASSES, 96, 64, confidence=True).segment(bright_left())
+    found = Segmenter(Brightness(), CLASSES, InputSize(96, 64), confidence=True).segment(
+        bright_left()
+    )
     assert found.confidence_image.shape == found.mask.shape
     assert found.confidence.mean == pytest.approx(found.confidence_image.mean() / 255, abs=0.01)
     with pytest.raises(ValueError, match="exclude each other"):
-        Segmenter(Brightness(), CLASSES, 96, 64, windows=1.0, confidence=True)
+        Segmenter(Brightness(), CLASSES, SIZE, windows=1.0, confidence=True)
 
 
 def test_sky_is_known_by_its_meaning():

@@ -123,5 +123,5 @@ def test_a_shipped_model_is_usable_by_its_name(citymask, make_photo, tmp_path, n
     with Image.open(tmp_path / "out" / "masks" / "a.jpg.png") as mask:
         assert mask.size == (480, 360)
     package = load_package(name)
-    assert package.weights_bytes < (15e6 if name == "default" else 6e6)
+    assert package.network_bytes < (15e6 if name == "default" else 6e6)
     assert package.training["licence"] and package.training["commands"]

@@ -20,6 +20,7 @@ from PIL import ExifTags, Image
 
 from models.classes import ClassTable
 from models.engines import EngineOptions, Precision
+from models.inputs import InputSize
 from models.packages import ModelPackage, load_package
 from models.segmenter import Segmenter
 from models.upsampling import logits_to_mask
@@ -164,7 +165,9 @@ def refs_in(*inputs: Path) -> list[ImageRef]:
 
 
 def segmenter_of(package: ModelPackage, engine, options: SegmentOptions) -> UnitSegmenter:
-    segmenter = Segmenter(engine, CLASSES, 96, 64, confidence="confidence" in options.outputs)
+    segmenter = Segmenter(
+        engine, CLASSES, InputSize(96, 64), confidence="confidence" in options.outputs
+    )
     return UnitSegmenter(package, segmenter, options)
 
 

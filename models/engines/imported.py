@@ -1,0 +1,91 @@
+"""Which library runs an imported network."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from models.engines import devices
+from models.engines.options import EngineError, EngineName, EngineOptions, GpuPolicy, Precision
+from models.graphs import Format
+from models.packages import ModelPackage
+
+if TYPE_CHECKING:
+    from models.engines import Engine
+
+logger = logging.getLogger(__name__)
+
+ENGINES = {
+    Format.OPENVINO: (EngineName.OPENVINO,),
+    Format.ONNX: (EngineName.OPENVINO, EngineName.ONNXRUNTIME),
+    Format.TFLITE: (EngineName.OPENVINO, EngineName.LITERT),
+}
+"""What runs each format on a CPU; the second one where the first one cannot."""
+
+
+def load(package: ModelPackage, options: EngineOptions) -> "Engine":
+    """Return an engine for an imported network.
+
+    On a GPU, ONNX Runtime runs ONNX networks. On a CPU, OpenVINO runs all formats, and what it
+    cannot run is left to ONNX Runtime and LiteRT.
+
+    Raises:
+        EngineError: no engine, or not the one that was asked for, can run it here; or a GPU is
+            required, and none can be used.
+        PackageError: a file of the network was changed.
+    """
+    assert package.graph is not None, "the package of an imported network"
+    choices = ENGINES[package.graph.format]
+    if options.name is not EngineName.AUTO and options.name not in choices:
+        raise EngineError(
+            f"{package.name} is an imported {package.graph.format.value} network, which "
+            f"{options.name.value} does not run: choose the engine auto or "
+            f"{' or '.join(choice.value for choice in choices)}"
+        )
+    _is_for_gpu(package, options)
+    first, *others = choices if options.name is EngineName.AUTO else [options.name]
+    try:
+        return _on_cpu(first, package, options)
+    except EngineError as error:
+        if not others:
+            raise
+        logger.info("%s is used instead of %s: %s", others[0].value, first.value, error)
+    return _on_cpu(others[0], package, options)
+
+
+def _is_for_gpu(package: ModelPackage, options: EngineOptions) -> bool:
+    """Whether a GPU is to be tried; warns or raises EngineError if none can run the network."""
+    assert package.graph is not None, "the package of an imported network"
+    if options.gpu is GpuPolicy.IF_PRESENT and not devices.cuda_has_devices():
+        return False
+    if package.graph.format is Format.ONNX and options.name is not EngineName.OPENVINO:
+        return True
+    message = (
+        f"{package.name} is an imported {package.graph.format.value} network, which runs on CPUs "
+        "only here: import it as ONNX for GPUs"
+    )
+    if options.gpu is GpuPolicy.REQUIRED:
+        raise EngineError(f"a GPU is required: {message}")
+    if options.gpu is GpuPolicy.WANTED:
+        logger.warning("No GPU is used: %s", message)
+    return False
+
+
+def _on_cpu(name: EngineName, package: ModelPackage, options: EngineOptions) -> "Engine":
+    from models.engines import choosing, openvino
+
+    return openvino.load(package, choosing.settled(package, options))
+
+
+def precision_of(package: ModelPackage, options: EngineOptions) -> Precision:
+    """The precision of a network that is run as it is, by a library that does not change it.
+
+    Raises:
+        EngineError: another one is asked for.
+    """
+    assert package.graph is not None, "the package of an imported network"
+    own = Precision(package.graph.precision)
+    if options.precision not in (Precision.AUTO, own):
+        raise EngineError(
+            f"{package.name} computes in {own.value}, not in {options.precision.value}: choose the "
+            f"precision auto or {own.value}"
+        )
+    return own
