@@ -32,7 +32,7 @@ _CODES, _SUBGRAPHS, _BUFFERS, _METADATA, _EXTERNAL_FILES, _EXTERNAL_BUFFERS = 1,
 _OLD_CODE, _CUSTOM_CODE, _CODE = 0, 1, 3
 _TENSORS, _INPUTS, _OUTPUTS, _OPERATORS = 0, 1, 2, 3
 _SHAPE, _TYPE, _BUFFER, _NAME, _QUANTISATION, _SPARSITY, _SIGNATURE = 0, 1, 2, 3, 4, 6, 7
-_SCALE, _ZERO_POINT = 2, 3
+_SCALE, _ZERO_POINT, _AXIS = 2, 3, 6
 _OPCODE, _TAKEN, _GIVEN = 0, 1, 2
 _DATA, _DATA_OFFSET, _DATA_SIZE = 0, 1, 2
 _METADATA_NAME, _METADATA_BUFFER = 0, 1
@@ -46,6 +46,12 @@ TYPES = {
 
 _BITS = {"int2": 2, "int4": 4, "uint4": 4, "bfloat16": 16}
 """Bits of the types that NumPy does not have."""
+
+_RANGES = {
+    "uint8": (0, 255), "int8": (-128, 127), "int4": (-8, 7), "int16": (-32768, 32767),
+    "int32": (0, 0), "int64": (0, 0),
+}  # fmt: skip
+"""Least and greatest zero point of the types that libraries compute with."""
 
 DEQUANTIZE, LOGISTIC, RESHAPE, RESIZE_BILINEAR, SOFTMAX = 6, 14, 22, 23, 25
 TRANSPOSE, SQUEEZE, STRIDED_SLICE, CAST, ARG_MAX, SLICE = 39, 43, 45, 53, 56, 65
@@ -204,18 +210,15 @@ def _tensor(table: Table, buffers: list[np.ndarray]) -> Tensor:
     if dtype is not None:
         _check_size(table, dtype, sizes, values)
     stated = signature.tolist() if len(signature) == len(shape) else sizes
-    scales, zero_points = np.empty(0), np.empty(0)
-    if quantisation := table.table(_QUANTISATION):
-        scales = quantisation.numbers(_SCALE, "<f4")
-        zero_points = quantisation.numbers(_ZERO_POINT, "<i8")
-    single = len(scales) == 1 and np.isfinite(scales[0]) and scales[0] > 0
+    scales, zero_points = _quantisation(table, dtype, sizes)
+    single = len(scales) == 1
     return Tensor(
         table=table,
         dtype=dtype or str(kind),
         shape=tuple(None if size < 0 else size for size in stated),
         values=values,
         scale=float(scales[0]) if single else None,
-        zero_point=int(zero_points[0]) if single and len(zero_points) else 0,
+        zero_point=int(zero_points[0]) if single else 0,
         quantised=len(scales) > 0,
     )
 
@@ -235,6 +238,36 @@ def _check_size(table: Table, dtype: str, shape: list[int], values: np.ndarray) 
             f"{_called(table)}: its buffer holds {len(values)} bytes, and {dtype} of the shape "
             f"{shape} are {expected}"
         )
+
+
+def _quantisation(
+    table: Table, dtype: str | None, shape: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scales and zero points of a tensor: none, one, or one for each entry of an axis.
+
+    Libraries compute with them unchecked.
+    """
+    stated = table.table(_QUANTISATION)
+    scales = stated.numbers(_SCALE, "<f4") if stated else np.empty(0)
+    if stated is None or not len(scales):
+        return scales, scales
+    zero_points = stated.numbers(_ZERO_POINT, "<i8")
+    axis = stated.number(_AXIS) if len(scales) > 1 else 0
+    several = axis in range(len(shape)) and shape[int(axis)] == len(scales)
+    least, most = _RANGES.get(dtype or "", (-math.inf, math.inf))
+    if (
+        len(zero_points) != len(scales)
+        or not (len(scales) == 1 or several)
+        or not np.isfinite(scales).all()
+        or scales.min() < 0
+        or (len(scales) == 1 and scales[0] == 0)
+        or not least <= zero_points.min() <= zero_points.max() <= most
+    ):
+        raise ValueError(
+            f"{_called(table)} of type {dtype} and shape {shape} has {len(scales)} scales like "
+            f"{scales[0]:g} and {len(zero_points)} zero points like {zero_points[:1]}"
+        )
+    return scales, zero_points
 
 
 def _called(table: Table) -> str:

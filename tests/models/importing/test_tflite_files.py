@@ -260,6 +260,23 @@ class TestHostileFiles:
 
         refusal(tmp_path, changed(plain, change))
 
+    @pytest.mark.parametrize(
+        ("scale", "zero_point"),
+        [
+            ([-1], [0]), ([float("nan")], [0]), ([0], [0]), ([1], [256]), ([1], []),
+            ([1, 1], [0, 0]),
+        ],
+    )  # fmt: skip
+    def test_impossible_quantisation_is_refused(self, tmp_path, scale, zero_point):
+        """Some of it crashes the library that would run it."""
+
+        def change(model):
+            quantisation = model.subgraphs[0].tensors[0].quantization
+            quantisation.scale, quantisation.zeroPoint = scale, zero_point
+
+        reason = refusal(tmp_path, changed(tflite_models.quantised(), change))
+        assert f"has {len(scale)} scales like" in reason
+
     def test_a_buffer_behind_the_end_is_refused(self, tmp_path, plain):
         def change(model):
             model.buffers[1].offset, model.buffers[1].size = 1 << 40, 8
