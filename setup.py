@@ -21,6 +21,7 @@ setup(
             "class_sets/*.csv",
             "meanings.csv",
             "indicators.yaml",
+            "known_models.yaml",
             "packages/model.schema.json",
         ],
         "transforms": ["reporting/page/**/*"],

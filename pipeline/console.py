@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.evaluation import Metrics
+    from models.known import KnownModel
     from models.meanings import Common
     from models.packages import ModelPackage
 
@@ -238,6 +239,34 @@ def print_models(packages: "Sequence[ModelPackage]") -> None:
     _print_line(
         console,
         f"mIoU on the val split. images/s: the network alone, on {' and '.join(machines)}.",
+    )
+
+
+def print_known_models(known: "Sequence[KnownModel]") -> None:
+    """Print published networks: a table of their quality, then how to get and import each."""
+    console = Console()
+    table = Table(header_style="bold", box=SIMPLE)
+    for column in ("network", "classes"):
+        table.add_column(column)
+    table.add_column("mIoU", justify="right")
+    for column in ("on", "licence of the weights"):
+        table.add_column(column)
+    for each in known:
+        miou = "-" if each.miou is None else f"{each.miou:g}"
+        table.add_row(*map(shown, (each.name, each.classes, miou, each.data, each.licence)))
+    console.print(table)
+    for each in known:
+        _print_line(console, f"{each.name}: {each.file}, from {each.source}")
+        if each.miou is not None:
+            _print_line(console, f"  mIoU: {each.reference}")
+        if each.note:
+            _print_line(console, f"  note: {each.note}")
+        _print_line(console, f"  {each.command}")
+    _print_line(
+        console,
+        "Nothing is downloaded by this command, and nothing of this was measured by citymask. Look "
+        "at the licences yourself: those of the weights and those of the data they were trained "
+        "on, of which several allow research only.",
     )
 
 

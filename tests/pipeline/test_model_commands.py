@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.known import known_models
 from models.packages import load_package
 
 SHIPPED = {"default": "efficientnet_fpn", "fcn8s": "fcn8s", "segnet": "segnet", "unet": "unet"}
@@ -125,3 +126,11 @@ def test_a_shipped_model_is_usable_by_its_name(citymask, make_photo, tmp_path, n
     package = load_package(name)
     assert package.network_bytes < (15e6 if name == "default" else 6e6)
     assert package.training["licence"] and package.training["commands"]
+
+
+def test_published_networks_are_listed_with_the_commands_that_import_them(citymask):
+    done = citymask("models", "--known")
+    assert done.exit_code == 0
+    for known in known_models():
+        assert known.command in done.output and known.source in done.output
+    assert "Nothing is downloaded" in done.output and "licences yourself" in done.output
