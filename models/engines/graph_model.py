@@ -18,7 +18,7 @@ from models.packages import ModelPackage
 if TYPE_CHECKING:
     import openvino
 
-TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
+TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
 """Permutations of axes."""
 
 TYPES = {"uint8": "u8", "int8": "i8", "float16": "f16", "float32": "f32"}
@@ -141,5 +141,5 @@ def _scores(output: "openvino.Output", given: GraphOutput) -> "openvino.Output":
     elif alone:
         values = ops.concat([ops.multiply(values, np.float32(0)), values], 3)
     if not alone and given.channels != tuple(range(given.outputs)):
-        values = ops.gather(values, ops.constant(given.channels), ops.constant(3))
+        values = ops.gather(values, ops.constant(list(given.channels)), ops.constant(3))
     return values.output(0)
