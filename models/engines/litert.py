@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from models import tflite
 from models.engines import devices
 from models.engines.batches import CPU_BATCH_SIZE, BatchedEngine
 from models.engines.graph_arrays import GraphArrays
-from models.engines.options import AUTOMATIC, EngineError, EngineOptions, Precision
+from models.engines.imported import precision_of
+from models.engines.options import AUTOMATIC, EngineError, EngineOptions
 from models.graphs import Format, Graph
-from models.packages import ModelPackage, PackageError
+from models.packages import ModelPackage
 
 
 class LiteRtEngine(BatchedEngine):
@@ -22,21 +22,23 @@ class LiteRtEngine(BatchedEngine):
 
     Args:
         package: a model with a TFLite network.
-        content: the checked file of the network.
         options: batch size and threads.
 
     Raises:
-        EngineError: LiteRT is not installed or does not run the network.
+        EngineError: LiteRT is not installed, does not run the network, or computes in another
+            precision than the requested one.
+        PackageError: the network was changed or is damaged.
     """
 
-    def __init__(self, package: ModelPackage, content: bytes, options: EngineOptions = AUTOMATIC):
+    def __init__(self, package: ModelPackage, options: EngineOptions = AUTOMATIC):
         graph = _graph(package)
         super().__init__(
             options.batch_size or CPU_BATCH_SIZE,
             options.threads or devices.cores(),
-            Precision(graph.precision),
+            precision_of(package, options),
         )
-        self._name, self._graph, self._content = package.name, graph, content
+        self._name, self._graph = package.name, graph
+        (self._content,) = package.read_graph()
         self._arrays = GraphArrays(package)
         self._make = _interpreter_class()
         self._free: queue.LifoQueue[_Interpreter] = queue.LifoQueue()
@@ -84,25 +86,8 @@ class _Interpreter:
 
 
 def load(package: ModelPackage, options: EngineOptions = AUTOMATIC) -> LiteRtEngine:
-    """Return an engine for a package with a TFLite network.
-
-    Raises:
-        EngineError: LiteRT is not installed, does not run the network, or computes in another
-            precision than the requested one.
-        PackageError: the network was changed or is damaged.
-    """
-    graph = _graph(package)
-    if options.precision not in (Precision.AUTO, Precision(graph.precision)):
-        raise EngineError(
-            f"{package.name} is a TFLite network in {graph.precision}: choose this precision or "
-            f"auto, not {options.precision.value}"
-        )
-    (content,) = package.read_graph()
-    try:
-        tflite.parse(content)
-    except ValueError as error:
-        raise PackageError(f"{package.path / next(iter(graph.files))}: {error}") from error
-    return LiteRtEngine(package, content, options)
+    """Return an engine for a package; see `LiteRtEngine`."""
+    return LiteRtEngine(package, options)
 
 
 def _graph(package: ModelPackage) -> Graph:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models import tflite
 from models.classes import ClassTable
 from models.graphs import Format, Graph
 from models.inputs import InputSize
@@ -153,11 +154,17 @@ class ModelPackage(ModelDescription):
         """The content of the files of an imported network.
 
         Raises:
-            PackageError: the network was not imported, or a file was changed.
+            PackageError: the network was not imported, or a file was changed or is damaged.
         """
         if self.graph is None:
             raise PackageError(f"{self.path}: a trained network, which has no graph of other tools")
-        return self.read_files(self.graph)
+        content = self.read_files(self.graph)
+        if self.graph.format is Format.TFLITE:  # Libraries do not check all that they rely on.
+            try:
+                tflite.parse(content[0])
+            except ValueError as error:
+                raise PackageError(f"{self.path / self.network_files[0]}: {error}") from error
+        return content
 
     def build_network(self) -> "keras.Model":
         """Build the Keras network of this package and load its weights.

@@ -11,7 +11,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from models.classes import ClassTable
-from models.engines import EngineError, EngineOptions, Precision
+from models.engines import EngineError, EngineName, EngineOptions, Precision, load_engine
 from models.engines.litert import load
 from models.graphs import (
     Channels,
@@ -156,6 +156,21 @@ def test_the_published_networks_give_what_a_plain_interpreter_gives(shared_data,
     assert np.array_equal(engine.predict(images), expected)
 
 
+class TestChoice:
+    def test_openvino_is_not_replaced_if_it_is_asked_for(self, package_of):
+        package = package_of(converted(tflite_models.with_context))
+        with pytest.raises(EngineError, match="OpenVINO cannot run made: .*shapes are incons"):
+            load_engine(package, replace(TWO_THREADS, name=EngineName.OPENVINO))
+
+    def test_both_give_the_same_logits(self, package_of):
+        package = package_of(converted(shape=OPEN))
+        images = photos(1, 32, 64)
+        options = EngineOptions(EngineName.OPENVINO, Precision.F32, threads=1)
+        openvino = load_engine(package, options).predict(images)
+        litert = load(package, options).predict(images)
+        assert np.abs(litert - openvino).max() < 1e-4
+
+
 def test_without_the_extra_the_error_names_it(package_of, monkeypatch):
     package = package_of(converted())
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
@@ -166,7 +181,7 @@ def test_without_the_extra_the_error_names_it(package_of, monkeypatch):
 def test_another_precision_than_that_of_the_network_is_refused(package_of):
     package = package_of(converted())
     assert load(package, EngineOptions(precision=Precision.F32)).precision is Precision.F32
-    with pytest.raises(EngineError, match="a TFLite network in f32: choose this precision"):
+    with pytest.raises(EngineError, match="computes in f32, not in bf16"):
         load(package, EngineOptions(precision=Precision.BF16))
 
 
@@ -207,7 +222,8 @@ def test_class_ids_that_no_class_has_are_told(package_of):
     assert "the network gives the class ids" in refusal(few, (32, 48))
 
 
-def test_a_damaged_network_never_reaches_the_interpreter(package_of, tmp_path):
+@pytest.mark.parametrize("engine", [EngineName.LITERT, EngineName.OPENVINO])
+def test_a_damaged_network_never_reaches_a_library(package_of, engine):
     package = package_of(converted())
 
     def change(model):
@@ -216,7 +232,9 @@ def test_a_damaged_network_never_reaches_the_interpreter(package_of, tmp_path):
     hostile = changed(converted(), change)
     (package.path / "network.tflite").write_bytes(hostile)
     with pytest.raises(PackageError, match="SHA-256"):
-        load(package)
+        load_engine(package, EngineOptions(engine))
     files = {"network.tflite": hashlib.sha256(hostile).hexdigest()}
     with pytest.raises(PackageError, match="network.tflite: tensor 'serving_default_photos:0' of"):
-        load(replace(package, graph=replace(package.graph, files=files)))
+        load_engine(
+            replace(package, graph=replace(package.graph, files=files)), EngineOptions(engine)
+        )
