@@ -23,6 +23,7 @@ setup(
             "indicators.yaml",
             "known_models.yaml",
             "packages/model.schema.json",
+            "importing/photo.jpg",
         ],
         "transforms": ["reporting/page/**/*"],
     },

@@ -160,7 +160,7 @@ def fill_mask_from_ids(ids, rows, columns, mask, counts):
     tops, bottoms, row_weights, _ = rows
     lefts, rights, weights, bounds = columns
     for y in range(len(tops)):
-        top, bottom, down = tops[y], bottoms[y], row_weights[y]
+        top, bottom, down = tops[y], bottoms[y], np.float64(row_weights[y])
         for run in range(len(bounds) - 1):
             start, end = bounds[run], bounds[run + 1]
             left, right = lefts[start], rights[start]
@@ -171,16 +171,16 @@ def fill_mask_from_ids(ids, rows, columns, mask, counts):
                 continue
             corners = (label, ids[top, right], ids[bottom, left], ids[bottom, right])
             for x in range(start, end):
-                across = weights[x]
+                across = np.float64(weights[x])
                 shares = (
                     (1 - down) * (1 - across),
                     (1 - down) * across,
                     down * (1 - across),
                     down * across,
                 )
-                most = np.float32(-1)
+                most = -1.0
                 for corner in corners:
-                    total = np.float32(0)
+                    total = 0.0
                     for other in range(4):
                         if corners[other] == corner:
                             total += shares[other]

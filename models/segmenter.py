@@ -376,8 +376,8 @@ def check_confidence(package: ModelPackage) -> None:
     """Raise ValueError if a model gives no probabilities."""
     if package.graph and package.graph.output.gives is Gives.CLASS_IDS:
         raise ValueError(
-            f"{package.name} gives class ids and no probabilities: leave out confidence, or import "
-            "the network without its last step, the argmax"
+            f"{package.name} gives class ids and no probabilities: leave confidences out, or "
+            "import the network without its last step, the argmax"
         )
 
 

@@ -21,13 +21,16 @@ COLLECT_AFTER = 50_000
 Python's default of 700 would collect some 500 times during the imports, to no use."""
 
 COMMANDS = (
-    "run", "nightly", "compact", "train", "quantise", "evaluate", "models", "verify", "report",
-    "export", "indicators",
+    "run", "nightly", "compact", "train", "import", "quantise", "evaluate", "models", "verify",
+    "report", "export", "indicators",
 )  # fmt: skip
+
+MODULES = {"import": "import_model"}
+"""Modules of commands whose names cannot be a module's."""
 
 
 class CommandsByName(click.Group):
-    """Commands, each in a module of its name, which is imported once the command is asked for."""
+    """Commands, each in a module of its own, which is imported once the command is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -35,7 +38,8 @@ class CommandsByName(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        return getattr(import_module(f"pipeline.commands.{cmd_name}"), cmd_name)
+        name = MODULES.get(cmd_name, cmd_name)
+        return getattr(import_module(f"pipeline.commands.{name}"), name)
 
 
 @click.group(cls=CommandsByName, context_settings={"help_option_names": ["-h", "--help"]})

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.evaluation import Metrics
+    from models.importing.checking import Tried
+    from models.importing.settling import Understood
     from models.known import KnownModel
     from models.meanings import Common
     from models.packages import ModelPackage
@@ -268,6 +270,52 @@ def print_known_models(known: "Sequence[KnownModel]") -> None:
         "at the licences yourself: those of the weights and those of the data they were trained "
         "on, of which several allow research only.",
     )
+
+
+def print_understood(understood: "Understood") -> None:
+    """Print what is understood of a network and where from, and what the user should see."""
+    console = Console()
+    table = Table(header_style="bold", box=SIMPLE)
+    for column in ("", "found", "from"):
+        table.add_column(column)
+    for name, fact in understood.told.items():
+        style = "yellow" if fact.is_assumed else ""
+        table.add_row(name, shown(fact.value), shown(fact.source), style=style)
+    console.print(table)
+    for warning in understood.warnings:
+        _print_line(console, f"Note: {warning}.")
+
+
+def print_shares(shares: dict[str, float]) -> None:
+    """Print the shares of the classes in one photo, the largest first."""
+    console = Console()
+    table = Table(header_style="bold", box=SIMPLE)
+    table.add_column("class")
+    table.add_column("of the photo", justify="right")
+    for name, share in sorted(shares.items(), key=lambda of: -of[1]):
+        table.add_row(shown(name), f"{share:.1%}")
+    console.print(table)
+
+
+def print_tried(tried: "Sequence[Tried]") -> None:
+    """Print the quality of a network as it is understood, and with likely mistakes corrected."""
+    console = Console()
+    table = Table(header_style="bold", box=SIMPLE)
+    table.add_column("tried")
+    for column in ("mIoU", "pixel accuracy"):
+        table.add_column(column, justify="right")
+    for each in tried:
+        metrics = each.metrics
+        row = (each.options or "as understood", f"{metrics.miou:.4f}")
+        table.add_row(*row, f"{metrics.pixel_accuracy:.4f}")
+    console.print(table)
+    first, *others = tried
+    images = f"on {first.metrics.images} labelled photos"
+    if others and others[0].metrics.miou > first.metrics.miou:
+        line = f"Better {images}: import again with {others[0].options}."
+    else:
+        line = f"Nothing that was tried is better {images}."
+    _print_line(console, line)
 
 
 def print_classes(output: str) -> None:

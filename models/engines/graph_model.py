@@ -5,6 +5,7 @@ computes them together. `graph_arrays` does the same with NumPy.
 """
 
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
 """Permutations of axes."""
+
+MOST_REASON = 240
+"""Longest reason in a message: OpenVINO tells where in its source it failed, and all of a graph."""
 
 TYPES = {"uint8": "u8", "int8": "i8", "float16": "f16", "float32": "f32"}
 """OpenVINO's names of the types that inputs have."""
@@ -46,7 +50,7 @@ def photo_model(package: ModelPackage) -> "openvino.Model":
         output = _scores(_port(model, graph.output.name), graph.output)
         return openvino.Model([output], [photos], package.name)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
+        reason = textwrap.shorten(str(error), MOST_REASON, placeholder=" ...")
         raise EngineError(f"OpenVINO cannot run {package.name}: {reason}") from error
 
 

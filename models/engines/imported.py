@@ -4,7 +4,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from models.engines import devices
-from models.engines.options import EngineError, EngineName, EngineOptions, GpuPolicy, Precision
+from models.engines.options import EngineError, EngineName, EngineOptions, GpuPolicy
 from models.graphs import Format
 from models.packages import ModelPackage
 
@@ -47,7 +47,7 @@ def load(package: ModelPackage, options: EngineOptions) -> "Engine":
     except EngineError as error:
         if not others:
             raise
-        logger.info("%s is used instead of %s: %s", others[0].value, first.value, error)
+        logger.debug("%s is used instead of %s: %s", others[0].value, first.value, error)
     return _on_cpu(others[0], package, options)
 
 
@@ -70,22 +70,10 @@ def _is_for_gpu(package: ModelPackage, options: EngineOptions) -> bool:
 
 
 def _on_cpu(name: EngineName, package: ModelPackage, options: EngineOptions) -> "Engine":
+    if name is EngineName.LITERT:
+        from models.engines import litert
+
+        return litert.load(package, options)
     from models.engines import choosing, openvino
 
     return openvino.load(package, choosing.settled(package, options))
-
-
-def precision_of(package: ModelPackage, options: EngineOptions) -> Precision:
-    """The precision of a network that is run as it is, by a library that does not change it.
-
-    Raises:
-        EngineError: another one is asked for.
-    """
-    assert package.graph is not None, "the package of an imported network"
-    own = Precision(package.graph.precision)
-    if options.precision not in (Precision.AUTO, own):
-        raise EngineError(
-            f"{package.name} computes in {own.value}, not in {options.precision.value}: choose the "
-            f"precision auto or {own.value}"
-        )
-    return own

@@ -18,6 +18,10 @@ class ModelImportError(ValueError):
     """
 
 
+ASSUMED = "assumed"
+"""Where a value comes from that nobody states."""
+
+
 @dataclass(frozen=True)
 class Fact(Generic[T]):
     """Something that was found out.
@@ -29,6 +33,11 @@ class Fact(Generic[T]):
 
     value: T
     source: str
+
+    @property
+    def is_assumed(self) -> bool:
+        """Whether nobody states it."""
+        return self.source.startswith(ASSUMED)
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,11 @@ def read_document(folder: Path) -> dict[str, Any]:
 
 
 def limits(key: str) -> tuple[float, float]:
-    """The least and the largest number that the schema allows for a key."""
+    """The least and the largest number that the schema allows for a key or its items."""
     allowed = _schema()["properties"][key]
     if "$ref" in allowed:
         allowed = _schema()["$defs"][allowed["$ref"].rpartition("/")[2]]
+    allowed = allowed.get("items", allowed)
     return allowed["minimum"], allowed["maximum"]
 
 

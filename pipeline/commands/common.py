@@ -81,17 +81,36 @@ class Size(click.ParamType):
 
     name = "size"
 
+    def __init__(self, multiple: int = SHAPE_MULTIPLE):
+        self._multiple = multiple
+
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
         found = re.fullmatch(r"(\d+)x(\d+)", str(value))
         size = (int(found[1]), int(found[2])) if found else (0, 0)
-        if not all(size) or any(side % SHAPE_MULTIPLE for side in size):
-            self.fail(
-                f"{value!r} is not WIDTHxHEIGHT in multiples of {SHAPE_MULTIPLE}, such as 512x384",
-                param, ctx,
-            )  # fmt: skip
+        if not all(size) or any(side % self._multiple for side in size):
+            multiples = f" in multiples of {self._multiple}" if self._multiple > 1 else ""
+            self.fail(f"{value!r} is not WIDTHxHEIGHT{multiples}, such as 512x384", param, ctx)
         if max(size) > limits("input_width")[1] or size[0] * size[1] > MAX_INPUT_PIXELS:
             self.fail(f"{value!r} is more than {MAX_INPUT_PIXELS} pixels", param, ctx)
         return size
+
+
+class Triple(click.ParamType):
+    """Three numbers, one for each of red, green and blue, within the limits of a package."""
+
+    name = "numbers"
+
+    def __init__(self, key: str):
+        self._least, self._most = limits(key)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, float, float]:
+        try:
+            red, green, blue = map(float, str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not three numbers, such as 0.5,0.5,0.5", param, ctx)
+        if not all(self._least <= each <= self._most for each in (red, green, blue)):
+            self.fail(f"{value!r} is not within {self._least:g} to {self._most:g}", param, ctx)
+        return red, green, blue
 
 
 class PathOrUri(click.ParamType):

@@ -11,6 +11,7 @@ from models.engines.devices import cores
 from models.mask_options import MaskOptions
 from models.merging import MergedClasses
 from models.packages import ModelPackage
+from models.segmenter import check_confidence
 from pipeline.errors import ConfigurationError
 from pipeline.graph import Job
 from pipeline.runs.settings import Settings
@@ -103,6 +104,11 @@ def check(request: RunRequest) -> tuple[ModelPackage, MergedClasses | None]:
     if request.windows and request.confidence:
         raise ConfigurationError("--confidence and --windows exclude each other: leave one out")
     package = model_files.load(request.model)
+    if request.confidence:
+        try:
+            check_confidence(package)
+        except ValueError as error:
+            raise ConfigurationError(f"--confidence: {error}") from error
     for spec in request.inputs:
         _check_input(spec, storage.absolute(request.output))
     return package, _read_merged(request.merge, package) if request.merge else None

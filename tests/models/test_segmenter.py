@@ -116,7 +116,7 @@ def test_sky_is_known_by_its_meaning():
             logits[:, :, 1::2, classes.names.index("sky-other")] = 1
             return logits
 
-    found = Segmenter(Clouds(), classes, 64, 32).segment(bright_left(64, 32), Panorama())
+    found = Segmenter(Clouds(), classes, InputSize(64, 32)).segment(bright_left(64, 32), Panorama())
     assert found.on_sphere.sky_view_factor == pytest.approx(1)
 
 
