@@ -12,7 +12,7 @@ from models.graphs import Channels, Resize
 from models.importing.checking import MOST_PHOTOS
 from models.importing.checking import check as try_mistakes
 from models.importing.settling import Wishes
-from models.importing.sources import Fact, Facts
+from models.importing.sources import Fact, Facts, ModelImportError
 from pipeline import console, streams
 from pipeline.commands.common import Refused, Size, Triple, class_table
 from pipeline.errors import first_line
@@ -112,6 +112,8 @@ def import_model(
             console.print_tried(try_mistakes(imported, check, split, labels))
         package = imported.write(output)
         console.print_shares(show(package, photo, Path(output, OVERLAY)))
+    except ModelImportError as error:  # Some show lines to type.
+        raise Refused(str(error)) from error
     except (ValueError, OSError, EngineError, storage.StorageError) as error:
         raise Refused(first_line(error)) from error
     console.say(
