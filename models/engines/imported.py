@@ -4,7 +4,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from models.engines import devices
-from models.engines.options import EngineError, EngineName, EngineOptions, GpuPolicy
+from models.engines.options import EngineError, EngineName, EngineOptions, GpuPolicy, Precision
 from models.graphs import Format
 from models.packages import ModelPackage
 
@@ -77,3 +77,19 @@ def _on_cpu(name: EngineName, package: ModelPackage, options: EngineOptions) -> 
     from models.engines import choosing, openvino
 
     return openvino.load(package, choosing.settled(package, options))
+
+
+def precision_of(package: ModelPackage, options: EngineOptions) -> Precision:
+    """The precision of a network that is run as it is, by a library that does not change it.
+
+    Raises:
+        EngineError: another one is asked for.
+    """
+    assert package.graph is not None, "the package of an imported network"
+    own = Precision(package.graph.precision)
+    if options.precision not in (Precision.AUTO, own):
+        raise EngineError(
+            f"{package.name} computes in {own.value}, not in {options.precision.value}: choose the "
+            f"precision auto or {own.value}"
+        )
+    return own
