@@ -46,6 +46,13 @@ TRUE = ("YES", "TRUE", "1")
 QUANTISING = "FakeQuantize"
 """The operation that rounds values to the levels of an integer."""
 
+TYPES = {
+    **{"f16": "float16", "f32": "float32", "f64": "float64", "boolean": "bool"},
+    **{"i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64"},
+    **{"u8": "uint8", "u16": "uint16", "u32": "uint32", "u64": "uint64"},
+}
+"""NumPy's names of the types that inputs and outputs may have."""
+
 HALVES = ("f16", "bf16")
 
 
@@ -82,8 +89,8 @@ def read(path: Path) -> Source:
         format=Format.OPENVINO,
         precision=_precision(model),
         files=dict(zip(FILES, (text, values), strict=True)),
-        inputs=tuple(map(_port, model.inputs)),
-        outputs=tuple(map(_port, model.outputs)),
+        inputs=tuple(_port(port, path) for port in model.inputs),
+        outputs=tuple(_port(port, path) for port in model.outputs),
         facts=Facts(**of_outputs(_origins(model), GRAPH), **_model_info(stated.model_info)),
     )
 
@@ -141,7 +148,7 @@ def _model(text: bytes, values: bytes, path: Path) -> "openvino.Model":
     try:
         tensor = openvino.Tensor(np.frombuffer(values, np.uint8))
         model = openvino.Core().read_model(text, tensor)
-    except RuntimeError as error:
+    except Exception as error:  # Its readers raise many types of errors.
         reason = " ".join(str(error).split())[:300]
         raise ModelImportError(f"{path}: OpenVINO cannot read it: {reason}") from error
     for operation in model.get_ops():
@@ -157,9 +164,15 @@ def _shape(output: "openvino.Output") -> Shape:
     return tuple(size.get_length() if size.is_static else None for size in shape)
 
 
-def _port(port: "openvino.Output") -> Port:
+def _port(port: "openvino.Output", path: Path) -> Port:
     name = min(port.get_names(), default=port.get_node().get_friendly_name())
-    return Port(name, port.get_element_type().to_dtype().name, _shape(port))
+    kind = port.get_element_type().get_type_name()
+    if kind not in TYPES:
+        raise ModelImportError(
+            f"{path}: the elements of {name!r} are of the type {kind}, expected one of "
+            f"{', '.join(TYPES)}: export it with such inputs and outputs"
+        )
+    return Port(name, TYPES[kind], _shape(port))
 
 
 def _precision(model: "openvino.Model") -> str:
