@@ -21,9 +21,12 @@ rarely full; larger ones can be requested."""
 OUT_OF_MEMORY_ERROR = "ResourceExhaustedError"
 """Name of TensorFlow's exception."""
 
-OUT_OF_MEMORY_MESSAGES = ("RESOURCE_EXHAUSTED", "out of memory")
-"""What messages of XLA in JAX hold, in capital or small letters: those of computations that fail
-after they have been started state another error first."""
+OUT_OF_MEMORY_MESSAGES = (
+    *("RESOURCE_EXHAUSTED", "out of memory"),
+    *("failed to allocate memory", "ALLOC_FAILED", "bad allocation"),
+)
+"""What messages of XLA in JAX and of ONNX Runtime hold, in capital or small letters. Those of
+computations in XLA that fail after they have been started state another error first."""
 
 T = TypeVar("T")
 

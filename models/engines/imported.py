@@ -40,7 +40,11 @@ def load(package: ModelPackage, options: EngineOptions) -> "Engine":
             f"{options.name.value} does not run: choose the engine auto or "
             f"{' or '.join(choice.value for choice in choices)}"
         )
-    _is_for_gpu(package, options)
+    if _is_for_gpu(package, options):
+        from models.engines import onnx_runtime
+
+        if gpu := onnx_runtime.on_gpu(package, options):
+            return gpu
     first, *others = choices if options.name is EngineName.AUTO else [options.name]
     try:
         return _on_cpu(first, package, options)
@@ -74,6 +78,10 @@ def _on_cpu(name: EngineName, package: ModelPackage, options: EngineOptions) -> 
         from models.engines import litert
 
         return litert.load(package, options)
+    if name is EngineName.ONNXRUNTIME:
+        from models.engines import onnx_runtime
+
+        return onnx_runtime.load(package, options)
     from models.engines import choosing, openvino
 
     return openvino.load(package, choosing.settled(package, options))
