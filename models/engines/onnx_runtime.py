@@ -15,6 +15,7 @@ from models.engines import devices, onnx_steps
 from models.engines.batches import CPU_BATCH_SIZE, MOST_ON_GPU, BatchedEngine
 from models.engines.conversion import cache_folder
 from models.engines.graph_arrays import GraphArrays
+from models.engines.imported import precision_of
 from models.engines.options import EngineError, EngineOptions, GpuPolicy, Precision
 from models.engines.tiles import Mask
 from models.graphs import Gives
@@ -357,16 +358,7 @@ def _gpu(package: ModelPackage, options: EngineOptions) -> Device:
 
 def _precision(package: ModelPackage, device: Device, options: EngineOptions) -> Precision:
     """That of the network, which only TensorRT changes; raises EngineError if another is wanted."""
-    assert package.graph is not None, "the package of an imported network"
-    if device.network[0][0] == TENSORRT:
-        return Precision.F16
-    own = Precision(package.graph.precision)
-    if options.precision not in (Precision.AUTO, own):
-        raise EngineError(
-            f"{package.name} computes in {own.value} in ONNX Runtime, not in "
-            f"{options.precision.value}: choose the precision auto or {own.value}"
-        )
-    return own
+    return Precision.F16 if device.network[0][0] == TENSORRT else precision_of(package, options)
 
 
 def _blank(package: ModelPackage, count: int) -> np.ndarray:

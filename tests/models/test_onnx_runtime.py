@@ -372,7 +372,7 @@ class TestRefusals:
 
     def test_another_precision_than_that_of_the_file(self, made):
         said = self.told(made(segmenting()), precision=Precision.BF16)
-        assert "computes in f32 in ONNX Runtime, not in bf16" in said
+        assert "computes in f32, not in bf16" in said
 
     def test_a_gpu_that_it_cannot_use(self, made):
         said = self.told(made(segmenting()), gpu=GpuPolicy.REQUIRED)
