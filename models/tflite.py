@@ -31,7 +31,8 @@ MAX_OPERANDS = 1024
 _CODES, _SUBGRAPHS, _BUFFERS, _METADATA, _EXTERNAL_FILES, _EXTERNAL_BUFFERS = 1, 2, 4, 6, 8, 9
 _OLD_CODE, _CUSTOM_CODE, _CODE = 0, 1, 3
 _TENSORS, _INPUTS, _OUTPUTS, _OPERATORS = 0, 1, 2, 3
-_SHAPE, _TYPE, _BUFFER, _NAME, _QUANTISATION, _SPARSITY, _SIGNATURE = 0, 1, 2, 3, 4, 6, 7
+_SHAPE, _TYPE, _BUFFER, _NAME, _QUANTISATION = 0, 1, 2, 3, 4
+_IS_VARIABLE, _SPARSITY, _SIGNATURE = 5, 6, 7
 _SCALE, _ZERO_POINT, _AXIS = 2, 3, 6
 _OPCODE, _TAKEN, _GIVEN = 0, 1, 2
 _DATA, _DATA_OFFSET, _DATA_SIZE = 0, 1, 2
@@ -193,7 +194,40 @@ def _graph(
         for entry in table.tables(_OPERATORS)
     )
     inputs, outputs = (_positions(table, field, known) for field in (_INPUTS, _OUTPUTS))
-    return TfliteNetwork(tensors, operations, inputs, outputs, metadata)
+    graph = TfliteNetwork(tensors, operations, inputs, outputs, metadata)
+    _check_flow(graph)
+    return graph
+
+
+def _check_flow(graph: TfliteNetwork) -> None:
+    """Check that all that is taken is given before, and that dequantised constants keep their size.
+
+    Libraries rely on both.
+    """
+    tensors = graph.tensors
+    given = {
+        position
+        for position, tensor in enumerate(tensors)
+        if len(tensor.values) or 0 in tensor.shape or tensor.table.number(_IS_VARIABLE, "B")
+    }
+    given.update(graph.inputs.tolist())
+    for operation in graph.operations:
+        _check_given(operation.inputs, given, tensors)
+        given.update(operation.outputs.tolist())
+        if operation.code == DEQUANTIZE and len(operation.inputs) and len(operation.outputs):
+            taken, gives = tensors[operation.inputs[0]], tensors[operation.outputs[0]]
+            if len(taken.values) and taken.shape != gives.shape:
+                raise ValueError(
+                    f"{_called(gives.table)} has the shape {list(gives.shape)}, and what it is "
+                    f"made of {list(taken.shape)}"
+                )
+    _check_given(graph.outputs, given, tensors)
+
+
+def _check_given(positions: np.ndarray, given: set[int], tensors: tuple[Tensor, ...]) -> None:
+    for position in positions.tolist():
+        if position >= 0 and position not in given:
+            raise ValueError(f"{_called(tensors[position].table)} is used before it is computed")
 
 
 def _tensor(table: Table, buffers: list[np.ndarray]) -> Tensor:

@@ -26,6 +26,14 @@ def plain() -> bytes:
     return converted()
 
 
+def half() -> bytes:
+    """A network whose weights are in half precision."""
+    return converted(
+        optimizations=[tf.lite.Optimize.DEFAULT],
+        target_spec=tf.lite.TargetSpec(supported_types=[tf.float16]),
+    )
+
+
 @pytest.fixture
 def read_content(tmp_path):
     """A function that reads the content of a file, with bounded memory."""
@@ -136,11 +144,7 @@ class TestMadeNetworks:
         assert source.facts.std.value == pytest.approx((1, 1, 1), rel=0.01)
 
     def test_weights_in_half_precision(self, read_content):
-        half = converted(
-            optimizations=[tf.lite.Optimize.DEFAULT],
-            target_spec=tf.lite.TargetSpec(supported_types=[tf.float16]),
-        )
-        assert read_content(half).precision == "f16"
+        assert read_content(half()).precision == "f16"
 
     def test_weights_in_integers_with_computed_scales(self, read_content):
         kernel = tf.constant(np.random.default_rng(1).normal(size=(3, 3, 3, 64)), tf.float32)
@@ -276,6 +280,23 @@ class TestHostileFiles:
 
         reason = refusal(tmp_path, changed(tflite_models.quantised(), change))
         assert f"has {len(scale)} scales like" in reason
+
+    @pytest.mark.parametrize("which", ["last", "first", "all"])
+    def test_what_is_never_computed_is_refused(self, tmp_path, plain, which):
+        def change(model):
+            graph = model.subgraphs[0]
+            kept = {"last": graph.operators[:-1], "first": graph.operators[1:], "all": []}
+            graph.operators = kept[which]
+
+        assert "is used before it is computed" in refusal(tmp_path, changed(plain, change))
+
+    def test_weights_that_grow_when_they_are_dequantised_are_refused(self, tmp_path):
+        def change(model):
+            first = model.subgraphs[0].operators[0]
+            model.subgraphs[0].tensors[first.outputs[0]].shape = [5, 1, 1 << 20, 8]
+
+        reason = refusal(tmp_path, changed(half(), change))
+        assert "has the shape [5, 1, 1048576, 8], and what it is made of [5, 1, 1, 8]" in reason
 
     def test_a_buffer_behind_the_end_is_refused(self, tmp_path, plain):
         def change(model):
