@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from models.classes import ClassTable
 from models.meanings import meanings
+from models.texts import one_line
 
 SHIPPED = Path(__file__).with_name("indicators.yaml")
 """The shipped definitions."""
@@ -135,9 +136,7 @@ class Indicators:
         except OSError as error:
             raise IndicatorError(f"{path}: cannot be read: {error.strerror}") from error
         except yaml.YAMLError as error:
-            raise IndicatorError(
-                f"{path}: not valid YAML: {' '.join(str(error).split())}"
-            ) from error
+            raise IndicatorError(f"{path}: not valid YAML: {one_line(error)}") from error
         except UnicodeDecodeError as error:
             raise IndicatorError(f"{path}: not UTF-8 text: {error}") from error
         except ValidationError as error:

@@ -1,5 +1,8 @@
 """Text that others wrote, such as names of files and classes, in a form that is safe to print."""
 
+MOST_REASON = 400
+"""Longest message of another library that is shown; OpenVINO's may tell all of a graph."""
+
 
 def is_unprintable(character: str) -> bool:
     """Whether a terminal would obey a character, or could not encode it."""
@@ -30,3 +33,12 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """The same, but lines stay lines."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def one_line(error: BaseException) -> str:
+    """Another library's message as one line; of a long one the beginning and the end."""
+    text = " ".join(str(error).split())
+    if len(text) <= MOST_REASON:
+        return text
+    half = MOST_REASON // 2
+    return f"{text[:half]} ... {text[-half:]}"

@@ -22,6 +22,7 @@ from models import networks
 from models.engines import devices, graph_model, tensorflow_cpu
 from models.engines.options import EngineError
 from models.packages import ModelPackage
+from models.texts import one_line
 
 if TYPE_CHECKING:
     import openvino
@@ -122,7 +123,7 @@ def _convert(package: ModelPackage) -> "openvino.Model":
             # Without `output`, operations whose results are unused become outputs as well.
             return openvino.convert_model(function.graph, output=function.outputs[0].name)
     except Exception as error:  # Its front ends raise many types of errors.
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise EngineError(f"OpenVINO cannot run {package.name}: {reason}") from error
 
 

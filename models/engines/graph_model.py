@@ -5,7 +5,6 @@ computes them together. `graph_arrays` does the same with NumPy.
 """
 
 import tempfile
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,15 +14,13 @@ from models.engines.graph_arrays import LEAST_PROBABILITY, takes_bytes
 from models.engines.options import EngineError
 from models.graphs import Channels, Format, Gives, Graph, GraphOutput, Layout
 from models.packages import ModelPackage
+from models.texts import one_line
 
 if TYPE_CHECKING:
     import openvino
 
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
 """Permutations of axes."""
-
-MOST_REASON = 240
-"""Longest reason in a message: OpenVINO tells where in its source it failed, and all of a graph."""
 
 TYPES = {"uint8": "u8", "int8": "i8", "float16": "f16", "float32": "f32"}
 """OpenVINO's names of the types that inputs have."""
@@ -50,7 +47,7 @@ def photo_model(package: ModelPackage) -> "openvino.Model":
         output = _scores(_port(model, graph.output.name), graph.output)
         return openvino.Model([output], [photos], package.name)
     except RuntimeError as error:
-        reason = textwrap.shorten(str(error), MOST_REASON, placeholder=" ...")
+        reason = one_line(error)
         raise EngineError(f"OpenVINO cannot run {package.name}: {reason}") from error
 
 

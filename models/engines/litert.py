@@ -13,6 +13,7 @@ from models.engines.imported import precision_of
 from models.engines.options import AUTOMATIC, EngineError, EngineOptions
 from models.graphs import Format, Graph
 from models.packages import ModelPackage
+from models.texts import one_line
 
 
 class LiteRtEngine(BatchedEngine):
@@ -58,8 +59,7 @@ class LiteRtEngine(BatchedEngine):
         except (RuntimeError, ValueError) as error:
             shape = "x".join(map(str, fed.shape))
             raise EngineError(
-                f"LiteRT does not run {self._name} with an input of {shape}: "
-                f"{' '.join(str(error).split())}"
+                f"LiteRT does not run {self._name} with an input of {shape}: {one_line(error)}"
             ) from error
         self._free.put(interpreter)
         return self._arrays.fetch(output)

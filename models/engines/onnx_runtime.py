@@ -20,6 +20,7 @@ from models.engines.options import EngineError, EngineOptions, GpuPolicy, Precis
 from models.engines.tiles import Mask
 from models.graphs import Gives
 from models.packages import ModelPackage, PackageError
+from models.texts import one_line
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -384,5 +385,5 @@ def _failures_told(name: str) -> Iterator[None]:
     except (EngineError, PackageError):
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise EngineError(f"ONNX Runtime cannot run {name}: {reason}") from error

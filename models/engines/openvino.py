@@ -17,6 +17,7 @@ from models.engines.options import EngineError, EngineOptions, Precision
 from models.engines.quantised import int8_model
 from models.graphs import Gives
 from models.packages import INT8, ModelPackage
+from models.texts import one_line
 
 if TYPE_CHECKING:
     import openvino
@@ -195,4 +196,4 @@ def _core() -> "openvino.Core":
 
 
 def _cannot_run(error: RuntimeError) -> EngineError:
-    return EngineError(f"OpenVINO does not run here: {' '.join(str(error).split())}")
+    return EngineError(f"OpenVINO does not run here: {one_line(error)}")

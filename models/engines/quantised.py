@@ -6,6 +6,7 @@ import numpy as np
 
 from models.engines.conversion import import_openvino
 from models.packages import INT8, ModelPackage, PackageError
+from models.texts import one_line
 
 if TYPE_CHECKING:
     import openvino
@@ -36,7 +37,7 @@ def int8_model(package: ModelPackage) -> "openvino.Model":
         model = openvino.Core().read_model(text, values)
         found = [_describe(model.input(), 3), _describe(model.output(), 1)]
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise _misfit(file, f"OpenVINO cannot read it ({reason})") from error
     photos = "?,?" if package.input_size.open else ",".join(map(str, package.nominal_shape))
     expected = [f"u8 [..,{photos},3]", f"f32 [..,{len(package.classes)}]"]

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from models.importing.sources import ModelImportError, one_line
+from models.importing.sources import ModelImportError
+from models.texts import one_line
 
 HUGGING_FACE, KAGGLE = "hf://", "kaggle://"
 FORMS = ("hf://ORGANISATION/NAME", "kaggle://OWNER/MODEL/FRAMEWORK/VARIATION[/VERSION]")

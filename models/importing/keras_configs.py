@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.engines import devices
-from models.importing.sources import ModelImportError, one_line
+from models.importing.sources import ModelImportError
+from models.texts import one_line
 from models.weight_files import MAX_BYTES, shapes_in
 
 if TYPE_CHECKING:

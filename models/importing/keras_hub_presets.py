@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from models.graphs import Resize
 from models.importing import keras_configs, keras_networks
-from models.importing.sources import Fact, Facts, ModelImportError, Source, one_line
+from models.importing.sources import Fact, Facts, ModelImportError, Source
+from models.texts import one_line
 
 if TYPE_CHECKING:
     import keras

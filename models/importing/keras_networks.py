@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.importing import saved_models
-from models.importing.sources import ModelImportError, Source, one_line
+from models.importing.sources import ModelImportError, Source
+from models.texts import one_line
 
 if TYPE_CHECKING:
     import keras

@@ -10,6 +10,7 @@ from models.importing import onnx_metadata
 from models.importing.origins import MASK_AXES, Origin, decisive, of_outputs
 from models.importing.sizes import Shape, check_elements
 from models.importing.sources import Fact, Facts, ModelImportError, Port
+from models.texts import one_line
 
 if TYPE_CHECKING:
     import onnx
@@ -91,7 +92,7 @@ def _inferred(outline: "onnx.ModelProto", path: Path) -> "onnx.ModelProto":
         inferred = onnx.shape_inference.infer_shapes(outline, data_prop=True)
         onnx.checker.check_model(inferred)
     except Exception as error:  # Its native parts raise many types of errors.
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise ModelImportError(f"{path}: the graph breaks the standard: {reason}") from error
     for value in (*inferred.graph.value_info, *inferred.graph.output):
         check_elements(value.name, _shape(value) or (), path)

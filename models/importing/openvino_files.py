@@ -17,6 +17,7 @@ from models.graphs import SUFFIXES, Channels, Format, Gives, Resize
 from models.importing.origins import MASK_AXES, Origin, decisive, of_outputs
 from models.importing.sizes import Shape, check_elements
 from models.importing.sources import Fact, Facts, ModelImportError, Port, Source
+from models.texts import one_line
 from models.weight_files import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _parse(text: bytes, path: Path) -> _Stated:
             f"{path}: it defines a document type or entities, which no IR does: refused"
         ) from None
     except (SAXException, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ModelImportError(f"{path}: no IR, damaged or cut short ({reason})") from error
     return stated
 
@@ -149,7 +150,7 @@ def _model(text: bytes, values: bytes, path: Path) -> "openvino.Model":
         tensor = openvino.Tensor(np.frombuffer(values, np.uint8))
         model = openvino.Core().read_model(text, tensor)
     except Exception as error:  # Its readers raise many types of errors.
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise ModelImportError(f"{path}: OpenVINO cannot read it: {reason}") from error
     for operation in model.get_ops():
         for output in operation.outputs():

@@ -14,7 +14,8 @@ from pathlib import Path
 from models.engines import conversion, devices
 from models.importing import openvino_files
 from models.importing.protobufs import parts, texts
-from models.importing.sources import Fact, ModelImportError, Source, one_line
+from models.importing.sources import Fact, ModelImportError, Source
+from models.texts import one_line
 
 GRAPH_FILE = "saved_model.pb"
 

@@ -7,9 +7,6 @@ from models.graphs import Channels, Format, Gives, Resize
 
 T = TypeVar("T")
 
-MAX_REASON = 300
-"""Most characters of another library's message."""
-
 
 class ModelImportError(ValueError):
     """A network cannot be imported: it is damaged, unsupported, or might run code.
@@ -125,8 +122,3 @@ class Source:
     outputs: tuple[Port, ...]
     facts: Facts = field(default_factory=Facts)
     warnings: tuple[str, ...] = ()
-
-
-def one_line(error: Exception) -> str:
-    """The beginning of another library's message as a line."""
-    return " ".join(str(error).split())[:MAX_REASON]
