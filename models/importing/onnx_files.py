@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from models.graphs import SUFFIXES, Format
+from models.importing.protobufs import check_parts
 from models.importing.sources import ModelImportError, Source
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ FILE = "network.onnx"
 
 MAX_BYTES = (2 << 30) - 1
 """Largest network with its weights: the limit of protobuf, of which ONNX is made."""
+
+MAX_PARTS = 1 << 19
+"""Most operations, attributes, names and so on; networks have some ten thousands."""
 
 STANDARD = ("", "ai.onnx")
 """Both names of the domain of the standard's operations."""
@@ -80,6 +84,7 @@ def read(path: Path) -> Source:
     content = path.read_bytes()
     model = onnx.ModelProto()
     try:
+        check_parts(memoryview(content), model.DESCRIPTOR, MAX_PARTS)
         model.ParseFromString(content)
         if not model.graph.node or not model.opset_import:
             raise ModelImportError(f"{path}: no ONNX file, or cut short: it holds no whole graph")
@@ -88,10 +93,10 @@ def read(path: Path) -> Source:
             _read_external(external, len(content), path)
             content = model.SerializeToString()
         understood = onnx_graphs.understand(model, path)
-    except DecodeError as error:
+    except ModelImportError:
+        raise
+    except (DecodeError, ValueError) as error:  # Of names that are no text as well.
         raise ModelImportError(f"{path}: no ONNX file, damaged or cut short ({error})") from error
-    except UnicodeDecodeError as error:
-        raise ModelImportError(f"{path}: damaged: a name in it is no text ({error})") from error
     return Source(format=Format.ONNX, files={FILE: content}, **understood)
 
 

@@ -7,6 +7,10 @@ The wire format: https://protobuf.dev/programming-guides/encoding/
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import Descriptor
 
 MAX_FIELDS = 1 << 21
 """Most fields of one message."""
@@ -33,6 +37,33 @@ def parts(message: memoryview, *path: int) -> Iterator[memoryview]:
 def texts(message: memoryview, *path: int) -> list[str]:
     """The texts at a path, see `parts`."""
     return [str(part, "utf-8", "replace") for part in parts(message, *path)]
+
+
+def check_parts(message: memoryview, kind: "Descriptor", most: int) -> None:
+    """Check that a message can be parsed in little memory.
+
+    Args:
+        message: what is to be parsed.
+        kind: what it is.
+        most: messages, texts and others with a length that may be in it, at any depth.
+
+    Raises:
+        ValueError: there are more, or it is no protobuf or cut short.
+    """
+    found = 0
+    open_messages = [(_fields(message), kind)]
+    while open_messages:
+        fields, kind = open_messages[-1]
+        number, content = next(fields, (0, None))
+        if content is None:
+            open_messages.pop()
+            continue
+        found += 1
+        if found > most:
+            raise ValueError(f"more than {most} parts")
+        field = kind.fields_by_number.get(number)
+        if field and field.message_type:
+            open_messages.append((_fields(content), field.message_type))
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:

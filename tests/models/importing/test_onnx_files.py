@@ -32,6 +32,12 @@ def refusal(file: Path) -> str:
     return str(caught.value)
 
 
+def varint(number: int) -> bytes:
+    """A number as protobuf writes it."""
+    low, rest = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])
+
+
 def argmax(axis: int = 1, **arguments: int) -> onnx.NodeProto:
     return helper.make_node("ArgMax", ["scores"], ["best"], axis=axis, **arguments)
 
@@ -378,6 +384,14 @@ class TestClaims:
             initializers=[numpy_helper.from_array(np.array([1 << 20, 1 << 20]), "sizes")],
         )
         assert "'big'" in refusal(written(tmp_path, model))
+
+    @pytest.mark.parametrize("number", [1, 15])
+    def test_more_parts_than_any_network_has(self, tmp_path, number):
+        """Operations or value infos of two bytes each, which would become objects."""
+        parts = bytes([number << 3 | 2, 0]) * (1 << 20)
+        graph = segmenting().graph.SerializeToString() + parts
+        content = b"\x3a" + varint(len(graph)) + graph
+        assert "more than 524288 parts" in refusal(written(tmp_path, content))
 
     def test_numbers_may_be_kept_as_such(self, tmp_path):
         model = segmenting()
