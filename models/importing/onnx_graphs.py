@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from models.graphs import Gives
 from models.importing import onnx_metadata
 from models.importing.origins import MASK_AXES, Origin, decisive, of_outputs
@@ -48,8 +50,8 @@ def understand(model: "onnx.ModelProto", path: Path) -> dict[str, Any]:
     inputs = [value for value in graph.input if value.name not in weights | large]
     return {
         "precision": _precision(model.graph),
-        "inputs": tuple(_port(value, path) for value in inputs),
-        "outputs": tuple(_port(value, path) for value in graph.output),
+        "inputs": tuple(_port(value, graph, path) for value in inputs),
+        "outputs": tuple(_port(value, graph, path) for value in graph.output),
         "facts": Facts(**_facts(model, graph)),
     }
 
@@ -107,7 +109,7 @@ def _shape(value: "onnx.ValueInfoProto") -> Shape | None:
     return tuple(size.dim_value if size.dim_value > 0 else None for size in sizes)
 
 
-def _port(value: "onnx.ValueInfoProto", path: Path) -> Port:
+def _port(value: "onnx.ValueInfoProto", graph: "onnx.GraphProto", path: Path) -> Port:
     import onnx
 
     shape, kind = _shape(value), value.type.tensor_type.elem_type
@@ -117,7 +119,26 @@ def _port(value: "onnx.ValueInfoProto", path: Path) -> Port:
             f"{path}: {value.name!r} is no tensor of numbers with a known number of axes: export "
             "it with inputs and outputs that are"
         )
-    return Port(value.name, onnx.helper.tensor_dtype_to_np_dtype(kind).name, shape)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind).name
+    return Port(value.name, dtype, shape, *_quantisation(graph, value.name))
+
+
+def _quantisation(graph: "onnx.GraphProto", name: str) -> tuple[float, int] | tuple[()]:
+    """Scale and zero point of an input that is dequantised, or an output that was quantised."""
+    from onnx import numpy_helper
+
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        is_input = node.op_type == "DequantizeLinear" and node.input[0] == name
+        is_output = node.op_type == "QuantizeLinear" and node.output[0] == name
+        if not is_input and not is_output:
+            continue
+        known = [constants[key] for key in node.input[1:] if key in constants]
+        numbers = [numpy_helper.to_array(tensor) for tensor in known]
+        if len(numbers) == len(node.input) - 1 and all(array.size == 1 for array in numbers):
+            scale, zero_point = [array.item() for array in (*numbers, np.zeros(1))][:2]
+            return (float(scale), int(zero_point)) if 0 < scale < math.inf else ()
+    return ()
 
 
 def _precision(graph: "onnx.GraphProto") -> str:

@@ -73,6 +73,28 @@ class TestPorts:
         assert [port.name for port in source.inputs] == ["photo"]
         assert source.facts.gives.value is Gives.LOGITS
 
+    @pytest.mark.parametrize("zero", [["zero"], []])
+    def test_quantised_ones_tell_what_their_numbers_stand_for(self, tmp_path, zero):
+        model = segmenting(
+            helper.make_node("QuantizeLinear", ["scores", "step", *zero], ["out"]),
+            output="out",
+            dtype=TensorProto.UINT8,
+            initializers=[
+                numpy_helper.from_array(np.float32(0.25), "step"),
+                numpy_helper.from_array(np.uint8(3), "zero"),
+            ],
+        )
+        model.graph.node.insert(
+            0, helper.make_node("DequantizeLinear", ["bytes", "step", "zero"], ["photo"])
+        )
+        model.graph.input[0].name = "bytes"
+        model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+        source = read(written(tmp_path, model))
+        assert source.inputs == (Port("bytes", "uint8", (None, 3, None, None), 0.25, 3),)
+        assert source.outputs == (
+            Port("out", "uint8", (None, 3, None, None), 0.25, 3 if zero else 0),
+        )
+
     def test_an_output_of_unknown_rank_is_refused(self, tmp_path):
         shape = helper.make_tensor_value_info("shape", TensorProto.INT64, ["n"])
         model = segmenting(helper.make_node("Reshape", ["scores", "shape"], ["out"]), output="out")
