@@ -9,7 +9,7 @@ from typing import Any
 from models.classes import ClassTable
 from models.engines import EngineError
 from models.evaluation import Metrics, measure
-from models.graphs import Channels, Gives
+from models.graphs import Channels, Gives, Resize
 from models.importing.making import Imported
 from models.importing.settling import IMAGENET_MEAN, IMAGENET_STD
 from models.labelled_photos import LabelledPhotos, list_split, read_photo
@@ -96,6 +96,9 @@ def _variants(imported: Imported) -> Iterator[tuple[str, dict[str, Any]]]:
     for options, (mean, std) in NORMALISATIONS.items():
         if graph.input.dtype.startswith("float") and (mean, std) != (described.mean, described.std):
             yield options, {"mean": mean, "std": std}
+    resize = Resize.STRETCH if graph.input.resize is Resize.PAD else Resize.PAD
+    resized = replace(graph.input, resize=resize)
+    yield f"--resize {resize.value}", {"graph": replace(graph, input=resized)}
     for where, step in (("first", 1), ("last", -1)):
         channels = tuple(channel + step for channel in graph.output.channels)
         outputs = max(graph.output.outputs, max(channels) + 1)
