@@ -39,6 +39,9 @@ ONLY_FATAL = 4
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 """What ONNX Runtime calls the libraries that compute."""
 
+LIBRARIES = {CUDA: "onnxruntime-gpu[cuda,cudnn]", TENSORRT: "tensorrt"}
+"""Packages that bring what they load."""
+
 Provider = tuple[str, Mapping[str, Any]]
 """The name of one, and settings."""
 
@@ -225,7 +228,7 @@ class _Step:
         if found != wanted:
             raise EngineError(
                 f"ONNX Runtime cannot load {wanted}, whose libraries may be missing: pip install "
-                "'onnxruntime-gpu[cuda,cudnn]'"
+                f"'{LIBRARIES[wanted]}'"
             )
 
     def run(
@@ -351,7 +354,9 @@ def _gpu(package: ModelPackage, options: EngineOptions) -> Device:
     exact = (CUDA, {**settings, "use_tf32": "0"})
     network = [exact if options.precision is Precision.F32 else (CUDA, settings), (CPU, {})]
     if TENSORRT in wanted:
+        # By the weights as well, which are not part of the names that TensorRT gives its files.
         folder = cache_folder().with_name("tensorrt") / package.fingerprint
+        folder.mkdir(parents=True, exist_ok=True)
         half = {"trt_fp16_enable": "1", "trt_engine_cache_enable": "1"}
         network.insert(0, (TENSORRT, {**half, "trt_engine_cache_path": str(folder)}))
     return Device("cuda", tuple(network), (exact, (CPU, {})))

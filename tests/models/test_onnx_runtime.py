@@ -381,6 +381,22 @@ class TestRefusals:
         said = self.told(made(segmenting()), gpu=GpuPolicy.REQUIRED, precision=Precision.F16)
         assert "expected TensorrtExecutionProvider and CUDAExecutionProvider" in said
 
+    @pytest.mark.filterwarnings("ignore:Specified provider")
+    @pytest.mark.parametrize(
+        ("precision", "provider", "package"),
+        [
+            (Precision.F32, "CUDAExecutionProvider", "onnxruntime-gpu[cuda,cudnn]"),
+            (Precision.F16, "TensorrtExecutionProvider", "tensorrt"),
+        ],
+    )
+    def test_a_gpu_whose_libraries_are_missing(
+        self, made, monkeypatch, precision, provider, package
+    ):
+        found = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+        monkeypatch.setattr("onnxruntime.get_available_providers", lambda: found)
+        said = self.told(made(segmenting()), gpu=GpuPolicy.REQUIRED, precision=precision)
+        assert f"cannot load {provider}" in said and f"pip install '{package}'" in said
+
     def test_a_gpu_that_is_only_wanted_is_done_without(self, made, caplog):
         options = EngineOptions(name=EngineName.ONNXRUNTIME, gpu=GpuPolicy.WANTED)
         assert isinstance(load_engine(made(segmenting()), options), OnnxRuntimeEngine)
