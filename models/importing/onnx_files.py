@@ -33,11 +33,13 @@ STANDARD = ("", "ai.onnx")
 QUANTISED_DOMAIN = "com.microsoft"
 QUANTISED = frozenset(
     {
-        *("QLinearAdd", "QLinearAveragePool", "QLinearConcat"),
-        *("QLinearMul", "QLinearSigmoid", "QLinearSoftmax"),
+        *("DequantizeLinear", "QLinearAdd", "QLinearAveragePool", "QLinearConcat"),
+        *("QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearReduceMean"),
+        *("QLinearSigmoid", "QLinearSoftmax", "QLinearWhere", "QuantizeLinear"),
     }
 )
-"""Operations of another domain that ONNX Runtime's quantiser writes and OpenVINO knows as well."""
+"""Operations beyond the standard that ONNX Runtime's quantiser writes. It has them built in
+(https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md), OpenVINO most."""
 
 _BITS = {
     **dict.fromkeys(["DOUBLE", "INT64", "UINT64"], 64),

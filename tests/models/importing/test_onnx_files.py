@@ -349,7 +349,7 @@ class TestCustomOperations:
         model = segmenting(helper.make_node("Run", ["scores"], ["out"]), output="out")
         assert "Run" in refusal(written(tmp_path, model))
 
-    def test_quantised_ones_that_all_engines_know_are_read(self, tmp_path):
+    def test_those_of_onnx_runtimes_quantiser_are_read(self, tmp_path):
         def adding(operation: str) -> onnx.ModelProto:
             scale, zero = ["scale", "zero"], ["zero"]
             model = segmenting(
