@@ -121,6 +121,12 @@ class TfliteNetwork:
     outputs: np.ndarray
     metadata: dict[str, np.ndarray]
 
+    @property
+    def has_uint8_weights(self) -> bool:
+        """Whether constants are quantised to uint8, as until 2019; later ones to int8."""
+        constants = (tensor for tensor in self.tensors if len(tensor.values))
+        return any(tensor.quantised and tensor.dtype == "uint8" for tensor in constants)
+
 
 def parse(content: bytes) -> TfliteNetwork:
     """Read and check a TFLite file: constants are as large as they state, and no code is needed.

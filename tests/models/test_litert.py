@@ -1,6 +1,7 @@
 """LiteRT runs imported TFLite networks."""
 
 import hashlib
+import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,6 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 from models.classes import ClassTable
 from models.engines import EngineError, EngineName, EngineOptions, Precision, load_engine
 from models.engines.litert import LiteRtEngine, load
+from models.engines.openvino import OpenVinoEngine
 from models.graphs import (
     Channels,
     Format,
@@ -23,13 +25,17 @@ from models.graphs import (
     Resize,
 )
 from models.importing import tflite_files
-from models.packages import ModelDescription, ModelPackage, PackageError
+from models.packages import ModelDescription, ModelPackage, PackageError, load_package
 from models.packages.writing import write_graph
 from tests import tflite_models
 from tests.tflite_models import CLASSES, OPEN, STRIDE, changed, converted
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 TWO_THREADS = EngineOptions(threads=2)
+PUBLISHED = (
+    "deeplab_mobilenet_edgetpu_slim_cityscapes_quant.tflite",
+    "deeplabv3_mnv2_pascal_quant.tflite",
+)
 
 
 @pytest.fixture
@@ -137,13 +143,7 @@ def test_quantised_networks_get_bytes_and_give_logits(package_of, dtype):
     assert (logits.argmax(-1) == expected.argmax(-1)).mean() > 0.95
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "deeplab_mobilenet_edgetpu_slim_cityscapes_quant.tflite",
-        "deeplabv3_mnv2_pascal_quant.tflite",
-    ],
-)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_networks_give_what_a_plain_interpreter_gives(shared_data, package_of, name):
     file = shared_data / "models" / name
     images = photos(1, 513, 513)
@@ -163,6 +163,22 @@ class TestChoice:
         images = photos(1, 32, 48)
         expected = tflite_models.with_context(normalised(images)).numpy()
         assert np.abs(engine.predict(images) - expected).max() < 1e-4
+
+    @pytest.mark.parametrize("name", PUBLISHED)
+    def test_it_runs_networks_with_weights_in_uint8(self, shared_data, package_of, name):
+        package = package_of((shared_data / "models" / name).read_bytes())
+        assert isinstance(load_engine(package, TWO_THREADS), LiteRtEngine)
+
+    def test_openvino_runs_these_where_litert_is_missing(
+        self, shared_data, package_of, monkeypatch
+    ):
+        package = package_of((shared_data / "models" / PUBLISHED[1]).read_bytes())
+        monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+        assert isinstance(load_engine(package, TWO_THREADS), OpenVinoEngine)
+
+    @pytest.mark.parametrize("convert", [converted, tflite_models.quantised])
+    def test_openvino_runs_all_others(self, package_of, convert):
+        assert isinstance(load_engine(package_of(convert()), TWO_THREADS), OpenVinoEngine)
 
     def test_openvino_is_not_replaced_if_it_is_asked_for(self, package_of):
         package = package_of(converted(tflite_models.with_context))
@@ -193,8 +209,6 @@ def test_another_precision_than_that_of_the_network_is_refused(package_of):
 
 
 def test_a_trained_network_is_refused(tiny_model):
-    from models.packages import load_package
-
     with pytest.raises(EngineError, match="tiny is no TFLite network"):
         load(load_package(tiny_model))
 
@@ -238,10 +252,8 @@ def test_a_damaged_network_never_reaches_a_library(package_of, engine):
 
     hostile = changed(converted(), change)
     (package.path / "network.tflite").write_bytes(hostile)
-    with pytest.raises(PackageError, match="SHA-256"):
-        load_engine(package, EngineOptions(engine))
-    files = {"network.tflite": hashlib.sha256(hostile).hexdigest()}
+    described = json.loads((package.path / "model.json").read_text())
+    described["graph"]["files"] = {"network.tflite": hashlib.sha256(hostile).hexdigest()}
+    (package.path / "model.json").write_text(json.dumps(described))
     with pytest.raises(PackageError, match="network.tflite: tensor 'serving_default_photos:0' of"):
-        load_engine(
-            replace(package, graph=replace(package.graph, files=files)), EngineOptions(engine)
-        )
+        load_engine(load_package(package.path), EngineOptions(engine))
