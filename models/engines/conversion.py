@@ -26,6 +26,7 @@ from models.texts import one_line
 
 if TYPE_CHECKING:
     import openvino
+    import tensorflow as tf
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +109,6 @@ def _key(package: ModelPackage) -> str:
 
 def _convert(package: ModelPackage) -> "openvino.Model":
     devices.import_tensorflow()
-    import openvino
-
     if devices.keras_backend() != devices.TENSORFLOW:
         raise EngineError(
             f"Keras runs on {devices.keras_backend()}, and OpenVINO models are converted from "
@@ -119,12 +118,20 @@ def _convert(package: ModelPackage) -> "openvino.Model":
         network = package.build_network()
     function = tensorflow_cpu.freeze(network, package, OPEN_SHAPE)
     try:
-        with _logging_kept():
-            # Without `output`, operations whose results are unused become outputs as well.
-            return openvino.convert_model(function.graph, output=function.outputs[0].name)
-    except Exception as error:  # Its front ends raise many types of errors.
+        return convert_function(function)
+    except Exception as error:  # OpenVINO's front ends raise many types of errors.
         reason = one_line(error)
         raise EngineError(f"OpenVINO cannot run {package.name}: {reason}") from error
+
+
+def convert_function(function: "tf.types.experimental.ConcreteFunction") -> "openvino.Model":
+    """Convert a traced TensorFlow function whose weights are constants."""
+    import openvino
+
+    with _logging_kept():
+        # Without `output`, operations whose results are unused become outputs as well.
+        outputs = [tensor.name for tensor in function.outputs]
+        return openvino.convert_model(function.graph, output=outputs)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -71,20 +71,31 @@ def freeze(
 
     mean = np.asarray(package.mean, np.float32) * 255
     std = np.asarray(package.std, np.float32) * 255
+    apply = with_constants(network)
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)], autograph=False)
+    def predict(images: tf.Tensor) -> tf.Tensor:
+        return tf.cast(apply((tf.cast(images, tf.float32) - mean) / std), tf.float32)
+
+    return predict.get_concrete_function()
+
+
+def with_constants(network: "keras.Model") -> Callable[["tf.Tensor"], Any]:
+    """A function that applies a network for inference; traced, its weights become constants."""
+    import tensorflow as tf
+
     trainable, others = (
         [np.asarray(variable) for variable in variables]
         for variables in (network.trainable_variables, network.non_trainable_variables)
     )
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)], autograph=False)
-    def predict(images: tf.Tensor) -> tf.Tensor:
-        normalised = (tf.cast(images, tf.float32) - mean) / std
-        logits, _ = network.stateless_call(
+    def apply(inputs: tf.Tensor) -> Any:
+        outputs, _ = network.stateless_call(
             [tf.constant(value) for value in trainable],
             [tf.constant(value) for value in others],
-            normalised,
+            inputs,
             training=False,
         )
-        return tf.cast(logits, tf.float32)
+        return outputs
 
-    return predict.get_concrete_function()
+    return apply

@@ -1,5 +1,6 @@
 """Handles of hubs (`hf://ORGANISATION/NAME`, `kaggle://...`): fetched where the user gives one."""
 
+import os
 from pathlib import Path
 
 from models.importing.sources import ModelImportError
@@ -7,6 +8,9 @@ from models.texts import one_line
 
 HUGGING_FACE, KAGGLE = "hf://", "kaggle://"
 FORMS = ("hf://ORGANISATION/NAME", "kaggle://OWNER/MODEL/FRAMEWORK/VARIATION[/VERSION]")
+
+NO_TELEMETRY = "HF_HUB_DISABLE_TELEMETRY"
+"""Environment variable: `huggingface_hub` tells its hub nothing but what to fetch."""
 
 FETCHED = [
     *("*.json", "README.md", "*.txt", "model.weights.h5", "task.weights.h5"),
@@ -34,6 +38,7 @@ def fetch(handle: str) -> Path:
     """
     try:
         if handle.startswith(HUGGING_FACE):
+            os.environ.setdefault(NO_TELEMETRY, "1")
             import huggingface_hub
 
             repository = handle.removeprefix(HUGGING_FACE)

@@ -5,10 +5,11 @@ networks, but of none for segmentation among those that it converts (0.32).
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models.importing import onnx_files
+from models.importing import companions, onnx_files
 from models.importing.companions import CONFIG, MAX_BYTES, ONNX_FOLDER
 from models.importing.pytorch import EXPORT_OF_TRANSFORMERS
 from models.importing.sources import ModelImportError, Source
@@ -26,18 +27,20 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path) -> Source:
-    """Read the ONNX file of a folder. What its other files state is read by `companions`.
+    """Read the ONNX file of a folder. What the other files state goes before what this one does.
 
     Raises:
         ModelImportError: there is none, or it is refused.
     """
     for name in ONNX_FILES:
         if (path / name).is_file():
-            return onnx_files.read(path / name)
+            source = onnx_files.read(path / name)
+            stated, _ = companions.beside(path)
+            return replace(source, facts=stated.filled_from(source.facts))
     raise ModelImportError(
         f"{path}: a {_config(path)[MODEL_TYPE]} of transformers without {' or '.join(ONNX_FILES)}; "
-        "its weights need code of PyTorch: export the network to ONNX where you trust it, and "
-        f"import the folder again:\n{EXPORT_OF_TRANSFORMERS.format(folder=path)}"
+        "KerasHub converts no network for segmentation from its weights: export it to ONNX where "
+        f"you trust it, and import the folder again:\n{EXPORT_OF_TRANSFORMERS.format(folder=path)}"
     )
 
 

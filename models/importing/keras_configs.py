@@ -9,6 +9,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,8 +104,6 @@ def load(config: dict[str, Any], weights: Sequence[Path], where: str) -> "keras.
         EngineError: TensorFlow cannot be imported.
     """
     _import(where, needs_hub=any(_is_of_hub(stated) for stated in _objects(config)))
-    import keras
-
     held: Counter[tuple[int, ...]] = Counter()
     for file in weights:
         if file.stat().st_size > MAX_BYTES:
@@ -113,9 +112,7 @@ def load(config: dict[str, Any], weights: Sequence[Path], where: str) -> "keras.
             held.update(shapes_in(file))
         except ValueError as error:
             raise ModelImportError(f"{where}: {file.name}: {error}") from error
-    with keras.StatelessScope(initialize_variables=False):  # In it no memory is taken for arrays.
-        outline = _build(config, where)
-    lacking = Counter(tuple(variable.shape) for variable in outline.weights) - held
+    lacking = Counter(_outlined(config, where)) - held
     if lacking:
         shape, number = max(lacking.items(), key=lambda item: math.prod(item[0]))
         raise ModelImportError(
@@ -152,6 +149,19 @@ def _import(where: str, needs_hub: bool) -> None:
             raise ModelImportError(
                 f"{where}: the network needs KerasHub: pip install 'citymask[hub]' ({error})"
             ) from error
+
+
+def _outlined(config: dict[str, Any], where: str) -> list[tuple[int, ...]]:
+    """The shapes of a network's arrays, without memory for them."""
+    import keras
+
+    def shapes() -> list[tuple[int, ...]]:
+        with keras.StatelessScope(initialize_variables=False):
+            return [tuple(variable.shape) for variable in _build(config, where).weights]
+
+    # Keras fills these arrays later on, in the same thread: so they belong to one that ends.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(shapes).result()
 
 
 def _build(config: dict[str, Any], where: str) -> "keras.Model":

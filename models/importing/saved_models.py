@@ -6,15 +6,14 @@ OpenVINO, which only knows arithmetic, reads it as data.
 """
 
 import mmap
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from models.engines import conversion, devices
-from models.importing import openvino_files
+from models.importing.openvino_models import source_of
 from models.importing.protobufs import parts, texts
-from models.importing.sources import Fact, ModelImportError, Source
+from models.importing.sources import Fact, Facts, ModelImportError, Source
 from models.texts import one_line
 
 GRAPH_FILE = "saved_model.pb"
@@ -96,34 +95,19 @@ def read(path: Path) -> Source:
     """
     _refuse_links(path)
     _check(path)
-    source = convert(path, str(path))
-    return replace(source, facts=replace(source.facts, name=Fact(path.name, "name of the folder")))
-
-
-def convert(folder: Path, name: str) -> Source:
-    """Convert a SavedModel whose operations are known to be harmless.
-
-    Args:
-        folder: of the SavedModel.
-        name: for messages.
-
-    Raises:
-        ModelImportError: OpenVINO cannot read it.
-    """
     conversion.import_openvino()
     import openvino
 
     try:
-        model = openvino.Core().read_model(folder)
+        model = openvino.Core().read_model(path)
     except RuntimeError as error:
         raise ModelImportError(
-            f"{name}: OpenVINO does not know an operation of the network, or it is damaged: "
+            f"{path}: OpenVINO does not know an operation of the network, or it is damaged: "
             f"{one_line(error)}"
         ) from error
-    with tempfile.TemporaryDirectory() as written:
-        file = Path(written, openvino_files.FILES[0])
-        openvino.save_model(model, file, compress_to_fp16=False)
-        return openvino_files.read(file)
+    source = source_of(model)
+    named = Facts(name=Fact(path.name, "name of the folder"))
+    return replace(source, facts=source.facts.filled_from(named))
 
 
 def _refuse_links(folder: Path) -> None:
