@@ -54,11 +54,13 @@ class Device:
         memory: its name of the device's memory, `cpu` or `cuda`.
         network: what computes the network; the first one as far as it can.
         steps: what computes the steps around it, in single precision.
+        is_gpu: whether it computes a batch at once, rather than one photo per core.
     """
 
     memory: str = "cpu"
     network: tuple[Provider, ...] = ((CPU, {}),)
     steps: tuple[Provider, ...] = ((CPU, {}),)
+    is_gpu: bool = False
 
 
 ON_CPU = Device()
@@ -80,13 +82,12 @@ class OnnxRuntimeEngine(BatchedEngine):
     def __init__(self, package: ModelPackage, device: Device, options: EngineOptions):
         self._network = _Network(package, device)
         self._arrays = GraphArrays(package)
-        on_cpu = device.memory == ON_CPU.memory
         super().__init__(
-            options.batch_size or (CPU_BATCH_SIZE if on_cpu else self._network.batch_size),
-            (options.threads or devices.cores()) if on_cpu else STREAMS_ON_GPU,
+            options.batch_size or (self._network.batch_size if device.is_gpu else CPU_BATCH_SIZE),
+            STREAMS_ON_GPU if device.is_gpu else options.threads or devices.cores(),
             _precision(package, device, options),
         )
-        alone = on_cpu or self._network.takes_one
+        alone = self._network.takes_one or not device.is_gpu
         self._threads = ThreadPoolExecutor(self.streams, "onnxruntime") if alone else None
         with _failures_told(package.name):
             self.predict(_blank(package, 1))
@@ -359,7 +360,7 @@ def _gpu(package: ModelPackage, options: EngineOptions) -> Device:
         folder.mkdir(parents=True, exist_ok=True)
         half = {"trt_fp16_enable": "1", "trt_engine_cache_enable": "1"}
         network.insert(0, (TENSORRT, {**half, "trt_engine_cache_path": str(folder)}))
-    return Device("cuda", tuple(network), (exact, (CPU, {})))
+    return Device("cuda", tuple(network), (exact, (CPU, {})), is_gpu=True)
 
 
 def _precision(package: ModelPackage, device: Device, options: EngineOptions) -> Precision:

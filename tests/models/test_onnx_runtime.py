@@ -96,7 +96,12 @@ def as_on_gpu(
     return OnnxRuntimeMaskEngine(package, ON_CPU, EngineOptions(batch_size=batch_size, **options))
 
 
-BOTH = pytest.mark.parametrize("engine_for", [on_cpu, as_on_gpu])
+def in_batches(package: ModelPackage, **options) -> OnnxRuntimeEngine:
+    """The engine of a GPU for class ids, with the CPU as its device."""
+    return OnnxRuntimeEngine(package, replace(ON_CPU, is_gpu=True), EngineOptions(**options))
+
+
+ENGINES = pytest.mark.parametrize("engine_for", [on_cpu, in_batches, as_on_gpu])
 
 
 def scores(images: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -117,7 +122,7 @@ def assert_close(found: np.ndarray, expected: np.ndarray, tolerance: float = 1e-
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
 
-@BOTH
+@ENGINES
 class TestLogits:
     def test_they_are_those_of_the_network_on_normalised_photos(self, made, engine_for):
         images = photos(3)
@@ -228,9 +233,10 @@ class TestClassIds:
         model = segmenting(best, output="best", dtype=TensorProto.INT64, shape=("N", "h", "w"))
         return made(model, given={"name": "best", "gives": Gives.CLASS_IDS, **given})
 
-    def test_they_are_those_of_the_network(self, made):
+    @pytest.mark.parametrize("engine_for", [on_cpu, in_batches])
+    def test_they_are_those_of_the_network(self, made, engine_for):
         images = photos(2)
-        ids = on_cpu(self.make(made)).predict(images)
+        ids = engine_for(self.make(made)).predict(images)
         assert ids.dtype == np.uint8
         assert np.array_equal(ids, expected_logits(images).argmax(axis=-1))
 
@@ -336,7 +342,7 @@ class TestMemory:
         assert_same_masks(masks, engine.predict(images), sizes, differing=1)
         assert warnings_in(caplog) == ["Out of memory with a batch of 16 photos: reduced to 2"]
 
-    @BOTH
+    @ENGINES
     def test_one_photo_that_does_not_fit_is_an_error_of_one_line(self, made, engine_for):
         with pytest.raises(EngineError, match="out of memory with one photo") as caught:
             engine_for(made(hungry(0), given={"name": "out"}))
