@@ -49,7 +49,10 @@ IMAGES = {
 }
 """The counts of images in a run record, and the Beam counters they come from."""
 
-LIBRARIES = ("apache-beam", "keras", "tensorflow", "jax", "openvino", "pillow", "numpy")
+LIBRARIES = (
+    "apache-beam", "keras", "tensorflow", "jax", "openvino", "onnxruntime", "onnxruntime-gpu",
+    "ai-edge-litert", "pillow", "numpy",
+)  # fmt: skip
 """Libraries whose versions a run record states, if they are installed."""
 
 FURTHER_PHOTO = "further photo of a file"

@@ -148,6 +148,8 @@ class Settings(Section):
                 "tensorflow": "TensorFlow",
                 "openvino": "OpenVINO",
                 "jax": "Keras on JAX",
+                "onnxruntime": "ONNX Runtime, for imported ONNX networks",
+                "litert": "LiteRT, for imported TFLite networks",
             },
         ),
     ] = Field(
