@@ -97,14 +97,10 @@ def load_engine(package: "ModelPackage", options: EngineOptions = AUTOMATIC) -> 
         EngineError: the requested engine is not available, or a GPU is required and none can be
             used.
     """
+    imported.check_engine(package, options.name)
     if package.graph:
         return imported.load(package, options)
     name, backend = options.name, devices.keras_backend()
-    if name in (EngineName.ONNXRUNTIME, EngineName.LITERT):
-        raise EngineError(
-            f"{name.value} runs imported networks, and {package.name} was trained here: choose "
-            "another engine"
-        )
     if name is EngineName.JAX or (name is EngineName.AUTO and backend == devices.JAX):
         return gpus.on_jax(package, options)
     if name is not EngineName.OPENVINO and backend != devices.TENSORFLOW:

@@ -22,6 +22,22 @@ ENGINES = {
 """What runs each format on a CPU; the second one where the first one cannot. See `_in_order`."""
 
 
+def check_engine(package: ModelPackage, name: EngineName) -> None:
+    """Raise EngineError if an engine does not run networks such as that of a package."""
+    if not package.graph:
+        if name in (EngineName.ONNXRUNTIME, EngineName.LITERT):
+            raise EngineError(
+                f"{name.value} runs imported networks, and {package.name} was trained here: choose "
+                "another engine"
+            )
+    elif name not in (EngineName.AUTO, *ENGINES[package.graph.format]):
+        choices = " or ".join(choice.value for choice in ENGINES[package.graph.format])
+        raise EngineError(
+            f"{package.name} is an imported {package.graph.format.value} network, which "
+            f"{name.value} does not run: choose the engine auto or {choices}"
+        )
+
+
 def load(package: ModelPackage, options: EngineOptions) -> "Engine":
     """Return an engine for an imported network.
 
@@ -29,32 +45,31 @@ def load(package: ModelPackage, options: EngineOptions) -> "Engine":
     cannot run, or LiteRT runs faster, is left to ONNX Runtime and LiteRT.
 
     Raises:
-        EngineError: no engine, or not the one that was asked for, can run it here; or a GPU is
-            required, and none can be used.
+        EngineError: no engine that runs its format, or not the one that was asked for, can run it
+            here; or a GPU is required, and none can be used.
         PackageError: a file of the network was changed.
     """
     assert package.graph is not None, "the package of an imported network"
-    choices = ENGINES[package.graph.format]
-    automatic = options.name is EngineName.AUTO
-    if not automatic and options.name not in choices:
-        raise EngineError(
-            f"{package.name} is an imported {package.graph.format.value} network, which "
-            f"{options.name.value} does not run: choose the engine auto or "
-            f"{' or '.join(choice.value for choice in choices)}"
-        )
     if _is_for_gpu(package, options):
         from models.engines import onnx_runtime
 
         if gpu := onnx_runtime.on_gpu(package, options):
             return gpu
+    choices = ENGINES[package.graph.format]
+    automatic = options.name is EngineName.AUTO
     first, *others = _in_order(choices, package) if automatic else [options.name]
     try:
         return _on_cpu(first, package, options)
     except EngineError as error:
         if not others:
             raise
-        logger.debug("%s is used instead of %s: %s", others[0].value, first.value, error)
-    return _on_cpu(others[0], package, options)
+        (other,) = others
+        try:
+            engine = _on_cpu(other, package, options)
+        except EngineError as another:
+            raise EngineError(f"{str(error).rstrip('.')}; {another}") from another
+        logger.debug("%s is used instead of %s: %s", other.value, first.value, error)
+        return engine
 
 
 def _in_order(choices: tuple[EngineName, ...], package: ModelPackage) -> tuple[EngineName, ...]:

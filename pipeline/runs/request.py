@@ -6,8 +6,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import date
 
-from models.engines import EngineName, EngineOptions, GpuPolicy, Precision
+from models.engines import EngineError, EngineName, EngineOptions, GpuPolicy, Precision
 from models.engines.devices import cores
+from models.engines.imported import check_engine
 from models.mask_options import MaskOptions
 from models.merging import MergedClasses
 from models.packages import ModelPackage
@@ -97,13 +98,19 @@ def check(request: RunRequest) -> tuple[ModelPackage, MergedClasses | None]:
         storage.check_writable(request.output)
     except storage.StorageError as error:
         raise ConfigurationError(str(error)) from error
-    if request.engine is EngineName.OPENVINO and (request.gpu or request.require_gpu):
+    engine = request.engine
+    if engine in (EngineName.OPENVINO, EngineName.LITERT) and (request.gpu or request.require_gpu):
         raise ConfigurationError(
-            "--engine openvino: it runs on CPUs; leave out --gpu and --require-gpu, or the engine"
+            f"--engine {engine.value}: it runs on CPUs; leave out --gpu and --require-gpu, or the "
+            "engine"
         )
     if request.windows and request.confidence:
         raise ConfigurationError("--confidence and --windows exclude each other: leave one out")
     package = model_files.load(request.model)
+    try:
+        check_engine(package, engine)
+    except EngineError as error:
+        raise ConfigurationError(f"--engine {engine.value}: {error}") from error
     if request.confidence:
         try:
             check_confidence(package)
