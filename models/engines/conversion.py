@@ -33,9 +33,6 @@ logger = logging.getLogger(__name__)
 CACHE = "CITYMASK_CACHE"
 """Environment variable: a folder to use instead of the user's cache folder."""
 
-GRAPH_MODULES = ("graph_arrays", "graph_model")
-"""What makes models of imported networks."""
-
 OPEN_SHAPE = (None, None, None, 3)
 """Input shape of a converted model: any number of photos of any size."""
 
@@ -51,7 +48,9 @@ def import_openvino() -> None:
 
 
 def openvino_model(package: ModelPackage) -> "openvino.Model":
-    """Return the network of a package as an OpenVINO model, from the cache or newly converted.
+    """Return the network of a package as an OpenVINO model.
+
+    That of a graph is read from the package, any other from the cache or newly converted.
 
     It maps uint8 photos `(N, h, w, 3)` to float32 logits, or to class ids if that is what an
     imported network gives. Their number and size are open, if the network allows it.
@@ -62,13 +61,15 @@ def openvino_model(package: ModelPackage) -> "openvino.Model":
     """
     import openvino
 
+    if package.graph:
+        return graph_model.photo_model(package)
     file = _file(package)
     try:
         if file.exists():
             return openvino.Core().read_model(file)
     except (OSError, RuntimeError) as error:
         logger.info("%s cannot be read and is converted again: %s", file, error)
-    model = graph_model.photo_model(package) if package.graph else _convert(package)
+    model = _convert(package)
     try:
         _save(model, file)
     except (OSError, RuntimeError) as error:
@@ -101,8 +102,7 @@ def _key(package: ModelPackage) -> str:
     digest = hashlib.sha256(f"{package.fingerprint} {openvino.__version__}".encode())
     sources = sorted(Path(networks.__file__).parent.glob("*.py"))
     here = Path(__file__)
-    others = (here.with_name(f"{name}.py") for name in ("tensorflow_cpu", *GRAPH_MODULES))
-    for source in (here, *others, *sources):
+    for source in (here, here.with_name("tensorflow_cpu.py"), *sources):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:32]
 

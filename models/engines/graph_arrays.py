@@ -85,12 +85,15 @@ class GraphArrays:
         if output.ndim == 4:
             output = output[:, 0] if self._output.layout is Layout.NCHW else output[..., 0]
         known = (output >= 0) & (output < len(self._ids))
+        if np.issubdtype(output.dtype, np.floating):
+            known &= output == np.rint(output)
         ids = self._ids[np.where(known, output, 0).astype(np.uint8)]
         wrong = ~known | (ids == IGNORE)
         if wrong.any():
             found = np.unique(output[wrong])[:8].tolist()
             raise EngineError(
                 f"the network gives the class ids {found}, and its classes have "
-                f"{list(self._output.channels)}: import it again with all of its classes"
+                f"{list(self._output.channels)}: import it again with --classes of all of them, or "
+                "with --background"
             )
         return ids

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.classes import ClassTable
+from models.classes import MAX_CLASSES, ClassTable
 from models.engines import EngineError
 from models.evaluation import Metrics, measure
 from models.graphs import Channels, Gives, Resize
-from models.importing.making import Imported
+from models.importing.making import TRIAL, Imported
+from models.importing.naming import BACKGROUND, with_background
 from models.importing.settling import IMAGENET_MEAN, IMAGENET_STD
 from models.labelled_photos import LabelledPhotos, list_split, read_photo
 from models.meanings import Common
@@ -50,7 +51,7 @@ def check(imported: Imported, data: str, split: str, labels: ClassTable | None) 
         imported: the network.
         data: labelled photos in the CamVid folder layout.
         split: of them.
-        labels: their classes; None: those of the network.
+        labels: their classes; None: those that are named for the network.
 
     Returns:
         First the network as it is understood, then variants, the best one first. A variant that
@@ -60,24 +61,24 @@ def check(imported: Imported, data: str, split: str, labels: ClassTable | None) 
         ValueError: there are no labelled photos, or they do not fit the classes.
         EngineError: the network does not run.
     """
-    classes = imported.description.classes
-    photos = _spread(list_split(data, split, len(labels or classes)))
-    common = Common.of(classes, labels or classes)
-    as_understood = Tried("", _measured(imported, {}, photos, common))
+    labels = labels or imported.understood.named
+    photos = _spread(list_split(data, split, len(labels)))
+    as_understood = Tried("", _measured(imported, {}, photos, labels))
     variants = []
     for options, changes in _variants(imported):
         try:
-            variants.append(Tried(options, _measured(imported, changes, photos, common)))
+            variants.append(Tried(options, _measured(imported, changes, photos, labels)))
         except (EngineError, PackageError):
             continue
     return [as_understood, *sorted(variants, key=lambda tried: -tried.metrics.miou)]
 
 
 def _measured(
-    imported: Imported, changes: dict[str, Any], photos: LabelledPhotos, common: Common
+    imported: Imported, changes: dict[str, Any], photos: LabelledPhotos, labels: ClassTable
 ) -> Metrics:
+    common = Common.of(changes.get("classes", imported.description.classes), labels)
     with tempfile.TemporaryDirectory() as folder:
-        segmenter = Segmenter.load(imported.write(folder, **changes))
+        segmenter = Segmenter.load(imported.write(folder, **changes), TRIAL)
 
     def segment(path: Path):
         return segmenter.segment(read_photo(path)).mask
@@ -99,12 +100,22 @@ def _variants(imported: Imported) -> Iterator[tuple[str, dict[str, Any]]]:
     resize = Resize.STRETCH if graph.input.resize is Resize.PAD else Resize.PAD
     resized = replace(graph.input, resize=resize)
     yield f"--resize {resize.value}", {"graph": replace(graph, input=resized)}
+    if graph.output.gives is Gives.CLASS_IDS:
+        if BACKGROUND not in described.classes.names and len(described.classes) < MAX_CLASSES:
+            channels = tuple(range(len(described.classes) + 1))
+            shifted = replace(graph.output, channels=channels, outputs=len(channels))
+            yield (
+                "--background first",
+                {
+                    "graph": replace(graph, output=shifted),
+                    "classes": with_background(described.classes, first=True),
+                },
+            )
+        return
     for where, step in (("first", 1), ("last", -1)):
         channels = tuple(channel + step for channel in graph.output.channels)
-        outputs = max(graph.output.outputs, max(channels) + 1)
-        possible = outputs == graph.output.outputs or graph.output.gives is Gives.CLASS_IDS
-        if min(channels) >= 0 and possible:
-            shifted = replace(graph.output, channels=channels, outputs=outputs)
+        if min(channels) >= 0 and max(channels) < graph.output.outputs:
+            shifted = replace(graph.output, channels=channels)
             yield f"--background {where}", {"graph": replace(graph, output=shifted)}
 
 

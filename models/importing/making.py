@@ -10,12 +10,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from models.engines import EngineError, load_engine
-from models.graphs import Gives, GraphInput, GraphOutput
+from models.engines import Engine, EngineError, EngineOptions, devices, load_engine
+from models.graphs import Gives, GraphInput, GraphOutput, Resize
 from models.importing.settling import Understood
 from models.importing.sources import Fact, ModelImportError, Source
 from models.inputs import SHAPE_MULTIPLE, resize
-from models.packages import ModelDescription, ModelPackage, write_graph
+from models.packages import (
+    DESCRIPTION_FILE,
+    ModelDescription,
+    ModelPackage,
+    PackageError,
+    write_graph,
+)
 
 PHOTO = Path(__file__).with_name("photo.jpg")
 """The photo that a network is tried on if the user gives none: Trier, Aula Palatina, by Berthold
@@ -23,6 +29,9 @@ Werner, public domain."""
 
 NEARLY_ONE = 1e-2
 """How far the probabilities of a pixel may be from 1 in all, in half precision."""
+
+TRIAL = EngineOptions(threads=devices.cores())
+"""How networks are run to try them: with threads given, their best number is not measured."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +77,13 @@ def try_out(source: Source, understood: Understood, photo: Image.Image) -> Impor
     with tempfile.TemporaryDirectory() as folder:
         try:
             package = found.write(folder)
-            engine = load_engine(package)
+            engine = load_engine(package, TRIAL)
             scores = engine.predict(resize(photo, package.nominal_shape)[None])
-        except (EngineError, ValueError) as error:
-            raise ModelImportError(str(error)) from error
+        except PackageError as error:
+            stated = f"{Path(folder, DESCRIPTION_FILE)}: "
+            raise ModelImportError(str(error).removeprefix(stated)) from error
+        except EngineError as error:
+            raise ModelImportError(_does_not_run(package, error)) from error
         _check(scores, package)
         if graph.input.open and not _takes_other_shapes(engine, package):
             found = _with_input(found, package.nominal_shape)
@@ -94,12 +106,21 @@ def _check(scores: np.ndarray, package: ModelPackage) -> None:
         )
 
 
-def _takes_other_shapes(engine: Any, package: ModelPackage) -> bool:
-    """Whether the network takes a photo that is higher than wide as well."""
+def _does_not_run(package: ModelPackage, error: EngineError) -> str:
     height, width = package.nominal_shape
-    other = (width, height) if width != height else (height, width + SHAPE_MULTIPLE)
+    hint = "; if it takes other sizes, give --input-size" if package.input_size.open else ""
+    return f"the network fails on a photo of {width}x{height}: {error}{hint}"
+
+
+def _takes_other_shapes(engine: Engine, package: ModelPackage) -> bool:
+    """Whether the network takes a photo of other sides, of odd multiples of `SHAPE_MULTIPLE`."""
+    nominal = package.nominal_shape
+    width, height = (side // SHAPE_MULTIPLE | 1 for side in nominal)
+    shape = height * SHAPE_MULTIPLE, width * SHAPE_MULTIPLE
+    if shape == nominal:
+        shape = shape[0] + 2 * SHAPE_MULTIPLE, shape[1]
     try:
-        engine.predict(np.zeros((1, *other, 3), np.uint8))
+        engine.predict(np.zeros((1, *shape, 3), np.uint8))
     except (EngineError, RuntimeError):
         return False
     return True
@@ -110,8 +131,9 @@ def _are_probabilities(scores: np.ndarray, output: GraphOutput) -> bool:
         return False
     if output.outputs == 1:
         return True
+    rounding = 0 if output.scale == 1 else output.outputs * output.scale / 2
     return len(output.channels) == output.outputs and bool(
-        (np.abs(scores.sum(axis=-1) - 1) < NEARLY_ONE).all()
+        (np.abs(scores.sum(axis=-1) - 1) < NEARLY_ONE + rounding).all()
     )
 
 
@@ -120,11 +142,15 @@ def _with_input(found: Imported, shape: tuple[int, int]) -> Imported:
     told = Fact(f"{width}x{height}", "a trial: other sizes do not run")
     graph = found.description.graph
     assert graph is not None, "the description of an imported network"
-    taken: GraphInput = replace(graph.input, open=False)
+    resize = graph.input.resize
+    if resize is Resize.KEEP_ASPECT:
+        resize = Resize.STRETCH
+    taken: GraphInput = replace(graph.input, open=False, resize=resize)
     description = replace(
         found.description, graph=replace(graph, input=taken), input_height=height, input_width=width
     )
-    return _with(found, description, size=told)
+    other = {} if resize is graph.input.resize else {"resize": Fact(resize.value, told.source)}
+    return _with(found, description, size=told, **other)
 
 
 def _with_probabilities(found: Imported) -> Imported:

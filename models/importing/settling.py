@@ -52,11 +52,13 @@ class Understood:
 
     Attributes:
         description: of the model; its graph has no checksums yet.
+        named: the classes that were named; the model may have one more, for the background.
         told: what was found out and where, in order; the names are for users.
         warnings: lines that the user should see.
     """
 
     description: ModelDescription
+    named: ClassTable
     told: dict[str, Fact[str]]
     warnings: tuple[str, ...]
 
@@ -140,7 +142,7 @@ def settle(source: Source, wishes: Wishes, name: str) -> Understood:
             "mean and std of the photos are stated nowhere, ImageNet's are assumed: compare the "
             "overlay, or give --mean and --std, or --check on labelled photos"
         )
-    return Understood(description, told, tuple(warnings))
+    return Understood(description, named, told, tuple(warnings))
 
 
 def _size(port: Port, layout: Layout, facts: Facts, wishes: Wishes) -> tuple[int, int, bool, str]:
