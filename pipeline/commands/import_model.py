@@ -16,7 +16,7 @@ from models.importing.sources import Fact, Facts, ModelImportError
 from pipeline import console, streams
 from pipeline.commands.common import Refused, Size, Triple, class_table
 from pipeline.errors import first_line
-from pipeline.importing import OVERLAY, import_network, show
+from pipeline.importing import OVERLAY, check_free, import_network, write
 from transforms import storage
 
 
@@ -69,7 +69,7 @@ def _choice(option: str, enum: type[Enum], text: str) -> Any:
     "--label-classes", metavar="NAME_OR_FILE",
     help="Classes of the labels. Default: DIR/classes.csv, else those of the network.",
 )  # fmt: skip
-@click.option("--force", is_flag=True, help="Overwrite what is in MODEL_DIR.")
+@click.option("--force", is_flag=True, help="Replace the package in MODEL_DIR.")
 def import_model(
     source: str,
     output: str,
@@ -94,29 +94,27 @@ def import_model(
     gets overlay.jpg, the network's view of a photo.
     """
     console.set_up_logging(console.NORMAL)
-    if Path(output).exists() and not force:
-        raise Refused(f"{output} exists: give another MODEL_DIR, or --force to overwrite it")
     streams.results_are_in_files()
+    options = {option.name: option.opts[0] for option in import_model.params}
     facts = {
-        name: Fact(value, f"--{name.replace('_', '-')}")
-        for name, value in stated.items()
-        if value is not None
+        name: Fact(value, options[name]) for name, value in stated.items() if value is not None
     }
     try:
+        check_free(Path(output), force)
         table = ClassTable.load(classes) if classes else None
         wishes = Wishes(Facts(**facts), table, f"--classes {classes}", output_name, background)
         imported = import_network(source, wishes, photo)
         console.print_understood(imported.understood)
         if check:
-            labels = class_table(check, label_classes, imported.description.classes)
+            labels = class_table(check, label_classes, imported.understood.named)
             console.print_tried(try_mistakes(imported, check, split, labels))
-        package = imported.write(output)
-        console.print_shares(show(package, photo, Path(output, OVERLAY)))
+        written = write(imported, photo, Path(output))
+        console.print_shares(written.shares)
     except ModelImportError as error:  # Some show lines to type.
         raise Refused(str(error)) from error
     except (ValueError, OSError, EngineError, storage.StorageError) as error:
         raise Refused(first_line(error)) from error
     console.say(
-        f"{package.model_id} is written to {output}; look at {Path(output, OVERLAY)}, then: "
+        f"{written.model_id} is written to {output}; look at {Path(output, OVERLAY)}, then: "
         f"citymask run PHOTOS --output OUT --model {output}"
     )
