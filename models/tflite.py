@@ -43,7 +43,7 @@ TYPES = {
     8: "complex64", 9: "int8", 10: "float64", 11: "complex128", 12: "uint64", 15: "uint32",
     16: "uint16", 17: "int4", 18: "bfloat16", 19: "int2", 20: "uint4",
 }  # fmt: skip
-"""Types of elements by their numbers; those of others, such as texts, have no fixed size."""
+"""Types of elements by their numbers; others, such as texts, are refused."""
 
 _BITS = {"int2": 2, "int4": 4, "uint4": 4, "bfloat16": 16}
 """Bits of the types that NumPy does not have."""
@@ -66,7 +66,7 @@ class Tensor:
 
     Attributes:
         table: what the file states of it.
-        dtype: NumPy's name of the type of its elements, or its number in the schema.
+        dtype: name of the type of its elements.
         shape: None for a size that is open.
         values: bytes of a constant; empty for what is computed.
         scale: of a tensor that is quantised with a single scale, else None.
@@ -225,7 +225,7 @@ def _check_flow(graph: TfliteNetwork) -> None:
             if len(taken.values) and taken.shape != gives.shape:
                 raise ValueError(
                     f"{_called(gives.table)} has the shape {list(gives.shape)}, and what it is "
-                    f"made of {list(taken.shape)}"
+                    f"computed from {list(taken.shape)}"
                 )
     _check_given(graph.outputs, given, tensors)
 
@@ -247,14 +247,15 @@ def _tensor(table: Table, buffers: list[np.ndarray]) -> Tensor:
         raise ValueError(f"{_called(table)} has the shape {sizes}")
     values = _entry(buffers, table.number(_BUFFER, "<I"), "buffer")
     dtype = TYPES.get(kind)
-    if dtype is not None:
-        _check_size(table, dtype, sizes, values)
+    if dtype is None:
+        raise ValueError(f"{_called(table)} has the type {kind}, which is none of numbers")
+    _check_size(table, dtype, sizes, values)
     stated = signature.tolist() if len(signature) == len(shape) else sizes
     scales, zero_points = _quantisation(table, dtype, sizes)
     single = len(scales) == 1
     return Tensor(
         table=table,
-        dtype=dtype or str(kind),
+        dtype=dtype,
         shape=tuple(None if size < 0 else size for size in stated),
         values=values,
         scale=float(scales[0]) if single else None,
@@ -280,9 +281,7 @@ def _check_size(table: Table, dtype: str, shape: list[int], values: np.ndarray) 
         )
 
 
-def _quantisation(
-    table: Table, dtype: str | None, shape: list[int]
-) -> tuple[np.ndarray, np.ndarray]:
+def _quantisation(table: Table, dtype: str, shape: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Scales and zero points of a tensor: none, one, or one for each entry of an axis.
 
     Libraries compute with them unchecked.
@@ -294,7 +293,7 @@ def _quantisation(
     zero_points = stated.numbers(_ZERO_POINT, "<i8")
     axis = stated.number(_AXIS) if len(scales) > 1 else 0
     several = axis in range(len(shape)) and shape[int(axis)] == len(scales)
-    least, most = _RANGES.get(dtype or "", (-math.inf, math.inf))
+    least, most = _RANGES.get(dtype, (-math.inf, math.inf))
     if (
         len(zero_points) != len(scales)
         or not (len(scales) == 1 or several)

@@ -75,8 +75,8 @@ def load(package: ModelPackage, options: EngineOptions) -> "Engine":
 def _in_order(choices: tuple[EngineName, ...], package: ModelPackage) -> tuple[EngineName, ...]:
     """Engines on a CPU, in the order in which they are tried.
 
-    OpenVINO computes most of a network with weights in uint8 in single precision, which takes it
-    1.4 times as long as LiteRT takes in integers.
+    OpenVINO computes most of a network with weights in uint8 in single precision, and LiteRT in
+    integers, which is faster.
     """
     assert package.graph is not None, "the package of an imported network"
     if package.graph.format is Format.TFLITE:

@@ -296,7 +296,16 @@ class TestHostileFiles:
             model.subgraphs[0].tensors[first.outputs[0]].shape = [5, 1, 1 << 20, 8]
 
         reason = refusal(tmp_path, changed(half(), change))
-        assert "has the shape [5, 1, 1048576, 8], and what it is made of [5, 1, 1, 8]" in reason
+        assert (
+            "has the shape [5, 1, 1048576, 8], and what it is computed from [5, 1, 1, 8]" in reason
+        )
+
+    @pytest.mark.parametrize("kind", ["STRING", "RESOURCE"])
+    def test_what_is_no_number_is_refused(self, tmp_path, plain, kind):
+        def change(model):
+            model.subgraphs[0].tensors[0].type = getattr(schema.TensorType, kind)
+
+        assert "which is none of numbers" in refusal(tmp_path, changed(plain, change))
 
     def test_a_buffer_behind_the_end_is_refused(self, tmp_path, plain):
         def change(model):
