@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -220,8 +220,9 @@ class _Step:
         settings.intra_op_num_threads = settings.inter_op_num_threads = 1
         settings.log_severity_level = ONLY_FATAL
         with _failures_told(name):
-            self._session = onnxruntime.InferenceSession(content, settings, providers=providers)
-        self._session.disable_fallback()
+            self._session = onnxruntime.InferenceSession(
+                content, settings, providers=providers, enable_fallback=False
+            )
         self._memory = memory
         self.inputs = {port.name: port for port in self._session.get_inputs()}
         self.outputs = {port.name: port for port in self._session.get_outputs()}
@@ -244,6 +245,7 @@ class _Step:
                 binding.bind_ortvalue_input(name, value)
         for name in outputs or self.outputs:
             binding.bind_output(name, self._memory)
+        binding.synchronize_inputs()
         self._session.run_with_iobinding(binding)
         return binding.get_outputs()
 
@@ -323,7 +325,7 @@ def on_gpu(
     """
     assert package.graph is not None, "the package of an imported network"
     try:
-        device = _gpu(package, options)
+        device = gpu(package, options)
         if package.graph.output.gives is Gives.CLASS_IDS:
             return OnnxRuntimeEngine(package, device, options)
         return OnnxRuntimeMaskEngine(package, device, options)
@@ -334,8 +336,12 @@ def on_gpu(
         return None
 
 
-def _gpu(package: ModelPackage, options: EngineOptions) -> Device:
-    """The first GPU: CUDA, and TensorRT if it has to bring a network to half precision."""
+def gpu(package: ModelPackage, options: EngineOptions) -> Device:
+    """The first GPU: CUDA, and TensorRT if it has to bring a network to half precision.
+
+    Raises:
+        EngineError: ONNX Runtime is not installed, or was built without these.
+    """
     assert package.graph is not None, "the package of an imported network"
     onnxruntime = _import()
     found = onnxruntime.get_available_providers()
@@ -347,7 +353,8 @@ def _gpu(package: ModelPackage, options: EngineOptions) -> Device:
             f"ONNX Runtime {onnxruntime.__version__} has {', '.join(found)}, expected "
             f"{' and '.join(wanted)}: pip install onnxruntime-gpu in place of onnxruntime"
         )
-    onnxruntime.preload_dlls()
+    with redirect_stdout(None):  # It prints what it does not find.
+        onnxruntime.preload_dlls()
     settings = {
         "arena_extend_strategy": "kSameAsRequested",  # Else halved batches may not fit either.
         "cudnn_conv_algo_search": "HEURISTIC",  # The default tries all for each new shape.

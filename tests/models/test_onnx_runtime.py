@@ -1,12 +1,17 @@
-"""ONNX Runtime: logits and masks of imported networks; the path of GPUs in the CPU's memory."""
+"""ONNX Runtime: logits and masks of imported networks.
+
+Without a GPU, what runs on one is tested with the CPU as its device.
+"""
 
 import hashlib
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -18,6 +23,7 @@ from models.engines import (
     GpuPolicy,
     MaskEngine,
     Precision,
+    devices,
     load_engine,
     onnx_runtime,
 )
@@ -44,6 +50,7 @@ from tests.onnx_models import CLASSES, kernel, segmenting
 HEIGHT, WIDTH = 32, 64
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 FILE = "network.onnx"
+PROVIDERS = onnxruntime.get_available_providers()
 
 INPUT = GraphInput("photo", "float32", Layout.NCHW, Channels.RGB, True, Resize.STRETCH)
 OUTPUT = GraphOutput("scores", Layout.NCHW, Gives.LOGITS, CLASSES, (0, 1, 2))
@@ -89,18 +96,18 @@ def on_cpu(package: ModelPackage, **options) -> OnnxRuntimeEngine:
     return OnnxRuntimeEngine(package, ON_CPU, EngineOptions(threads=2, **options))
 
 
-def as_on_gpu(
-    package: ModelPackage, batch_size: int | None = 4, **options
-) -> OnnxRuntimeMaskEngine:
-    """The engine of a GPU, with the CPU as its device."""
-    return OnnxRuntimeMaskEngine(package, ON_CPU, EngineOptions(batch_size=batch_size, **options))
+def of_gpus(
+    engine: type, package: ModelPackage, **options
+) -> OnnxRuntimeEngine | OnnxRuntimeMaskEngine:
+    """An engine on this machine's GPU; without one, with the CPU as if it were one."""
+    chosen = EngineOptions(precision=Precision(package.graph.precision), **options)
+    has_gpu = devices.cuda_has_devices() and onnx_runtime.CUDA in PROVIDERS
+    device = onnx_runtime.gpu(package, chosen) if has_gpu else replace(ON_CPU, is_gpu=True)
+    return engine(package, device, chosen)
 
 
-def in_batches(package: ModelPackage, **options) -> OnnxRuntimeEngine:
-    """The engine of a GPU for class ids, with the CPU as its device."""
-    return OnnxRuntimeEngine(package, replace(ON_CPU, is_gpu=True), EngineOptions(**options))
-
-
+in_batches = partial(of_gpus, OnnxRuntimeEngine)
+as_on_gpu = partial(of_gpus, OnnxRuntimeMaskEngine, batch_size=4)
 ENGINES = pytest.mark.parametrize("engine_for", [on_cpu, in_batches, as_on_gpu])
 
 
@@ -249,8 +256,6 @@ SIZES = [(1, 1), (24, 48), (33, 65), (300, 500), (7, 1031), (1031, 9)]
 
 
 class TestMasks:
-    """What a GPU computes, with the CPU as its device."""
-
     def test_they_are_those_of_the_logits_at_any_sizes(self, made):
         engine, images = as_on_gpu(made(segmenting())), photos(len(SIZES))
         assert isinstance(engine, MaskEngine)
@@ -380,13 +385,15 @@ class TestRefusals:
         said = self.told(made(segmenting()), precision=Precision.BF16)
         assert "computes in f32, not in bf16" in said
 
-    def test_a_gpu_that_it_cannot_use(self, made):
+    def test_a_gpu_that_it_cannot_use(self, made, monkeypatch):
+        monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [onnx_runtime.CPU])
         said = self.told(made(segmenting()), gpu=GpuPolicy.REQUIRED)
         assert said.startswith("a GPU is required: ONNX Runtime ")
         assert "CPUExecutionProvider, expected CUDAExecutionProvider: pip install" in said
         said = self.told(made(segmenting()), gpu=GpuPolicy.REQUIRED, precision=Precision.F16)
         assert "expected TensorrtExecutionProvider and CUDAExecutionProvider" in said
 
+    @pytest.mark.skipif(onnx_runtime.CUDA in PROVIDERS, reason="it is onnxruntime-gpu")
     @pytest.mark.filterwarnings("ignore:Specified provider")
     @pytest.mark.parametrize(
         ("precision", "provider", "package"),
@@ -403,7 +410,8 @@ class TestRefusals:
         said = self.told(made(segmenting()), gpu=GpuPolicy.REQUIRED, precision=precision)
         assert f"cannot load {provider}" in said and f"pip install '{package}'" in said
 
-    def test_a_gpu_that_is_only_wanted_is_done_without(self, made, caplog):
+    def test_a_gpu_that_is_only_wanted_is_done_without(self, made, monkeypatch, caplog):
+        monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [onnx_runtime.CPU])
         options = EngineOptions(name=EngineName.ONNXRUNTIME, gpu=GpuPolicy.WANTED)
         assert isinstance(load_engine(made(segmenting()), options), OnnxRuntimeEngine)
         (said,) = warnings_in(caplog)
