@@ -42,8 +42,8 @@ def read(path: Path, input_size: tuple[int, int] | None = None) -> Source:
 
     Args:
         path: of the folder.
-        input_size: width and height of photos for a network that takes any; by default those of
-            its image converter.
+        input_size: width and height that a network is converted for if it cannot be for open ones;
+            by default those of its image converter.
 
     Raises:
         ModelImportError: it is another kind of preset, damaged, has parts that may run code, or
@@ -72,12 +72,9 @@ def convert(task: "keras.Model", where: str, input_size: tuple[int, int] | None 
     stated = _prepared(getattr(task.preprocessor, "image_converter", None))
     size = input_size or (stated.input_size.value if stated.input_size else None)
     source = keras_networks.convert(_without_enlargement(task), where, size)
-    warnings = source.warnings
-    if size and None in task.input_shape[1:]:
-        warnings += (f"it takes photos of any size and is converted for {size[0]}x{size[1]}",)
     named = Facts(architecture=Fact(_architecture(task), "its class in KerasHub"))
     facts = named.filled_from(stated).filled_from(source.facts)
-    return replace(source, facts=facts, warnings=warnings)
+    return replace(source, facts=facts)
 
 
 def _load(config: dict[str, Any], path: Path) -> "keras.Model":

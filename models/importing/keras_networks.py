@@ -1,5 +1,6 @@
 """Keras networks as OpenVINO models."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from models.engines import conversion, tensorflow_cpu
@@ -17,7 +18,7 @@ CHANNELS = 3
 def convert(
     network: "keras.Model", where: str, input_size: tuple[int, int] | None = None
 ) -> Source:
-    """Convert a network that takes photos `(N, h, w, 3)`.
+    """Convert a network that takes photos `(N, h, w, 3)`; sizes that are open stay open.
 
     It is traced for inference, as `predict` calls it. Keras exports the call without an argument,
     in which some layers of KerasHub behave as in training.
@@ -25,42 +26,59 @@ def convert(
     Args:
         network: its weights become constants.
         where: for messages.
-        input_size: width and height that a network with an open input is converted for. Without
-            it the sizes stay open.
+        input_size: width and height that it is converted for if it cannot be for open ones.
 
     Raises:
         ModelImportError: TensorFlow or OpenVINO cannot convert it.
     """
-    conversion.import_openvino()
-    import keras
-    import tensorflow as tf
-
     shapes = [tuple(taken.shape) for taken in network.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4:
         raise ModelImportError(
             f"{where}: the network has inputs of the shapes {shapes}, expected a single one of "
             "photos (N, h, w, 3)"
         )
-    [photos], outputs = network.inputs, network.outputs
-    is_open = None in photos.shape[1:]
-    if is_open and input_size:
-        width, height = input_size
-        photos = keras.Input((height, width, CHANNELS), dtype=photos.dtype, name=photos.name)
-        outputs = keras.tree.flatten(network(photos))
-    named = keras.Model(photos, outputs)
-    spec = tf.TensorSpec(photos.shape, photos.dtype)
-    apply = tf.function(
-        tensorflow_cpu.with_constants(named), input_signature=[spec], autograph=False
-    )
+    is_open = None in shapes[0][1:]
     try:
-        model = conversion.convert_function(apply.get_concrete_function())
+        return _converted(network)
     except Exception as error:  # Layers and OpenVINO's front ends raise many types of errors.
-        asked = is_open and not input_size
+        if not is_open or not input_size:
+            raise ModelImportError(
+                f"{where}: the network cannot be converted"
+                f"{' for photos of any size: give one by --input-size' if is_open else ''} "
+                f"({one_line(error)})"
+            ) from error
+    width, height = input_size
+    try:
+        source = _converted(network, (height, width))
+    except Exception as error:
         raise ModelImportError(
-            f"{where}: the network cannot be converted"
-            f"{' for open sizes: say for which one by --input-size' if asked else ''} "
+            f"{where}: the network cannot be converted for photos of {width}x{height} "
             f"({one_line(error)})"
         ) from error
+    told = f"it takes photos of any size, but can only be converted for one: {width}x{height}"
+    return replace(source, warnings=(*source.warnings, told))
+
+
+def _converted(network: "keras.Model", shape: tuple[int, int] | None = None) -> Source:
+    """A network, as it is or for photos of one shape (height, width).
+
+    Its input has the name that it has in Keras, its outputs those of the layers that give them.
+    """
+    conversion.import_openvino()
+    import keras
+    import tensorflow as tf
+
+    named = taken = keras.Model(network.inputs, network.outputs)
+    [photos] = named.inputs
+    if shape:
+        fixed = keras.Input((*shape, CHANNELS), dtype=photos.dtype)
+        taken = keras.Model(fixed, named(fixed))
+    traced = tf.function(
+        tensorflow_cpu.with_constants(taken),
+        input_signature=[tf.TensorSpec(taken.inputs[0].shape, photos.dtype)],
+        autograph=False,
+    )
+    model = conversion.convert_function(traced.get_concrete_function())
     names = (photos.name, *named.output_names)
     for port, name in zip((*model.inputs, *model.outputs), names, strict=True):
         port.get_tensor().set_names({name})

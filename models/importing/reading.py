@@ -36,8 +36,8 @@ def read(source: str, input_size: tuple[int, int] | None = None) -> Source:
 
     Args:
         source: a path, or the handle of a hub.
-        input_size: width and height of photos, for Keras networks that take any but cannot be
-            converted for it.
+        input_size: width and height that a Keras network is converted for if it cannot be for
+            photos of any size.
 
     Raises:
         ModelImportError: it cannot be imported.
