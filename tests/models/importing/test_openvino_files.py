@@ -124,6 +124,12 @@ class TestDamage:
             file.write_bytes(content)
             assert "no IR" in refusal(file)
 
+    def test_more_than_any_network_has(self, tmp_path):
+        file = written(tmp_path)
+        with file.open("ab") as stream:
+            stream.write(b" " * (16 << 20))
+        assert "expected 16777216 at most" in refusal(file)
+
     def test_custom_operations(self, tmp_path):
         file = written(tmp_path)
         text = file.read_text()
