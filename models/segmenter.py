@@ -7,6 +7,7 @@
 these can overlap: `prepare`, `infer` for a batch of photos of one shape, and `finish`.
 """
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from models.engines import (
     Precision,
     load_engine,
 )
-from models.graphs import Gives
+from models.graphs import Gives, Resize
 from models.inputs import SHAPE_MULTIPLE, InputSize, resize, resize_pixels
 from models.meanings import SKY, meanings
 from models.packages import ModelPackage, load_package
@@ -87,13 +88,19 @@ class Prepared:
         rows, columns = self.content
         return self.pixels.shape[:2] != (rows, columns + 2 * self.margin)
 
-    def covered(self, scores: np.ndarray) -> tuple[int, tuple[float, float]]:
-        """Margin and extent of the photo in the network's output, see `logits_to_mask`."""
+    def covered(self, scores: np.ndarray) -> tuple[np.ndarray, int, tuple[float, float]]:
+        """The network's output without cells that are all padding; margin and extent of the photo.
+
+        See `logits_to_mask`.
+        """
         rows, columns = scores.shape[:2]
         height, width = self.pixels.shape[:2]
+        down, across = self.content[0] * rows / height, self.content[1] * columns / width
         margin = self.margin * columns // width
-        across = columns - 2 * margin if margin else self.content[1] * columns / width
-        return margin, (self.content[0] * rows / height, across)
+        if margin:
+            across = round(across)  # A circle is of whole cells.
+        shown = scores[: math.ceil(down), : math.ceil(across) + 2 * margin]
+        return shown, margin, (down, across)
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,9 +295,14 @@ class Segmenter:
         if self.windows or not self._size.is_single:
             margin = margin_of(self._size.width if self.windows else pixels.shape[1])
         else:
-            columns = self._size.nominal_shape[1]  # The margins have to be among them.
-            margin = SHAPE_MULTIPLE if columns >= 4 * SHAPE_MULTIPLE else 0
-            pixels = resize_pixels(pixels, (pixels.shape[0], columns - 2 * margin))
+            rows, columns, _ = pixels.shape
+            width = self._size.nominal_shape[1]  # The margins have to be among its columns.
+            margin = SHAPE_MULTIPLE if width >= 4 * SHAPE_MULTIPLE else 0
+            inside = width - 2 * margin
+            if self._size.resize is Resize.PAD:
+                inside = min(columns, inside)
+                rows = max(1, round(rows * inside / columns))
+            pixels = resize_pixels(pixels, (rows, inside))
         return with_margin(pixels, margin), margin
 
     def infer(self, batch: Sequence[Prepared]) -> list[Inferred | ValueError]:
@@ -331,15 +343,15 @@ class Segmenter:
             mask, counts = inferred.mask
         else:
             assert scores is not None, "a photo without an answer is an error"
-            where = inferred.prepared.covered(scores)
+            scores, margin, extent = inferred.prepared.covered(scores)
             size = photo.height, photo.width
             if scores.ndim == 2:
-                mask, counts = ids_to_mask(scores, len(self._classes), *size, *where)
+                mask, counts = ids_to_mask(scores, len(self._classes), *size, margin, extent)
             else:
-                mask, counts = logits_to_mask(scores, *size, *where)
+                mask, counts = logits_to_mask(scores, *size, margin, extent)
         pixels = tuple(counts.tolist())
         if self._confidence and scores is not None:
-            image, sums = logits_to_confidence(scores, mask, *where)
+            image, sums = logits_to_confidence(scores, mask, margin, extent)
             confidence = Confidence.of(sums.tolist(), pixels)
         if photo.panorama:
             on_sphere = measure_on_sphere(mask, photo.panorama, len(self._classes), self._sky)
@@ -351,7 +363,13 @@ class Segmenter:
         scores = self._engine.predict(np.pad(windows, [(0, 0), *missing, (0, 0)], "edge"))
         if scores.ndim == 3:
             scores = np.eye(len(self._classes), dtype=np.float32)[scores]
-        stride = round(self._size.nominal_shape[0] / scores.shape[1])
+        side, cells = self._size.nominal_shape[0], scores.shape[1]
+        stride = 1 << max(0, round(math.log2(side / cells)))
+        if abs(cells - side / stride) > 1:
+            raise ValueError(
+                f"a network that gives {cells} rows for {side} is not run in windows: expected "
+                f"{side} by a power of two"
+            )
         rows, columns = (side // stride for side in self._window)
         return scores[:, :rows, :columns]
 

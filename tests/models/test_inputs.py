@@ -6,7 +6,16 @@ import pytest
 from PIL import Image
 
 from models import inputs
-from models.inputs import ASPECT_RATIOS, SHAPE_MULTIPLE, network_shape, resize, resize_pixels
+from models.graphs import Resize
+from models.inputs import (
+    ASPECT_RATIOS,
+    MOST_EXTREME,
+    SHAPE_MULTIPLE,
+    InputSize,
+    network_shape,
+    resize,
+    resize_pixels,
+)
 
 SIZES = [
     *[(4000, 3000), (3000, 4000), (1920, 1080), (2048, 1024), (4096, 2048), (480, 360), (640, 640)],
@@ -83,3 +92,49 @@ def test_an_array_is_resized_like_an_image_with_the_library_and_without(size, mo
 def test_the_library_for_arrays_is_there_where_it_has_a_wheel():
     wheel = sys.platform != "linux" or platform.machine() == "x86_64"
     assert (inputs.cykooz_resizer is not None) == wheel
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_open_network_gets_the_shapes_of_all_networks(size):
+    taken = InputSize(480, 352)
+    assert taken.photo_shape(*size) == network_shape(*size, 480, 352)
+    assert taken.nominal_shape == (352, 480) and not taken.is_single
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_network_of_one_size_gets_this_one(size):
+    taken = InputSize(513, 257, open=False)
+    assert taken.photo_shape(*size) == taken.nominal_shape == (257, 513)
+    assert taken.is_single
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_shape_may_keep_the_ratio_of_the_photo(size):
+    height, width = InputSize(480, 352, Resize.KEEP_ASPECT).photo_shape(*size)
+    assert height % SHAPE_MULTIPLE == width % SHAPE_MULTIPLE == 0
+    assert height * width == pytest.approx(352 * 480, rel=0.25)
+    wanted = min(max(size[0] / size[1], 1 / MOST_EXTREME), MOST_EXTREME)
+    assert (width - SHAPE_MULTIPLE) / (height + SHAPE_MULTIPLE) < wanted
+    assert (width + SHAPE_MULTIPLE) / max(1, height - SHAPE_MULTIPLE) > wanted
+
+
+@pytest.mark.parametrize("open_size", [True, False])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_padded_photo_fits_and_touches_two_edges(size, open_size):
+    taken = InputSize(480, 352, Resize.PAD, open_size, padding=(1, 2, 3))
+    height, width = taken.photo_shape(*size)
+    assert 1 <= height <= 352 and 1 <= width <= 480 and (height == 352 or width == 480)
+    scale = min(480 / size[0], 352 / size[1])
+    assert abs(height - size[1] * scale) < 1 and abs(width - size[0] * scale) < 1
+    photo = np.full((height, width, 3), 200, np.uint8)
+    padded = taken.pad(photo)
+    assert padded.shape == (352, 480, 3) and taken.is_single
+    np.testing.assert_array_equal(padded[:height, :width], photo)
+    assert (padded[height:] == (1, 2, 3)).all() and (padded[:, width:] == (1, 2, 3)).all()
+
+
+def test_what_has_its_shape_is_not_padded():
+    whole = np.zeros((352, 480, 3), np.uint8)
+    assert InputSize(480, 352, Resize.PAD).pad(whole) is whole
+    other = np.zeros((96, 64, 3), np.uint8)
+    assert InputSize(480, 352).pad(other) is other

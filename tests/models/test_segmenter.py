@@ -5,10 +5,12 @@ import pytest
 from PIL import Image, ImageOps
 
 from models.classes import ClassTable
-from models.inputs import InputSize
+from models.graphs import Resize
+from models.inputs import InputSize, resize
 from models.packages import load_package
 from models.panoramas import Panorama
 from models.segmenter import NetworkInput, Segmenter
+from models.upsampling import ids_to_mask, logits_to_mask
 from transforms.photos.decoding import DEFAULT_MAX_PIXELS, decode_photo
 
 CLASSES = ClassTable.of([("Dark", (0, 0, 1)), ("Sky", (9, 9, 9))])
@@ -128,3 +130,143 @@ def test_a_panorama_is_measured_on_the_sphere_and_has_no_seam(segmenter):
     turned = segmenter.segment(np.roll(pixels, 64, axis=1), Panorama())
     np.testing.assert_array_equal(np.roll(found.mask, 64, axis=1), turned.mask)
     assert segmenter.segment(pixels).on_sphere is None
+
+
+class Colours:
+    """Scores of red, green and blue at the first pixel of each cell.
+
+    Args:
+        shape: the only one that it takes, if not None.
+        stride: pixels of a cell's side.
+        ids: whether it gives class ids.
+    """
+
+    batch_size = streams = 2
+
+    def __init__(self, shape=None, stride: int = 1, ids: bool = False):
+        self.shape, self.stride, self.ids = shape, stride, ids
+
+    def predict(self, images):
+        assert self.shape in (None, images.shape[1:3])
+        scores = images[:, :: self.stride, :: self.stride].astype(np.float32)
+        return scores.argmax(-1).astype(np.uint8) if self.ids else scores
+
+
+RGB = ClassTable.of([("Red", (255, 0, 0)), ("Green", (0, 255, 0)), ("Blue", (0, 0, 255))])
+
+
+def fields(width: int, height: int, side: int) -> np.ndarray:
+    """A photo of fields of red, green and blue."""
+    random = np.random.default_rng(1)
+    ids = random.integers(0, 3, (-(-height // side), -(-width // side)))
+    pixels = np.full((*ids.shape, 3), 30, np.uint8)
+    np.put_along_axis(pixels, ids[..., None], 200, axis=2)
+    return pixels.repeat(side, 0).repeat(side, 1)[:height, :width]
+
+
+ONE_SIZE = InputSize(64, 96, open=False)
+
+
+@pytest.mark.parametrize("ids", [False, True])
+@pytest.mark.parametrize("size", [(64, 96), (150, 100), (33, 77), (1, 5), (640, 7)])
+@pytest.mark.parametrize("network", [(64, 96), (97, 65), (40, 40)])
+def test_the_mask_of_a_padded_photo_is_that_of_the_photo_alone(size, network, ids):
+    """What is padded is no neighbour of the photo's last cells."""
+    width, height = size
+    padding = InputSize(*network, Resize.PAD, open=False, padding=(0, 0, 255))
+    photo = fields(width, height, 9)
+    found = Segmenter(Colours(network[::-1], ids=ids), RGB, padding).segment(photo)
+    rows, columns = padding.photo_shape(width, height)
+    assert rows == network[1] or columns == network[0]
+    alone = resize(Image.fromarray(photo), (rows, columns))
+    (scores,) = Colours(ids=ids).predict(alone[None])
+    expected = (
+        ids_to_mask(scores, 3, height, width) if ids else logits_to_mask(scores, height, width)
+    )
+    np.testing.assert_array_equal(found.mask, expected[0])
+    assert found.pixels == tuple(expected[1]) and sum(found.pixels) == width * height
+
+
+def test_the_confidence_of_a_padded_photo_is_that_of_the_photo_alone():
+    padding = InputSize(64, 64, Resize.PAD, open=False)
+    found = Segmenter(Colours((64, 64)), RGB, padding, confidence=True).segment(fields(80, 40, 9))
+    alone = Segmenter(Colours(), RGB, InputSize(64, 32, open=False), confidence=True).segment(
+        fields(80, 40, 9)
+    )
+    np.testing.assert_array_equal(found.confidence_image, alone.confidence_image)
+    assert found.confidence == alone.confidence
+
+
+@pytest.mark.parametrize("stride", [1, 4, 8])
+@pytest.mark.parametrize("height", [20, 40, 50, 99])
+def test_padding_is_left_out_at_any_stride(stride, height):
+    """A dark photo of one class in bright padding of another; no cell begins in padding alone."""
+    padding = InputSize(64, 64, Resize.PAD, open=False, padding=(0, 0, 255))
+    photo = np.full((height, 100, 3), (90, 0, 0), np.uint8)
+    found = Segmenter(Colours((64, 64), stride), RGB, padding).segment(photo)
+    assert found.pixels == (height * 100, 0, 0)
+
+
+@pytest.mark.parametrize("ids", [False, True])
+@pytest.mark.parametrize("size", [(300, 200), (64, 96), (10, 500)])
+def test_a_network_of_one_size_gets_all_photos_in_it(size, ids):
+    photo = fields(*size, 50)
+    found = Segmenter(Colours((96, 64), ids=ids), RGB, ONE_SIZE).segment(photo)
+    assert found.mask.shape == size[::-1]
+    assert (found.mask == photo.argmax(-1)).mean() > 0.9
+
+
+def test_the_ratio_of_a_photo_is_kept_where_that_is_asked_for():
+    keeping = Segmenter(Colours(), RGB, InputSize(96, 64, Resize.KEEP_ASPECT))
+    assert keeping.shape_for(400, 100) == (32, 160)
+    assert keeping.segment(fields(400, 100, 50)).mask.shape == (100, 400)
+
+
+@pytest.mark.parametrize("resize_by", [Resize.STRETCH, Resize.PAD])
+@pytest.mark.parametrize("ids", [False, True])
+@pytest.mark.parametrize("network", [(256, 128), (513, 513), (160, 640), (1024, 128)])
+def test_a_closed_panorama_has_no_seam_in_a_network_of_one_size(network, ids, resize_by):
+    size = InputSize(*network, resize_by, open=False)
+    segmenter = Segmenter(Colours(network[::-1], ids=ids), RGB, size)
+    photo = fields(512, 256, 64)
+    found = segmenter.segment(photo, Panorama())
+    assert (found.mask == photo.argmax(-1)).mean() > 0.93
+    turned = segmenter.segment(np.roll(photo, 200, axis=1), Panorama())
+    assert (np.roll(found.mask, 200, axis=1) == turned.mask).mean() > 0.95
+    at_seam = np.roll(photo.argmax(-1), 32, axis=1)[:, 24:40]
+    assert (np.roll(found.mask, 32, axis=1)[:, 24:40] == at_seam).mean() > 0.9
+
+
+def test_a_padded_panorama_keeps_its_proportions():
+    size = InputSize(512, 512, Resize.PAD, open=False)
+    segmenter = Segmenter(Colours((512, 512)), RGB, size)
+    photo = NetworkInput(np.zeros((256, 512, 3), np.uint8), 2000, 1000, Panorama())
+    prepared = segmenter.prepare(photo)
+    rows, columns = prepared.content
+    assert prepared.pixels.shape == (512, 512, 3) and columns == 2 * rows == 448
+
+
+@pytest.mark.parametrize("ids", [False, True])
+@pytest.mark.parametrize(
+    ("network", "stride"), [((65, 65), 1), ((100, 70), 1), ((129, 97), 8), ((129, 97), 4)]
+)
+def test_windows_of_a_network_of_one_size_that_is_no_multiple(network, stride, ids):
+    size = InputSize(*network, open=False)
+    windowed = Segmenter(Colours(network[::-1], stride, ids), RGB, size, windows=1.0)
+    photo = fields(300, 200, 40)
+    found = windowed.segment(photo)
+    expected = photo.argmax(-1)
+    moved = np.pad(photo, [(stride, 0), (stride, 0), (0, 0)], "edge").argmax(-1)[:200, :300]
+    borders = (found.mask != expected) & (found.mask != moved)
+    assert borders.mean() < (0.03 if stride > 1 else 1e-4)
+    assert sum(found.pixels) == 300 * 200
+
+
+def test_windows_need_a_stride_that_is_a_power_of_two():
+    thirds = Colours((64, 96), stride=3)
+    windowed = Segmenter(thirds, RGB, InputSize(96, 64, open=False), windows=1.0)
+    with pytest.raises(ValueError, match="gives 22 rows for 64 is not run in windows"):
+        windowed.segment(fields(100, 100, 20))
+    small = InputSize(31, 500, open=False)
+    with pytest.raises(ValueError, match="at least 32 pixels"):
+        Segmenter(Colours(), RGB, small, windows=1.0)
