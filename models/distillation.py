@@ -8,6 +8,7 @@ from keras import ops
 
 from models.classes import ClassTable
 from models.engines import load_engine
+from models.graphs import Gives
 from models.packages import load_package
 
 TEACHER_SHARE = 0.5
@@ -23,7 +24,9 @@ class Teacher:
 
     Raises:
         PackageError: there is no such model, or its weights cannot be read.
-        ValueError: the model's classes are not those of the labels.
+        ValueError: the model's classes are not those of the labels, or it is an imported network
+            that gives class ids or takes one size only.
+        EngineError: it does not run here.
     """
 
     def __init__(self, model: str, classes: ClassTable):
@@ -33,6 +36,13 @@ class Teacher:
                 f"{package.path}: a teacher needs the classes of the labels, "
                 f"{', '.join(classes.names)}; {package.name} has "
                 f"{', '.join(package.classes.names)}"
+            )
+        graph = package.graph
+        if graph and (graph.output.gives is Gives.CLASS_IDS or not graph.input.open):
+            raise ValueError(
+                f"{package.path}: a teacher gives a score for each class, for crops of any size; "
+                f"{package.name} gives {graph.output.gives.value}, for "
+                f"{'any size' if graph.input.open else 'one size only'}"
             )
         self._engine = load_engine(package)
 

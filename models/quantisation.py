@@ -21,7 +21,7 @@ import numpy as np
 from models import precisions
 from models.engines import Precision, openvino
 from models.engines.conversion import openvino_model
-from models.graphs import Format
+from models.graphs import Format, Gives
 from models.inputs import resize
 from models.labelled_photos import IMAGE_SUFFIXES, read_photo
 from models.labels import LABEL_FOLDER_ENDING
@@ -81,13 +81,15 @@ def quantise(
         max_loss: largest loss of mIoU, 0..1.
 
     Raises:
-        QuantisationError: NNCF is not installed, there are too few photos, or the loss is larger.
+        QuantisationError: NNCF is not installed, the network was imported and gives class ids or is
+            in 8 bits already, there are too few photos, or the loss is larger.
         ValueError: a photo or label cannot be read.
         EngineError: OpenVINO does not run here or does not support an operation of the network.
         PackageError: the package is damaged.
         OSError: the new package cannot be written.
     """
     _check_nncf()
+    _check_network(package)
     openvino.check_installed()
     photos = calibration_photos(data, most)
     content = _files(_quantised(package, photos))
@@ -146,6 +148,18 @@ def _check_nncf() -> None:
             f"NNCF cannot be imported ({error}): pip install 'citymask[quantise]'"
         ) from error
     logging.getLogger(nncf.__name__).setLevel(logging.ERROR)
+
+
+def _check_network(package: ModelPackage) -> None:
+    if not package.graph:
+        return
+    if package.graph.precision == INT8:
+        raise QuantisationError(f"{package.name} computes in {INT8} already: use it as it is")
+    if package.graph.output.gives is Gives.CLASS_IDS:
+        raise QuantisationError(
+            f"{package.name} gives class ids, and an int8 network gives scores: import the network "
+            "without its last step, the argmax"
+        )
 
 
 def _quantised(package: ModelPackage, photos: Sequence[Path]) -> "ov.Model":

@@ -56,6 +56,22 @@ def int8_model(tiny_model, labelled_photos, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def imported_model(tmp_path_factory) -> Path:
+    """The package of an imported ONNX network that gives scores of Cityscapes' classes."""
+    from tests.made_graphs import giving_scores
+
+    return giving_scores(tmp_path_factory.mktemp("models") / "streets").path
+
+
+@pytest.fixture(scope="session")
+def class_ids_model(tmp_path_factory) -> Path:
+    """The package of an imported ONNX network of one size that gives class ids of Cityscapes."""
+    from tests.made_graphs import giving_class_ids
+
+    return giving_class_ids(tmp_path_factory.mktemp("models") / "ids").path
+
+
+@pytest.fixture(scope="session")
 def labelled_photos(make_photo, tmp_path_factory) -> Path:
     """Photos and labels of three classes in the CamVid layout: 20 in train, 4 in val."""
     folder = tmp_path_factory.mktemp("labelled")

@@ -128,7 +128,7 @@ def train(
         name = Path(output).resolve().name
         package = write_trained_package(output, trained.network, config, name, description)
         draw_curves(work / LOG, Path(output, "curves.png"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EngineError) as error:
         raise Refused(str(error)) from error
     miou = package.metrics["miou"]
     console.say(f"{output}: mIoU {miou:.4f} on val, after {trained.epoch} epochs")

@@ -23,6 +23,19 @@ def test_teacher_shares_every_pixel_with_its_label():
     assert opinion.max() > 0.2, "the teacher is sure of nothing"
 
 
+def test_an_imported_network_teaches(imported_model):
+    cityscapes = ClassTable.load("cityscapes")
+    crops = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), np.uint8)
+    mixed = Teacher(str(imported_model), cityscapes).soften(crops, np.zeros((1, 64, 96), np.uint8))
+    np.testing.assert_allclose(mixed.sum(-1), 1, atol=0.01)
+    assert mixed[..., 1:].max() > 0.1
+
+
+def test_an_imported_network_of_class_ids_or_one_size_is_no_teacher(class_ids_model):
+    with pytest.raises(ValueError, match="ids gives class ids, for one size only$"):
+        Teacher(str(class_ids_model), ClassTable.load("cityscapes"))
+
+
 def test_teacher_of_other_classes_is_refused():
     others = ClassTable(
         (SegmentationClass("Road", (1, 2, 3)), SegmentationClass("Not road", (4, 5, 6)))

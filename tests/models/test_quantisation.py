@@ -4,10 +4,12 @@ import hashlib
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from models.engines import EngineError, EngineName, EngineOptions, Precision, load_engine
 from models.engines.conversion import import_openvino
@@ -16,7 +18,7 @@ from models.quantisation import QuantisationError, calibration_photos, quantise
 from models.segmenter import Segmenter
 from tests.made_models import make_model
 
-INT8 = EngineOptions(precision=Precision.INT8)
+INT8, F32 = (EngineOptions(precision=one) for one in (Precision.INT8, Precision.F32))
 
 
 @pytest.fixture
@@ -226,3 +228,27 @@ def test_a_package_is_quantised_again_in_its_own_folder(package, labelled_photos
     before = load_package(package)
     again = quantise(before, labelled_photos / "train", package).package
     assert again.files == before.files and again.fingerprint == before.fingerprint
+
+
+class TestImported:
+    def test_an_int8_network_stands_beside_its_graph(
+        self, imported_model, labelled_photos, tmp_path
+    ):
+        before = load_package(imported_model)
+        made = quantise(before, labelled_photos / "train", tmp_path / "new").package
+        assert (made.fingerprint, made.graph) == (before.fingerprint, before.graph)
+        assert made.files == ("network.onnx", "int8.xml", "int8.bin", "model.json")
+        photo = Image.open(labelled_photos / "val" / "0.png")
+        masks = [Segmenter.load(made, options).segment(photo).mask for options in (INT8, F32)]
+        assert 0.9 < np.mean(np.equal(*masks)) < 1
+
+    def test_class_ids_are_refused(self, class_ids_model, labelled_photos, tmp_path):
+        with pytest.raises(QuantisationError, match="ids gives class ids, .*without its last step"):
+            quantise(load_package(class_ids_model), labelled_photos, tmp_path / "new")
+        assert not (tmp_path / "new").exists()
+
+    def test_what_is_in_8_bits_is_refused(self, imported_model, labelled_photos, tmp_path):
+        package = load_package(imported_model)
+        whole = replace(package, graph=replace(package.graph, precision="int8"))
+        with pytest.raises(QuantisationError, match="streets computes in int8 already"):
+            quantise(whole, labelled_photos, tmp_path / "new")
