@@ -32,7 +32,6 @@ REFUSED = {
     "FlaxLayer": "code",
     "TorchModuleWrapper": "a pickle, which is code",
     "__typespec__": "classes of TensorFlow",
-    "IndexLookup": "a file with words",
     "StringLookup": "a file with words",
     "IntegerLookup": "a file with words",
     "TextVectorization": "a file with words",

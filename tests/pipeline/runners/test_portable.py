@@ -165,6 +165,21 @@ def test_two_workers_set_the_same_photos_aside(services, tiny_model, make_photo,
     assert output.runs[0]["images"]["duplicate"] == 4
 
 
+def test_the_package_of_an_imported_network_travels(
+    services, imported_model, make_photo, citymask, output, monkeypatch
+):
+    """The path of the model is relative, and the workers are in another folder."""
+    monkeypatch.chdir(imported_model.parent)
+    photos = output.path / "in"
+    for seed in range(2):
+        make_photo(photos / f"{seed}.jpg", seed=seed)
+    line = ["run", photos, "-o", output.path, "--unit-size", 1, "--model"]
+    line += [imported_model.name, *services.options(services.two_workers)]
+    result = citymask(*line)
+    assert result.exit_code == 0, result.output
+    assert len(output.rows) == 2 and set(output.rows["precision"]) == {"f32"}
+
+
 def test_a_killed_worker_loses_and_doubles_nothing(
     archive, tiny_model, services, expected, citymask, output
 ):

@@ -36,6 +36,15 @@ def test_a_machine_without_the_package_takes_it_from_the_output_folder(package, 
         assert replace(found, path=package.path) == package
 
 
+def test_so_does_one_without_the_package_of_an_imported_network(imported_model, output, tmp_path):
+    package = load_package(shutil.copytree(imported_model, tmp_path / "imported"))
+    model_files.publish(package, output)
+    shutil.rmtree(package.path)
+    with model_files.at_hand(package, output) as found:
+        assert found.read_graph() == load_package(imported_model).read_graph()
+        assert replace(found, path=package.path) == package
+
+
 def test_another_version_at_the_same_place_is_not_taken_for_the_package(package, output):
     model_files.publish(package, output)
     description = package.path / "model.json"
