@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import upsampling
-from models.upsampling import bands_to_mask, logits_to_confidence, logits_to_mask
+from models.upsampling import bands_to_mask, ids_to_mask, logits_to_confidence, logits_to_mask
 
 TIE = 1e-5
 
@@ -257,3 +257,29 @@ def test_a_read_only_package_keeps_its_machine_code_in_the_users_cache(tmp_path)
         [sys.executable, "-B", "-c", LOADS], check=True, cwd=copy.parent, env=environment
     )
     assert list((tmp_path / "cache").rglob("interpolation.fill_mask-*.nbc"))
+
+
+@pytest.mark.parametrize(("margin", "extent"), [(0, None), (0, (3.4, 5.7)), (1, None), (2, (6, 5))])
+@pytest.mark.parametrize("size", [(1, 1), (6, 9), (12, 18), (61, 83), (5, 400), (300, 4)])
+def test_class_ids_are_like_a_logit_of_one_for_their_class(size, margin, extent):
+    ids = np.random.default_rng(2).integers(0, 4, (6, 9), np.uint8)
+    one_hot = np.eye(5, dtype=np.float32)[ids]
+    mask, counts = ids_to_mask(ids, 5, *size, margin, extent)
+    expected, _ = logits_to_mask(one_hot, *size, margin, extent)
+    assert (mask.shape, mask.dtype, counts.dtype) == (size, np.uint8, np.int64)
+    np.testing.assert_array_equal(counts, np.bincount(mask.ravel(), minlength=5))
+    differing = mask != expected
+    for mark in (mask, expected):  # Only where two classes have the same share.
+        shares = [
+            logits_to_mask((one_hot + bias).astype(np.float32), *size, margin, extent)[0]
+            for bias in (np.eye(5)[n] * TIE for n in range(5))
+        ]
+        reachable = np.any([found == mark for found in shares], axis=0)
+        assert reachable[differing].all()
+
+
+def test_class_ids_at_their_own_size_are_the_mask():
+    ids = np.random.default_rng(0).integers(0, 200, (37, 53), np.uint8)
+    mask, counts = ids_to_mask(ids, 200, 37, 53)
+    np.testing.assert_array_equal(mask, ids)
+    assert counts.sum() == 37 * 53 and len(counts) == 200
