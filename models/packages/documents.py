@@ -102,6 +102,18 @@ def _schema() -> dict[str, Any]:
     return json.loads(SCHEMA.read_text(encoding="utf-8"))
 
 
+@cache
+def _validator() -> Any:
+    """A validator for which 1.0 is no whole number, as it is none for arrays."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+
+    checker = Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    )
+    return extend(Draft202012Validator, type_checker=checker)(_schema())
+
+
 def _problems(document: Any) -> Iterator[str]:
     """What does not follow the schema, for people."""
     if not isinstance(document, dict):
@@ -112,23 +124,22 @@ def _problems(document: Any) -> Iterator[str]:
             f"format version {reprlib.repr(document.get('format_version'))}, "
             f"this program reads versions 1 to {FORMAT_VERSION}"
         )
-    from jsonschema import Draft202012Validator
-
     missing = []
-    for error in Draft202012Validator(_schema()).iter_errors(document):
+    for error in _validator().iter_errors(document):
         if error.validator == "required" and not error.path:
             missing += [key for key in error.validator_value if key not in document]
             continue
         if missing:
             break
-        yield _in_words(error.absolute_path, error.instance, error.schema)
+        if error.schema is False:
+            yield f"found {WEIGHTS_SHA256} and a {GRAPH}; leave one of them out"
+        else:
+            yield _in_words(error.absolute_path, error.instance, error.schema)
     if missing:
         yield f"missing {', '.join(sorted(set(missing)))}"
 
 
 def _in_words(path: Sequence[str | int], found: Any, schema: Any) -> str:
     where = ".".join(str(part) for part in path if isinstance(part, str))
-    if schema is False:
-        return f"found the {where} of a model that has a {GRAPH}; leave one of them out"
     expected = schema.get("description", f"what {SCHEMA.name} says")
     return f"found the {where} {reprlib.repr(found)}, expected {expected}"
