@@ -32,6 +32,7 @@ REFUSED = {
     "FlaxLayer": "code",
     "TorchModuleWrapper": "a pickle, which is code",
     "__typespec__": "classes of TensorFlow",
+    "IndexLookup": "a file with words",
     "StringLookup": "a file with words",
     "IntegerLookup": "a file with words",
     "TextVectorization": "a file with words",

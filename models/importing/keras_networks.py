@@ -37,29 +37,18 @@ def convert(
             f"{where}: the network has inputs of the shapes {shapes}, expected a single one of "
             "photos (N, h, w, 3)"
         )
-    is_open = None in shapes[0][1:]
     try:
-        return _converted(network)
-    except Exception as error:  # Layers and OpenVINO's front ends raise many types of errors.
-        if not is_open or not input_size:
-            raise ModelImportError(
-                f"{where}: the network cannot be converted"
-                f"{' for photos of any size: give one by --input-size' if is_open else ''} "
-                f"({one_line(error)})"
-            ) from error
+        return _converted(network, where)
+    except ModelImportError:
+        if None not in shapes[0][1:] or not input_size:
+            raise
     width, height = input_size
-    try:
-        source = _converted(network, (height, width))
-    except Exception as error:
-        raise ModelImportError(
-            f"{where}: the network cannot be converted for photos of {width}x{height} "
-            f"({one_line(error)})"
-        ) from error
+    source = _converted(network, where, (height, width))
     told = f"it takes photos of any size, but can only be converted for one: {width}x{height}"
     return replace(source, warnings=(*source.warnings, told))
 
 
-def _converted(network: "keras.Model", shape: tuple[int, int] | None = None) -> Source:
+def _converted(network: "keras.Model", where: str, shape: tuple[int, int] | None = None) -> Source:
     """A network, as it is or for photos of one shape (height, width).
 
     Its input has the name that it has in Keras, its outputs those of the layers that give them.
@@ -73,13 +62,20 @@ def _converted(network: "keras.Model", shape: tuple[int, int] | None = None) -> 
     if shape:
         fixed = keras.Input((*shape, CHANNELS), dtype=photos.dtype)
         taken = keras.Model(fixed, named(fixed))
+    sizes = taken.inputs[0].shape
     traced = tf.function(
         tensorflow_cpu.with_constants(taken),
-        input_signature=[tf.TensorSpec(taken.inputs[0].shape, photos.dtype)],
+        input_signature=[tf.TensorSpec(sizes, photos.dtype)],
         autograph=False,
     )
-    model = conversion.convert_function(traced.get_concrete_function())
+    try:
+        model = conversion.convert_function(traced.get_concrete_function())
+    except Exception as error:  # Layers and OpenVINO's front ends raise many types of errors.
+        advice = " for photos of any size: give one by --input-size" if None in sizes[1:] else ""
+        raise ModelImportError(
+            f"{where}: the network cannot be converted{advice} ({one_line(error)})"
+        ) from error
     names = (photos.name, *named.output_names)
     for port, name in zip((*model.inputs, *model.outputs), names, strict=True):
         port.get_tensor().set_names({name})
-    return source_of(model)
+    return source_of(model, where)

@@ -217,7 +217,8 @@ def _place(tensor: "onnx.TensorProto", path: Path) -> tuple[Path, int]:
     if not parts or "\0" in location or PureWindowsPath(location).anchor or ".." in parts:
         raise ModelImportError(f"{where}, expected a file below the folder of the model: refused")
     file = folder.joinpath(*parts).resolve()
-    if not file.is_relative_to(folder):
+    # Caches of hubs keep all files of a model in one folder, and links to them in another one.
+    if not file.is_relative_to(folder) and file.parent != path.resolve().parent:
         raise ModelImportError(
             f"{where}, a link that leads out of the folder of the model: refused; put the file "
             "itself there"

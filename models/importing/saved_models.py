@@ -105,7 +105,7 @@ def read(path: Path) -> Source:
             f"{path}: OpenVINO does not know an operation of the network, or it is damaged: "
             f"{one_line(error)}"
         ) from error
-    source = source_of(model)
+    source = source_of(model, str(path))
     named = Facts(name=Fact(path.name, "name of the folder"))
     return replace(source, facts=source.facts.filled_from(named))
 

@@ -15,8 +15,8 @@ Shape = tuple[int | None, ...]
 
 def check_elements(name: str, shape: Sequence[int | None], path: Path) -> None:
     """Raise ModelImportError if a tensor of the graph in a file is larger than any photo needs."""
-    stated = [size or 0 for size in shape]
-    if math.prod(stated) > MAX_ELEMENTS:
+    if math.prod(1 if size is None else size for size in shape) > MAX_ELEMENTS:
+        stated = "x".join("?" if size is None else str(size) for size in shape)
         raise ModelImportError(
             f"{path}: the graph makes the tensor {name!r} of the shape {stated}, expected "
             f"{MAX_ELEMENTS} elements at most: export it with a smaller input"
