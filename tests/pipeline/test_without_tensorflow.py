@@ -50,6 +50,37 @@ def test_a_package_with_an_int8_network_needs_neither_it_nor_jax(
     assert record["precisions"] == {"int8": 4}  # bf16 and f32 would have to be converted.
 
 
+@pytest.fixture(scope="module")
+def tflite_model(tmp_path_factory, citymask) -> Path:
+    """The package of an imported TFLite network that OpenVINO does not read."""
+    from tests.tflite_models import converted, with_context
+
+    folder = tmp_path_factory.mktemp("tflite")
+    (folder / "classes.csv").write_text(
+        "name,red,green,blue\n" + "".join(f"c{i},{i},0,0\n" for i in range(5))
+    )
+    (folder / "network.tflite").write_bytes(converted(with_context))
+    line = ["import", folder / "network.tflite", "--output", folder / "model"]
+    done = citymask(*line, "--classes", folder / "classes.csv")
+    assert done.exit_code == 0, done.output
+    return folder / "model"
+
+
+@pytest.mark.parametrize("model", ["imported_model", "tflite_model"])
+def test_imported_networks_need_none(run_without_tensorflow, citymask, model, tmp_path, request):
+    line = ["run", DEMO, "--model", request.getfixturevalue(model), "--output"]
+    empty = {"CITYMASK_CACHE": str(tmp_path / "cache")}
+    done = run_without_tensorflow("-m", "pipeline", *line, tmp_path / "without", **empty)
+    assert done.returncode == 0, done.stderr
+    assert citymask(*line, tmp_path / "with").exit_code == 0
+    names = sorted(
+        path.relative_to(tmp_path / "with") for path in (tmp_path / "with").rglob("*.png")
+    )
+    assert len(names) == 4
+    for name in names:
+        assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes()
+
+
 def test_training_and_evaluation_run_on_jax(run_without_tensorflow, tmp_path):
     data, model = tmp_path / "data", tmp_path / "model"
     for split in ("train", "val"):
