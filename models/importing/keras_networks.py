@@ -59,21 +59,22 @@ def _converted(network: "keras.Model", where: str, shape: tuple[int, int] | None
 
     named = taken = keras.Model(network.inputs, network.outputs)
     [photos] = named.inputs
-    if shape:
-        fixed = keras.Input((*shape, CHANNELS), dtype=photos.dtype)
-        taken = keras.Model(fixed, named(fixed))
-    sizes = taken.inputs[0].shape
-    traced = tf.function(
-        tensorflow_cpu.with_constants(taken),
-        input_signature=[tf.TensorSpec(sizes, photos.dtype)],
-        autograph=False,
-    )
+    is_open = not shape and None in photos.shape[1:]
     try:
+        if shape:
+            fixed = keras.Input((*shape, CHANNELS), dtype=photos.dtype)
+            taken = keras.Model(fixed, named(fixed))
+        traced = tf.function(
+            tensorflow_cpu.with_constants(taken),
+            input_signature=[tf.TensorSpec(taken.inputs[0].shape, photos.dtype)],
+            autograph=False,
+        )
         model = conversion.convert_function(traced.get_concrete_function())
     except Exception as error:  # Layers and OpenVINO's front ends raise many types of errors.
-        advice = " for photos of any size: give one by --input-size" if None in sizes[1:] else ""
         raise ModelImportError(
-            f"{where}: the network cannot be converted{advice} ({one_line(error)})"
+            f"{where}: the network cannot be converted"
+            f"{' for photos of any size: give one by --input-size' if is_open else ''} "
+            f"({one_line(error)})"
         ) from error
     names = (photos.name, *named.output_names)
     for port, name in zip((*model.inputs, *model.outputs), names, strict=True):

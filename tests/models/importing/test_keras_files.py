@@ -168,6 +168,7 @@ class TestCode:
             {"module": "keras.layers", "class_name": "JaxLayer"},
             {"module": "keras.layers", "class_name": "TorchModuleWrapper"},
             {"module": "keras.layers", "class_name": "StringLookup"},
+            {"module": "keras.src.layers.preprocessing.index_lookup", "class_name": "IndexLookup"},
             {"module": None, "class_name": "Lambda"},
             {"module": "os", "class_name": "system"},
             {"module": "keras_evil.layers", "class_name": "Conv2D"},
@@ -218,6 +219,12 @@ class TestDamage:
         change = in_config(lambda layer: layer["config"].update(filters=1 << 26), place=-1)
         assert "the weights lack" in refused(changed(change))
 
+    def test_layers_that_make_far_more_of_a_photo(self, keras, tmp_path):
+        photo = keras.Input((64, 64, 3))
+        enlarged = keras.layers.UpSampling2D(10_000)(photo)
+        keras.Model(photo, keras.layers.Conv2D(2, 1)(enlarged)).save(tmp_path / "a.keras")
+        assert "of the shape ?x640000x640000x" in refused(tmp_path / "a.keras")
+
     def test_weights_of_another_network(self, changed):
         def write(folder: Path) -> None:
             with h5py.File(folder / WEIGHTS, "w") as weights:
@@ -252,3 +259,14 @@ class TestDamage:
             for name in keras_files.MEMBERS:
                 archive.writestr(name, bytes(1 << 26))
         assert "is compressed" in refused(file)
+
+
+def test_a_resizing_layer_leaves_the_batch_normalisation_after_it_as_in_predict(keras, tmp_path):
+    layers = keras.layers
+    photo = keras.Input((16, 16, 3))
+    resized = layers.Resizing(16, 16)(layers.Conv2D(4, 3)(photo))
+    network = keras.Model(photo, layers.BatchNormalization()(resized))
+    network.save(tmp_path / "a.keras")
+    values = np.random.default_rng(1).random((1, 16, 16, 3), np.float32)
+    [found] = outputs(keras_files.read(tmp_path / "a.keras"), values)
+    np.testing.assert_allclose(found, network.predict(values, verbose=0), atol=1e-5)

@@ -285,6 +285,19 @@ class TestExternalData:
         (tmp_path / "link.bin").symlink_to("weights.bin")
         assert read(written(tmp_path, model)).outputs
 
+    def test_the_cache_of_a_hub_may_hold_links_only(self, tmp_path):
+        """`huggingface_hub` keeps files under their checksums, and links to them by their names."""
+        for folder in ("blobs", "snapshots/1"):
+            (tmp_path / folder).mkdir(parents=True)
+        written(tmp_path / "blobs", with_external_data(tmp_path / "blobs", "model.onnx_data"))
+        for name, blob in [("model.onnx", "model.onnx"), ("model.onnx_data", "weights.bin")]:
+            (tmp_path / "snapshots/1" / name).symlink_to(f"../../blobs/{blob}")
+        assert read(tmp_path / "snapshots/1/model.onnx").outputs
+        (tmp_path / "weights.bin").write_bytes((tmp_path / "blobs/weights.bin").read_bytes())
+        (tmp_path / "snapshots/1/model.onnx_data").unlink()
+        (tmp_path / "snapshots/1/model.onnx_data").symlink_to("../../weights.bin")
+        assert "leads out of the folder" in refusal(tmp_path / "snapshots/1/model.onnx")
+
     def test_what_is_no_file_is_refused(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")
         (tmp_path / "folder").mkdir()
