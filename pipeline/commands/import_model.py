@@ -87,7 +87,7 @@ def import_model(
 
     SOURCE is an .onnx, .tflite or .keras file, an OpenVINO .xml file with its .bin file beside it,
     or a folder: a TensorFlow SavedModel, a KerasHub preset, or one of Hugging Face. A handle such
-    as hf://NAME/MODEL is downloaded by KerasHub. Nothing of SOURCE is executed: what may carry
+    as hf://NAME/MODEL is downloaded. Nothing of SOURCE is executed: what may carry
     code is refused.
 
     What the network takes and gives is found out and printed; options replace it. MODEL_DIR also

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image
 from models.engines import devices
 from models.graphs import Gives, Resize
 from models.importing import handles, keras_files, keras_hub_presets
-from models.importing.sources import Source
+from models.importing.sources import ModelImportError, Source
 from tests.hub_server import NOWHERE, HubServer, KaggleServer
 from tests.imported_networks import outputs, refusal
 
@@ -233,6 +234,15 @@ class TestRefused:
         task["config"]["backbone"]["config"]["projection_filters"] = 1 << 28
         (copy / "task.json").write_text(json.dumps(task))
         assert "the weights lack" in refused(copy)
+
+
+def test_what_is_missing_is_named(copy, monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras_hub", None)
+    assert "pip install 'citymask[hub]'" in refused(copy)
+    for handle, library in (("hf://a/b", "huggingface_hub"), ("kaggle://a/b/c/d", "kagglehub")):
+        monkeypatch.setitem(sys.modules, library, None)
+        with pytest.raises(ModelImportError, match=r"pip install 'citymask\[hub\]'"):
+            handles.fetch(handle)
 
 
 class TestHandles:
