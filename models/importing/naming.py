@@ -70,8 +70,13 @@ def outputs_of(
         ModelImportError: there are more or fewer.
     """
     named = len(table)
-    number = told_apart or named + bool(background)
-    if number == named > 1 or (number == 1 and named == 2):
+    if told_apart == 1 and named != 2:
+        raise ModelImportError(
+            f"the network has one output, the score of the second of two classes, and {source} has "
+            f"{named} ({shortened(table.names)}): give both by --classes"
+        )
+    number = named if told_apart == 1 else told_apart or named + bool(background)
+    if number == named:
         if background:
             raise ModelImportError(
                 f"--background {background}: found {number} outputs and {named} classes, expected "
@@ -80,7 +85,7 @@ def outputs_of(
         return table, tuple(range(named)), source
     if number != named + 1 or number > MAX_CLASSES + (gives is not Gives.CLASS_IDS):
         raise ModelImportError(
-            f"the network tells {max(number, 2)} classes apart, and {source} has {named} "
+            f"the network tells {number} classes apart, and {source} has {named} "
             f"({shortened(table.names)}): give the network's classes by --classes"
         )
     if not background:
@@ -159,10 +164,12 @@ def _set_of(told_apart: int | None) -> tuple[ClassTable, str]:
         (name,) = fitting
         return fitting[name], f"{ASSUMED}: {name}, by their number"
     number = "an unknown number of" if told_apart is None else str(told_apart)
-    one = " (with one output, two classes)" if told_apart == 1 else ""
+    tells = f"tells {number} classes apart"
+    if told_apart == 1:
+        tells = "has one output, the score of the second of two classes"
     raise ModelImportError(
-        f"the network tells {number} classes apart, and nothing names them: give --classes "
-        f"({', '.join(class_sets())} or a CSV file{one})"
+        f"the network {tells}, and nothing names them: give --classes ({', '.join(class_sets())} "
+        "or a CSV file)"
     )
 
 
