@@ -8,6 +8,7 @@ OpenVINO, which only knows arithmetic, reads it as data.
 import mmap
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from models.engines import conversion, devices
@@ -31,7 +32,7 @@ MAX_STRUCTURE_BYTES = 32 << 20
 """Largest graph without its constants, in bytes. Parsed, it takes tens of times as much memory."""
 
 MAX_NODES = 500_000
-"""Most nodes of a graph with its functions."""
+"""Most nodes of a graph with its functions, and of the objects that it was made of."""
 
 VARIABLES = frozenset(
     {
@@ -68,7 +69,7 @@ READER_NAMES = ("Dataset", "Debug", "TPU")
 # Numbers of fields in tensorflow/core/protobuf/{saved_model,meta_graph,saver}.proto and in
 # tensorflow/core/framework/{graph,node_def,attr_value,function,tensor}.proto.
 _META_GRAPHS = 2
-_GRAPH, _SAVER, _SIGNATURES, _KEY = 2, 3, 5, 1
+_GRAPH, _SAVER, _SIGNATURES, _KEY, _OBJECTS = 2, 3, 5, 1, 7
 _NODES, _LIBRARY, _FUNCTIONS = 1, 2, 1
 _FUNCTION_NAME, _FUNCTION_NODES = (1, 1), 3
 _NAME, _OPERATION, _ATTRIBUTES, _VALUE = 1, 2, 5, 2
@@ -140,10 +141,11 @@ def _check(path: Path) -> None:
 
 
 def _check_size(graph: memoryview) -> None:
+    nodes = chain(parts(graph, _OBJECTS, _NODES), (node for _, node in _nodes(graph)))
+    if any(number >= MAX_NODES for number, _ in enumerate(nodes)):
+        raise ValueError(f"more than {MAX_NODES} nodes")
     constants = 0
-    for number, (_, node) in enumerate(_nodes(graph), 1):
-        if number > MAX_NODES:
-            raise ValueError(f"more than {MAX_NODES} nodes")
+    for _, node in _nodes(graph):
         for tensor in parts(node, *_TENSOR):
             constants += sum(len(part) for n in _TENSOR_NUMBERS for part in parts(tensor, n))
     if len(graph) - constants > MAX_STRUCTURE_BYTES:

@@ -178,8 +178,8 @@ class TestRefused:
 
     @pytest.mark.parametrize(
         "path",
-        [(2, 2, 1), (2, 2, 2, 1, 3), (2, 2, 9), (2, 2, 1, 5), (2, 9)],
-        ids=["nodes", "nodes of a function", "fields", "attributes", "fields of the meta graph"],
+        [(2, 2, 1), (2, 2, 2, 1, 3), (2, 2, 9), (2, 2, 1, 5), (2, 9), (2, 7, 1)],
+        ids=["nodes", "of functions", "fields", "attributes", "of the meta graph", "objects"],
     )
     def test_parts_that_take_far_more_memory_than_their_bytes(self, copy, path):
         content = bytes([path[-1] << 3 | 2, 0]) * 20_000_000
