@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from models.graphs import SUFFIXES, Format
-from models.importing.protobufs import check_parts
 from models.importing.sources import ModelImportError, Source
+from models.protobufs import check_parts
 
 if TYPE_CHECKING:
     import onnx

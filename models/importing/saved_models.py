@@ -13,8 +13,8 @@ from pathlib import Path
 
 from models.engines import conversion, devices
 from models.importing.openvino_models import source_of
-from models.importing.protobufs import parts, texts
 from models.importing.sources import Fact, Facts, ModelImportError, Source
+from models.protobufs import parts, texts
 from models.texts import one_line
 
 GRAPH_FILE = "saved_model.pb"

@@ -10,6 +10,7 @@ from models.graphs import Format, Graph
 from models.inputs import InputSize
 from models.networks import FIRST_CHANNELS, build_network, scale_channels
 from models.packages.documents import DESCRIPTION_FILE, PackageError, read_unchanged
+from models.protobufs import parts
 from models.weight_files import Shape, shapes_in
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ LOSS = "loss"
 
 RANDOM_INITIALIZERS = ("glorot_uniform", "he_normal")
 """Names of Keras initialisers of the networks' layers that draw random values."""
+
+# Numbers of fields in onnx/onnx.proto: the tensors of a graph, those of its nodes, and in a tensor
+# where its values are if they are in another file.
+EXTERNAL_DATA = ((7, 5, 13), (7, 1, 5, 5, 13))
 
 WEIGHTS_FILE = "model.weights.h5"
 SHIPPED = Path(__file__).parents[1] / "weights"
@@ -159,11 +164,13 @@ class ModelPackage(ModelDescription):
         if self.graph is None:
             raise PackageError(f"{self.path}: a trained network, which has no graph of other tools")
         content = self.read_files(self.graph)
-        if self.graph.format is Format.TFLITE:  # Libraries do not check all that they rely on.
-            try:
+        try:  # Libraries do not check all that they rely on.
+            if self.graph.format is Format.TFLITE:
                 tflite.parse(content[0])
-            except ValueError as error:
-                raise PackageError(f"{self.path / self.network_files[0]}: {error}") from error
+            elif self.graph.format is Format.ONNX:
+                _check_weights_are_in(content[0])
+        except ValueError as error:
+            raise PackageError(f"{self.path / self.network_files[0]}: {error}") from error
         return content
 
     def build_network(self) -> "keras.Model":
@@ -228,3 +235,12 @@ class ModelPackage(ModelDescription):
             f"(width {self.width}) with {len(self.classes)} classes: {reason}; "
             f"use {DESCRIPTION_FILE} and {WEIGHTS_FILE} of one training"
         )
+
+
+def _check_weights_are_in(onnx: bytes) -> None:
+    """Raise ValueError if an ONNX network keeps weights in other files, or is damaged."""
+    for path in EXTERNAL_DATA:
+        for _ in parts(memoryview(onnx), *path):
+            raise ValueError(
+                "it keeps weights in other files: import the network again, which puts them in"
+            )

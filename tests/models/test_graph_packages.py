@@ -253,3 +253,16 @@ def test_a_description_of_format_1_has_the_fingerprint_that_it_always_had(tiny_m
     file.write_text(json.dumps(older | {"format_version": 1}, indent=4))
     content = file.read_bytes() + (copy / "model.weights.h5").read_bytes()
     assert load_package(copy).fingerprint == hashlib.sha256(content).hexdigest()
+
+
+def test_weights_in_other_files_are_refused_however_the_package_was_made(tmp_path):
+    """Libraries may look for them from the folder that the program was started in."""
+    import onnx
+
+    model = onnx.ModelProto.FromString(CONTENT)
+    onnx.external_data_helper.set_external_data(model.graph.initializer[0], "../../etc/passwd")
+    content = model.SerializeToString()
+    graph = replace(described().graph, files={FILE: digest(content)})
+    package = write_graph(tmp_path / "made", described(graph=graph), {FILE: content})
+    with pytest.raises(PackageError, match=r"network\.onnx: it keeps weights in other files"):
+        package.read_graph()

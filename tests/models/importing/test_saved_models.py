@@ -11,8 +11,8 @@ from PIL import Image
 from models.engines import devices
 from models.graphs import Format, Gives
 from models.importing import saved_models
-from models.importing.protobufs import parts, texts
 from models.importing.sources import Port
+from models.protobufs import parts, texts
 from tests.imported_networks import outputs, refusal
 
 GRAPH, DATA = saved_models.GRAPH_FILE, "variables/variables.data-00000-of-00001"
