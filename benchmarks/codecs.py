@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -22,14 +23,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from models.engines import Engine, load_engine
 from models.engines.devices import cores
 from models.evaluation import Counts, Metrics, count_pixels
-from models.inputs import network_shape, resize
+from models.inputs import resize
 from models.labelled_photos import list_split, read_sample
 from models.packages import ModelPackage, load_package
+from models.segmenter import NetworkInput, Segmenter
 from models.speed import machine
-from models.upsampling import logits_to_mask
 from transforms.photos.decoding import DEFAULT_MAX_PIXELS, decode_full, decode_photo
 from transforms.photos.mask_files import encode_mask
 
@@ -53,14 +53,14 @@ def main() -> None:
     parser.add_argument("--camvid", type=Path, help="labelled photos in the CamVid layout")
     arguments = parser.parse_args()
     package = load_package(arguments.model)
-    engine = load_engine(package)
+    segmenter = Segmenter.load(package)
     images = [
         Image.open(path).convert("RGB").resize(SIZE, reducing_gap=2.0)
         for path in sorted(arguments.photos.rglob("*.jp*g"))
     ]
     if not images:
         sys.exit(f"{arguments.photos}: no JPEG; give a folder with --photos")
-    shape = network_shape(*SIZE, package.input_width, package.input_height)
+    shape = segmenter.shape_for(*SIZE)
     jpegs = [jpeg(image) for image in images]
     print(f"{len(jpegs)} photos of {SIZE[0]}x{SIZE[1]} for {package.name}; {machine()}")
     decoders = {
@@ -71,10 +71,7 @@ def main() -> None:
         "in full, Pillow": lambda data: Image.open(BytesIO(data)).convert("RGB"),
     }
     print_times("decoding", decoders, jpegs)
-    masks = [
-        logits_to_mask(engine.predict(fast(data, shape)[np.newaxis])[0], *SIZE[::-1])[0]
-        for data in jpegs
-    ]
+    masks = [segmenter.segment_input(NetworkInput(fast(data, shape), *SIZE)).mask for data in jpegs]
     encoders: dict[str, Callable] = {
         "as the pipeline does": partial(encode_mask, palette=package.classes.palette())
     }
@@ -88,7 +85,7 @@ def main() -> None:
         print(f"\n| JPEGs of {arguments.camvid} scaled | mIoU, scaled | mIoU, in full | equal |")
         print("|---|---|---|---|")
         for scale, (enlarged, share) in SCALES.items():
-            scaled, full, equal = compare(package, engine, arguments.camvid, enlarged, share)
+            scaled, full, equal = compare(package, segmenter, arguments.camvid, enlarged, share)
             print(f"| {scale} | {scaled:.4f} | {full:.4f} | {equal:.2%} |", flush=True)
 
 
@@ -141,7 +138,7 @@ def print_times(
 
 
 def compare(
-    package: ModelPackage, engine: Engine, camvid: Path, enlarged: float, share: float
+    package: ModelPackage, segmenter: Segmenter, camvid: Path, enlarged: float, share: float
 ) -> tuple[float, float, float]:
     """Return mIoU with and without scaled decoding, and the share of equal pixels."""
     classes = package.classes
@@ -151,11 +148,11 @@ def compare(
         image, label = read_sample(photos, index)
         size = (round(image.width * enlarged), round(image.height * enlarged))
         width, height = round(package.input_width * share), round(package.input_height * share)
-        shape = network_shape(*size, width, height)
+        shape = replace(package.input_size, width=width, height=height).photo_shape(*size)
         data = jpeg(image.resize(size, Image.Resampling.LANCZOS))
         inputs = fast(data, shape), by_pillow(data, shape, scaled=False)
         masks = [
-            logits_to_mask(engine.predict(pixels[np.newaxis])[0], *label.shape)[0]
+            segmenter.segment_input(NetworkInput(pixels, *label.shape[::-1])).mask
             for pixels in inputs
         ]
         counts = [
