@@ -436,9 +436,10 @@ def test_an_installation_without_source_says_what_to_give(cloud, installed, tmp_
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_job_runs_from_submission_to_its_record(cloud, photos, tmp_path, tiny_model):
+@pytest.mark.parametrize("kind", ["tiny_model", "class_ids_model"])
+def test_a_job_runs_from_submission_to_its_record(cloud, photos, tmp_path, kind, request):
     """The launcher's part and the workers'; these have the staged files and nothing more."""
-    model = shutil.copytree(tiny_model, tmp_path / "model")
+    model = shutil.copytree(request.getfixturevalue(kind), tmp_path / "model")
 
     def work(job: ServedJob) -> None:
         # Workers of Dataflow have not the launcher's disk.
@@ -448,7 +449,7 @@ def test_a_job_runs_from_submission_to_its_record(cloud, photos, tmp_path, tiny_
 
     with DataflowServer(work) as service:
         done = cloud.run(
-            "full", service.url, "--model", model, "--sdk_location=container", staged=True
+            kind, service.url, "--model", model, "--sdk_location=container", staged=True
         )
     assert (done.exit_code, done.stderr.count("Error")) == (0, 0), done.stderr
     job = service.job
@@ -459,9 +460,9 @@ def test_a_job_runs_from_submission_to_its_record(cloud, photos, tmp_path, tiny_
     assert all(p["location"].startswith("storage.googleapis.com/city/tmp/") for p in packages)
 
     assert "2 images done" in done.stdout and "1 failed" in done.stdout
-    masks = [name for name in cloud.names("full/masks/") if name.endswith(".png")]
-    assert masks == ["full/masks/a.jpg.png", "full/masks/lund/b.jpg.png"]
-    (path,) = cloud.names("full/runs/")
+    masks = [name for name in cloud.names(f"{kind}/masks/") if name.endswith(".png")]
+    assert masks == [f"{kind}/masks/a.jpg.png", f"{kind}/masks/lund/b.jpg.png"]
+    (path,) = cloud.names(f"{kind}/runs/")
     record = json.loads(cloud.read(path))
     assert {k: v for k, v in record["images"].items() if v} == {
         "found": 3, "new": 3, "done": 2, "failed": 1,
@@ -471,7 +472,7 @@ def test_a_job_runs_from_submission_to_its_record(cloud, photos, tmp_path, tiny_
     assert record["output_precisions"] == record["precisions"]
     assert record["stages"]["infer"]["count"] >= 1
     assert record["options"]["beam"]["machine_type"] == "n1-standard-8"
-    assert json.loads(cloud.read("full/summary.json"))["images"]["done"] == 2
+    assert json.loads(cloud.read(f"{kind}/summary.json"))["images"]["done"] == 2
 
 
 def run_staged(cloud: Cloud, job: ServedJob, folder: Path) -> None:

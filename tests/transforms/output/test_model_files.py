@@ -45,6 +45,16 @@ def test_so_does_one_without_the_package_of_an_imported_network(imported_model, 
         assert replace(found, path=package.path) == package
 
 
+def test_the_package_of_an_imported_network_in_cloud_storage_is_fetched(
+    imported_model, cloud_storage_at
+):
+    package = load_package(imported_model)
+    with GcsServer() as server, cloud_storage_at(server.url):
+        for name in package.files:
+            server.put("town", f"models/mine/{name}", (imported_model / name).read_bytes())
+        assert replace(model_files.load("gs://town/models/mine"), path=imported_model) == package
+
+
 def test_another_version_at_the_same_place_is_not_taken_for_the_package(package, output):
     model_files.publish(package, output)
     description = package.path / "model.json"
