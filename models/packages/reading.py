@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.classes import ClassTable, SegmentationClass
+from models.classes import IGNORE, ClassTable, SegmentationClass
 from models.graphs import (
     SUFFIXES,
     Channels,
@@ -193,7 +193,10 @@ def _check_sense(package: ModelPackage, outputs: int) -> None:
             )
         return
     channels, told_apart = graph.output.channels, graph.output.outputs
-    if told_apart == 1 and graph.output.gives is not Gives.CLASS_IDS:
+    are_ids = graph.output.gives is Gives.CLASS_IDS
+    if are_ids:
+        told_apart = min(told_apart, IGNORE)  # The ids of masks have 8 bits.
+    if told_apart == 1 and not are_ids:
         if classes != 2:
             raise ValueError(f"{classes} classes for the one output of a network, expected 2")
     elif len(channels) != classes or max(channels) >= told_apart:

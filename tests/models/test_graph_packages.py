@@ -206,6 +206,11 @@ def test_an_ir_has_two_files(package):
         (["graph", "output"], {"channels": [0.0, 1.0, 2.0]}, "expected a whole number"),
         (["graph", "output"], {"channels": [0, 1, 4]}, "[0, 1, 4] of 3 classes"),
         (["graph", "output"], {"channels": [0, 1]}, "one for each class, below 4"),
+        (
+            ["graph", "output"],
+            {"gives": "class ids", "outputs": 400, "channels": [0, 1, 300]},
+            "[0, 1, 300] of 3 classes, expected one for each class, below 255",
+        ),
         (["graph", "output"], {"outputs": 1}, "3 classes for the one output of a network"),
         (["graph", "input"], {"resize": "keep-aspect", "open": False}, "choose stretch or pad"),
         ([], {"weights_sha256": "0" * 64}, "found weights_sha256 and a graph; leave one"),
@@ -218,6 +223,17 @@ def test_an_ir_has_two_files(package):
 def test_a_graph_that_makes_no_sense_is_refused(package, path, changes, said):
     describe(package, *path, **changes)
     refused(package, f"{DESCRIPTION_FILE}: ", said)
+
+
+@pytest.mark.parametrize("gives", [Gives.LOGITS, Gives.PROBABILITIES])
+def test_one_output_is_of_two_classes(tmp_path, gives):
+    graph = described().graph
+    output = replace(SCORES, gives=gives, outputs=1, channels=(0, 1))
+    two = described(
+        classes=ClassTable.of([("Other", (0, 0, 0)), ("Road", (9, 9, 9))]),
+        graph=replace(graph, output=output),
+    )
+    assert write_graph(tmp_path, two, {FILE: CONTENT}).graph.output == output
 
 
 def test_a_graph_without_its_parts_is_refused(package):
