@@ -72,7 +72,9 @@ class OpenVinoEngine(BatchedEngine):
             with _FIRST_INFERENCE:
                 self._predict(np.zeros((1, *nominal_shape, 3), np.uint8))
         except RuntimeError as error:
-            raise _cannot_run(error) from error
+            raise EngineError(
+                f"OpenVINO does not run this network here: {one_line(error)}"
+            ) from error
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
         compiled = self._compiled(images.shape[1:])
@@ -162,7 +164,7 @@ def check_installed() -> None:
     try:
         processor()
     except RuntimeError as error:
-        raise _cannot_run(error) from error
+        raise EngineError(f"OpenVINO does not run here: {one_line(error)}") from error
 
 
 def is_int8(package: ModelPackage) -> bool:
@@ -193,7 +195,3 @@ def _core() -> "openvino.Core":
     import openvino
 
     return openvino.Core()
-
-
-def _cannot_run(error: RuntimeError) -> EngineError:
-    return EngineError(f"OpenVINO does not run here: {one_line(error)}")

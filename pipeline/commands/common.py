@@ -27,6 +27,11 @@ from transforms.output.locking import FolderGoneError, LockedError, LockLostErro
 CLASS_FILE = "classes.csv"
 """Name of the class table in a folder of labelled photos."""
 
+LABELS_ASSUMED = (
+    "The labels are taken to have the classes of the model; if not, state theirs by {}."
+)
+"""A note where nothing states the classes of labels for a model from elsewhere."""
+
 
 class Ending(click.ClickException):
     """Ends a command with a message on one line."""

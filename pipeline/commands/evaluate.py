@@ -12,7 +12,13 @@ from models.labels import LABEL_FOLDER_ENDING
 from models.meanings import Common
 from models.packages import load_package
 from pipeline import console, runners, streams
-from pipeline.commands.common import PathOrUri, Refused, class_table, foreseen_errors
+from pipeline.commands.common import (
+    LABELS_ASSUMED,
+    PathOrUri,
+    Refused,
+    class_table,
+    foreseen_errors,
+)
 from pipeline.commands.options import BeamCommand, settings_options
 from pipeline.errors import first_line
 from pipeline.evaluation import evaluate_masks, evaluate_model
@@ -81,11 +87,13 @@ def evaluate(
     console.set_up_logging(console.NORMAL)
     try:
         if masks:
-            common = None
+            common, is_assumed = None, False
             metrics = _evaluate_masks(masks, data, classes, split, beam_arguments)
         else:
             package = load_package(model or "default")
-            common = Common.of(package.classes, class_table(data, classes, package.classes))
+            labels = class_table(data, classes, package.classes)
+            common = Common.of(package.classes, labels)
+            is_assumed = labels is package.classes and package.graph is not None
             metrics = evaluate_model(package, common, data, split, options, windows, projection)
         if json_file:
             document = json.dumps(metrics.to_dict(), indent=2) + "\n"
@@ -99,6 +107,8 @@ def evaluate(
     console.print_metrics(metrics)
     if common:
         console.print_left_out(common)
+    if is_assumed:
+        console.say(LABELS_ASSUMED.format("--classes"))
 
 
 def _evaluate_masks(

@@ -14,7 +14,7 @@ from models.importing.checking import check as try_mistakes
 from models.importing.settling import Wishes
 from models.importing.sources import Fact, Facts, ModelImportError
 from pipeline import console, streams
-from pipeline.commands.common import Refused, Size, Triple, class_table
+from pipeline.commands.common import LABELS_ASSUMED, Refused, Size, Triple, class_table
 from pipeline.errors import first_line
 from pipeline.importing import OVERLAY, check_free, import_network, write
 from transforms import storage
@@ -108,6 +108,8 @@ def import_model(
         if check:
             labels = class_table(check, label_classes, imported.understood.named)
             console.print_tried(try_mistakes(imported, check, split, labels))
+            if labels is imported.understood.named:
+                console.say(LABELS_ASSUMED.format("--label-classes"))
         written = write(imported, photo, Path(output))
         console.print_shares(written.shares)
     except ModelImportError as error:  # Some show lines to type.

@@ -86,3 +86,12 @@ def test_masks_have_the_classes_of_the_labels(citymask, camvid):
     done = citymask("evaluate", "--masks", masks, "--data", camvid, "--classes", "cityscapes")
     assert done.exit_code == 0, done.output
     assert "terrain" in done.output and "mIoU 1.0000" in done.output
+
+
+def test_it_is_said_if_the_classes_of_the_labels_are_assumed(citymask, camvid, imported_model):
+    arguments = ("evaluate", "--model", imported_model, "--data", camvid)
+    note = (
+        "The labels are taken to have the classes of the model; if not, state theirs by --classes"
+    )
+    assert note in citymask(*arguments).output
+    assert note not in citymask(*arguments, "--classes", "camvid").output
