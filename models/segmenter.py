@@ -170,7 +170,8 @@ class Segmenter:
         confidence: whether to compute confidences, which excludes windows.
 
     Raises:
-        ValueError: windows and confidence are both asked for.
+        ValueError: windows and confidence are both asked for, or windows of a network input that is
+            too small for them.
     """
 
     def __init__(
@@ -183,8 +184,8 @@ class Segmenter:
     ):
         if windows and confidence:
             raise ValueError("windows and confidence exclude each other")
-        if windows and min(size.nominal_shape) < SHAPE_MULTIPLE:
-            raise ValueError(f"windows need a network input of at least {SHAPE_MULTIPLE} pixels")
+        if windows:
+            check_windows(size)
         self.windows = windows
         self._engine = engine
         self._classes = classes
@@ -213,8 +214,7 @@ class Segmenter:
         Raises:
             PackageError: the model is unknown, incomplete or damaged.
             EngineError: the engine asked for cannot run here.
-            ValueError: windows and confidence are both asked for, or confidence of a network that
-                gives none.
+            ValueError: as for the class; or confidence is asked for of a network that gives none.
         """
         package = model if isinstance(model, ModelPackage) else load_package(model)
         if confidence:
@@ -388,6 +388,16 @@ class Segmenter:
         except ValueError as error:
             return error
         return Inferred(prepared, mask=mask)
+
+
+def check_windows(size: InputSize) -> None:
+    """Raise ValueError if a network input is too small for windows."""
+    height, width = size.nominal_shape
+    if min(height, width) < SHAPE_MULTIPLE:
+        raise ValueError(
+            f"found a network input of {width}x{height} pixels, windows need at least "
+            f"{SHAPE_MULTIPLE}x{SHAPE_MULTIPLE}: leave them out"
+        )
 
 
 def check_confidence(package: ModelPackage) -> None:

@@ -12,7 +12,7 @@ from models.engines.imported import check_engine
 from models.mask_options import MaskOptions
 from models.merging import MergedClasses
 from models.packages import ModelPackage
-from models.segmenter import check_confidence
+from models.segmenter import check_confidence, check_windows
 from pipeline.errors import ConfigurationError
 from pipeline.graph import Job
 from pipeline.runs.settings import Settings
@@ -111,11 +111,14 @@ def check(request: RunRequest) -> tuple[ModelPackage, MergedClasses | None]:
         check_engine(package, engine)
     except EngineError as error:
         raise ConfigurationError(f"--engine {engine.value}: {error}") from error
-    if request.confidence:
-        try:
+    try:
+        if request.windows:
+            check_windows(package.input_size)
+        if request.confidence:
             check_confidence(package)
-        except ValueError as error:
-            raise ConfigurationError(f"--confidence: {error}") from error
+    except ValueError as error:
+        option = "--windows" if request.windows else "--confidence"
+        raise ConfigurationError(f"{option}: {error}") from error
     for spec in request.inputs:
         _check_input(spec, storage.absolute(request.output))
     return package, _read_merged(request.merge, package) if request.merge else None

@@ -268,5 +268,5 @@ def test_windows_need_a_stride_that_is_a_power_of_two():
     with pytest.raises(ValueError, match="gives 22 rows for 64 is not run in windows"):
         windowed.segment(fields(100, 100, 20))
     small = InputSize(31, 500, open=False)
-    with pytest.raises(ValueError, match="at least 32 pixels"):
+    with pytest.raises(ValueError, match="windows need at least 32x32"):
         Segmenter(Colours(), RGB, small, windows=1.0)
