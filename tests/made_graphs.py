@@ -29,9 +29,8 @@ def imported(folder: Path, *after: Any, **network: Any) -> ModelPackage:
     weights = kernel(len(CITYSCAPES), 0.1)
     model = segmenting(*after, **{"shape": SCORES, "weights": weights} | network)
     file.write_bytes(model.SerializeToString())
-    facts = Facts(
-        input_size=Fact((WIDTH, HEIGHT), "a test"), licence=Fact("as tests are", "a test")
-    )
+    size = None if "photo" in network else Fact((WIDTH, HEIGHT), "a test")
+    facts = Facts(input_size=size, licence=Fact("as tests are", "a test"))
     source = onnx_files.read(file)
     understood = settle(source, Wishes(facts, CITYSCAPES, "a test"), folder.name)
     return try_out(source, understood, read_photo(PHOTO)).write(folder)

@@ -22,6 +22,7 @@ from tests.made_graphs import (
     WIDTH,
     giving_probabilities,
     giving_scores_in_one_size,
+    imported,
 )
 from tests.reports import Report
 
@@ -205,6 +206,17 @@ def test_confidences_of_class_ids_are_refused_before_anything_is_written(
         assert not out.exists()
 
 
+def test_windows_of_a_tiny_network_are_refused_before_anything_is_written(
+    citymask, photos, tmp_path
+):
+    shape, photo = (1, len(CITYSCAPES), 6, 6), (1, 3, 24, 24)
+    model = imported(tmp_path / "tiny", shape=shape, photo=photo).path
+    done = citymask("run", photos, "-o", tmp_path / "out", "--model", model, "--windows", 1)
+    assert done.exit_code == 2 and done.output.count("\n") == 1
+    assert "--windows: found a network input of 24x24 pixels" in done.output
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("engine", ["jax", "tensorflow", "litert"])
 def test_engines_that_do_not_run_it_are_refused_before_anything_is_written(
     citymask, imported_model, photos, tmp_path, engine
@@ -349,3 +361,27 @@ def test_evaluation_measures_it(citymask, imported_model, labelled_photos, tmp_p
     measured = json.loads((tmp_path / "measured.json").read_text())
     assert 0 < measured["pixel_accuracy"] < 0.5
     assert [entry["name"] for entry in measured["classes"]] == list(CITYSCAPES.names)
+
+
+def test_published_networks_segment_street_photos(citymask, shared_data, output, tmp_path):
+    """Photos of Lund and panoramas of Stuttgart, by the networks' own files."""
+    source = shared_data / "models" / "deeplab_mobilenet_edgetpu_slim_cityscapes_quant.tflite"
+    model = tmp_path / "model"
+    done = citymask("import", source, "--output", model, "--classes", "cityscapes")
+    assert done.exit_code == 0, done.output
+    folder = shared_data / "street_photos"
+    known = pd.read_csv(folder / "stuttgart_singapore" / "metadata.csv")
+    panoramas = known[known["projection_type"] == "spherical"]["file"].head(2)
+    lines = [f"{folder / 'lund' / name},perspective" for name in ("01.jpg", "04.jpg")]
+    lines += [f"{folder / 'stuttgart_singapore' / name},spherical" for name in panoramas]
+    (tmp_path / "list.csv").write_text("\n".join(["uri,projection_type", *lines]))
+    done = citymask("run", tmp_path / "list.csv", "-o", output.path, "--model", model)
+    assert done.exit_code == 0, done.output
+    rows = output.rows
+    assert set(rows["precision"]) == {"int8"} and len(rows) == 4
+    assert (rows[PIXELS].sum(axis=1) == rows["width"] * rows["height"]).all()
+    on_sphere = rows["projection"] == "equirectangular"
+    assert np.allclose(rows.loc[on_sphere, ANGLES].sum(axis=1), 4 * math.pi)
+    lund = rows[~on_sphere]
+    assert (lund["pixels_road"] > 0.2 * lund["width"] * lund["height"]).all()
+    assert (lund["pixels_building"] > 0.1 * lund["width"] * lund["height"]).all()
