@@ -363,6 +363,24 @@ def test_evaluation_measures_it(citymask, imported_model, labelled_photos, tmp_p
     assert [entry["name"] for entry in measured["classes"]] == list(CITYSCAPES.names)
 
 
+@pytest.mark.parametrize(
+    ("option", "kind", "message"),
+    [
+        ("--start-from", "imported_model", "an imported onnx network, which has no Keras weights"),
+        ("--teacher", "class_ids_model", "ids gives class ids, for one size only"),
+    ],
+)
+def test_what_cannot_start_or_teach_a_training_is_said_in_a_line(
+    citymask, labelled_photos, tmp_path, request, option, kind, message
+):
+    done = citymask(
+        "train", "unet", "--data", labelled_photos, "--output", tmp_path / "new", "--width", 0.1,
+        "--input-size", "64x64", "--classes", "cityscapes", option, request.getfixturevalue(kind),
+    )  # fmt: skip
+    assert done.exit_code == 2 and "Traceback" not in done.output
+    assert message in done.output.splitlines()[-1]
+
+
 def test_published_networks_segment_street_photos(citymask, shared_data, output, tmp_path):
     """Photos of Lund and panoramas of Stuttgart, by the networks' own files."""
     source = shared_data / "models" / "deeplab_mobilenet_edgetpu_slim_cityscapes_quant.tflite"
