@@ -4,6 +4,7 @@ import ctypes
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -30,6 +31,9 @@ KERAS_BACKEND = "KERAS_BACKEND"
 
 FLOAT32, MIXED_FLOAT16, MIXED_BFLOAT16 = "float32", "mixed_float16", "mixed_bfloat16"
 """Keras dtype policies."""
+
+_SILENCE = threading.Lock()
+"""Held while standard error leads nowhere: two threads would restore each other's."""
 
 POLICIES = {
     Precision.F32: FLOAT32, Precision.F16: MIXED_FLOAT16, Precision.BF16: MIXED_BFLOAT16
@@ -78,7 +82,7 @@ def import_tensorflow() -> None:
         EngineError: it cannot be imported.
     """
     silent = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") != "0"
-    with _native_silence() if silent else nullcontext(), _keras_left_out():
+    with native_silence() if silent else nullcontext(), _keras_left_out():
         try:
             import tensorflow  # noqa: F401
         except ImportError as error:
@@ -100,15 +104,17 @@ def import_backend() -> None:
 
 
 @contextmanager
-def _native_silence() -> Iterator[None]:
-    saved = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as sink:
-            os.dup2(sink.fileno(), 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+def native_silence() -> Iterator[None]:
+    """As a context, discard what native code prints to standard error; one thread at a time."""
+    with _SILENCE:
+        saved = os.dup(2)
+        try:
+            with open(os.devnull, "wb") as sink:
+                os.dup2(sink.fileno(), 2)
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
 @contextmanager

@@ -43,7 +43,8 @@ class LiteRtEngine(BatchedEngine):
         self._arrays = GraphArrays(package)
         self._make = _interpreter_class()
         self._free: queue.LifoQueue[_Interpreter] = queue.LifoQueue()
-        self._predict(np.zeros((1, *package.nominal_shape, 3), np.uint8))
+        with devices.native_silence():  # It names its delegate; what is wrong is raised.
+            self._predict(np.zeros((1, *package.nominal_shape, 3), np.uint8))
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
         return np.concatenate([self._run(image) for image in images[:, None]])

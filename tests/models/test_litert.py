@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -28,6 +29,7 @@ from models.importing import tflite_files
 from models.packages import ModelDescription, ModelPackage, PackageError, load_package
 from models.packages.writing import write_graph
 from tests import tflite_models
+from tests.conftest import ROOT
 from tests.tflite_models import CLASSES, OPEN, STRIDE, changed, converted
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
@@ -257,3 +259,14 @@ def test_a_damaged_network_never_reaches_a_library(package_of, engine):
     (package.path / "model.json").write_text(json.dumps(described))
     with pytest.raises(PackageError, match="network.tflite: tensor 'serving_default_photos:0' of"):
         load_engine(load_package(package.path), EngineOptions(engine))
+
+
+def test_nothing_is_printed_while_it_is_loaded(package_of):
+    package = package_of(converted())
+    program = (
+        "import sys; from models.engines.litert import load; from models.packages import "
+        "load_package; load(load_package(sys.argv[1])); print('loaded')"
+    )
+    command = [sys.executable, "-c", program, str(package.path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("loaded\n", "")
