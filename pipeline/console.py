@@ -249,10 +249,10 @@ def print_known_models(known: "Sequence[KnownModel]") -> None:
     console = Console()
     table = Table(header_style="bold", box=SIMPLE)
     for column in ("network", "classes"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     table.add_column("mIoU", justify="right")
     for column in ("on", "licence of the weights"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for each in known:
         miou = "-" if each.miou is None else f"{each.miou:g}"
         table.add_row(*map(shown, (each.name, each.classes, miou, each.data, each.licence)))
@@ -277,7 +277,7 @@ def print_understood(understood: "Understood") -> None:
     console = Console()
     table = Table(header_style="bold", box=SIMPLE)
     for column in ("", "found", "from"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for name, fact in understood.told.items():
         style = "yellow" if fact.is_assumed else ""
         table.add_row(name, shown(fact.value), shown(fact.source), style=style)

@@ -217,8 +217,6 @@ def test_photos_are_measured_at_the_size_of_their_labels(tmp_path):
 
     photos = list_split(tmp_path, "val", len(CLASSES))
     segmenter = Segmenter(Engine(), CLASSES, InputSize(128, 96))
-    metrics = measure(lambda path: segmenter.segment(read_photo(path)).mask, photos, CLASSES)
-    segmenter = Segmenter(Engine(), CLASSES, 128, 96)
     metrics = measure(lambda path: segmenter.segment(read_photo(path)).mask, photos, SAME)
     assert metrics.pixel_accuracy > 0.98
     assert metrics.ious[2] is None and metrics.images == 1
