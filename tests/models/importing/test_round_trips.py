@@ -14,7 +14,7 @@ from models.labels import read_label
 from models.packages import load_package
 from tests.conftest import ROOT
 
-OTHERS = [("fcn8s", "tf_saved_model"), ("segnet", "litert"), ("unet", "onnx")]
+OTHERS = [("fcn8s", "tf_saved_model"), ("segnet", "openvino"), ("unet", "onnx")]
 EQUAL_PIXELS = 0.999
 MIOU = 0.001
 SOME = 20
