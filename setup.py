@@ -59,7 +59,7 @@ setup(
         "rich>=13.9,<16",
     ],
     extras_require={
-        "hub": ["keras-hub>=0.30,<1", "huggingface-hub>=0.30,<3"],
+        "hub": ["keras-hub>=0.25,<1", "huggingface-hub>=0.30,<3"],
         "litert": ["ai-edge-litert>=2.1,<3"],
         "onnx": ["onnx>=1.18,<2", "onnxruntime>=1.22,<2"],
         "quantise": ["nncf>=3,<4"],
@@ -79,7 +79,7 @@ setup(
             "hypothesis>=6.100,<7",
             "jax>=0.6,<0.12",
             "huggingface-hub>=0.30,<3",
-            "keras-hub>=0.30,<1",
+            "keras-hub>=0.25,<1",
             "kubernetes-validate>=1.31",
             "nncf>=3,<4",
             "onnx>=1.18,<2",
