@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from tests.memory_store import registered
 from tests.without_tensorflow import make_environment
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# OpenVINO's telemetry would call its servers, for tests that import OpenVINO by themselves.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 if "PYTEST_XDIST_WORKER" not in os.environ:  # Else it has the cache of the process that started it.
     os.environ["CITYMASK_CACHE"] = tempfile.mkdtemp(prefix="citymask-cache-")
     atexit.register(shutil.rmtree, os.environ["CITYMASK_CACHE"], ignore_errors=True)

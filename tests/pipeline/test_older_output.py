@@ -5,7 +5,7 @@ and confidences, masks of label ids, masks of windows, a failure, a duplicate th
 """
 
 import hashlib
-import tarfile
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -18,8 +18,7 @@ ASKED = ["--overlay", "--confidence", "--skip-duplicates"]
 @pytest.fixture(scope="module")
 def older(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("older")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
+    shutil.unpack_archive(ARCHIVE, folder)
     return folder
 
 

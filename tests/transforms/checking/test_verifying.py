@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tarfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -109,8 +108,7 @@ def test_a_card_that_cannot_be_read_is_passed_over(output, photos):
 @pytest.fixture
 def old_output(tmp_path):
     """An output folder of version 0.1, whose files of rows say nothing of their classes."""
-    with tarfile.open(Path(__file__).parents[2] / "data" / "out_of_version_0.1.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    shutil.unpack_archive(Path(__file__).parents[2] / "data/out_of_version_0.1.tar.gz", tmp_path)
     return tmp_path / "out"
 
 
