@@ -88,9 +88,9 @@ def quantise(
         PackageError: the package is damaged.
         OSError: the new package cannot be written.
     """
+    openvino.check_installed()  # It comes first, as NNCF would import it with its telemetry.
     _check_nncf()
     _check_network(package)
-    openvino.check_installed()
     photos = calibration_photos(data, most)
     content = _files(_quantised(package, photos))
     stated = {name: hashlib.sha256(value).hexdigest() for name, value in content.items()}

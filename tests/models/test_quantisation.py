@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from models.engines.conversion import import_openvino
 from models.packages import DESCRIPTION_FILE, PackageError, load_package
 from models.quantisation import QuantisationError, calibration_photos, quantise
 from models.segmenter import Segmenter
+from tests.conftest import ROOT
 from tests.made_models import make_model
 
 INT8, F32 = (EngineOptions(precision=one) for one in (Precision.INT8, Precision.F32))
@@ -128,6 +130,18 @@ class TestRefusals:
         monkeypatch.setitem(sys.modules, "nncf", None)
         with pytest.raises(QuantisationError, match=r"pip install 'citymask\[quantise\]'"):
             quantise(load_package(tiny_model), labelled_photos, tmp_path / "new")
+
+    def test_nothing_is_told_to_others(self, tiny_model, tmp_path):
+        """NNCF and OpenVINO tell their makers what is used, unless the telemetry is missing."""
+        program = (
+            "import sys; from models import packages, quantisation\n"
+            "try: quantisation.quantise(packages.load_package(sys.argv[1]), *2 * sys.argv[2:])\n"
+            "except quantisation.QuantisationError: pass\n"
+            "print('nncf' in sys.modules, sys.modules['openvino_telemetry'])"
+        )
+        command = [sys.executable, "-c", program, str(tiny_model), str(tmp_path)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert done.stdout.splitlines()[-1] == "True None", done.stderr
 
     def test_int8_of_a_model_without(self, tiny_model):
         with pytest.raises(EngineError, match="tiny has no int8 network: .*citymask quantise"):
