@@ -16,8 +16,7 @@ LEAST_PROBABILITY = 1e-7
 
 def input_values(package: ModelPackage) -> np.ndarray:
     """What the network takes for each level of each colour of a photo: `(256, 3)`, of its type."""
-    assert package.graph is not None, "the package of an imported network"
-    taken = package.graph.input
+    taken = package.imported.input
     levels = np.arange(256)[:, None] / 255
     values = (levels - np.asarray(package.mean)) / np.asarray(package.std)
     if np.issubdtype(taken.dtype, np.integer):
@@ -40,8 +39,7 @@ class GraphArrays:
     """
 
     def __init__(self, package: ModelPackage):
-        assert package.graph is not None, "the package of an imported network"
-        taken, given = package.graph.input, package.graph.output
+        taken, given = package.imported.input, package.imported.output
         self._input, self._output = taken, given
         self._values = input_values(package)
         self._takes_bytes = takes_bytes(package)

@@ -39,8 +39,7 @@ def photo_model(package: ModelPackage) -> "openvino.Model":
     """
     import openvino
 
-    graph = package.graph
-    assert graph is not None, "the package of an imported network"
+    graph = package.imported
     try:
         model = read_graph(package)
         photos = _take_photos(model, package, graph)
@@ -87,7 +86,7 @@ def _take_photos(
     if taken.channels is Channels.BGR:
         values = ops.gather(values, ops.constant([2, 1, 0]), ops.constant(3))
     if taken.layout is Layout.NCHW:
-        values = ops.transpose(values, ops.constant(list(TO_NCHW)))
+        values = ops.transpose(values, ops.constant(TO_NCHW))
     for target in replaced.output(0).get_target_inputs():
         target.replace_source_output(values.output(0))
     model.add_parameters([photos])
@@ -129,7 +128,7 @@ def _scores(output: "openvino.Output", given: GraphOutput) -> "openvino.Output":
         return output
     values = ops.convert(output, "f32")
     if given.layout is Layout.NCHW:
-        values = ops.transpose(values, ops.constant(list(TO_NHWC)))
+        values = ops.transpose(values, ops.constant(TO_NHWC))
     if (given.scale, given.zero_point) != (1, 0):
         values = ops.multiply(
             ops.subtract(values, np.float32(given.zero_point)), np.float32(given.scale)

@@ -49,13 +49,12 @@ def load(package: ModelPackage, options: EngineOptions) -> "Engine":
             here; or a GPU is required, and none can be used.
         PackageError: a file of the network was changed.
     """
-    assert package.graph is not None, "the package of an imported network"
     if _is_for_gpu(package, options):
         from models.engines import onnx_runtime
 
         if gpu := onnx_runtime.on_gpu(package, options):
             return gpu
-    choices = ENGINES[package.graph.format]
+    choices = ENGINES[package.imported.format]
     automatic = options.name is EngineName.AUTO
     first, *others = _in_order(choices, package) if automatic else [options.name]
     try:
@@ -78,8 +77,7 @@ def _in_order(choices: tuple[EngineName, ...], package: ModelPackage) -> tuple[E
     OpenVINO computes most of a network with weights in uint8 in single precision, and LiteRT in
     integers, which is faster.
     """
-    assert package.graph is not None, "the package of an imported network"
-    if package.graph.format is Format.TFLITE:
+    if package.imported.format is Format.TFLITE:
         (content,) = package.read_graph()
         if tflite.parse(content).has_uint8_weights:
             return choices[::-1]
@@ -88,14 +86,13 @@ def _in_order(choices: tuple[EngineName, ...], package: ModelPackage) -> tuple[E
 
 def _is_for_gpu(package: ModelPackage, options: EngineOptions) -> bool:
     """Whether a GPU is to be tried; warns or raises EngineError if none can run the network."""
-    assert package.graph is not None, "the package of an imported network"
     if options.gpu is GpuPolicy.IF_PRESENT and not devices.cuda_has_devices():
         return False
-    if package.graph.format is Format.ONNX and options.name is not EngineName.OPENVINO:
+    if package.imported.format is Format.ONNX and options.name is not EngineName.OPENVINO:
         return True
     message = (
-        f"{package.name} is an imported {package.graph.format.value} network, which runs on CPUs "
-        "only here: import it as ONNX for GPUs"
+        f"{package.name} is an imported {package.imported.format.value} network, which runs on "
+        "CPUs only here: import it as ONNX for GPUs"
     )
     if options.gpu is GpuPolicy.REQUIRED:
         raise EngineError(f"a GPU is required: {message}")
@@ -124,8 +121,7 @@ def precision_of(package: ModelPackage, options: EngineOptions) -> Precision:
     Raises:
         EngineError: another one is asked for.
     """
-    assert package.graph is not None, "the package of an imported network"
-    own = Precision(package.graph.precision)
+    own = Precision(package.imported.precision)
     if options.precision not in (Precision.AUTO, own):
         raise EngineError(
             f"{package.name} computes in {own.value}, not in {options.precision.value}: choose the "

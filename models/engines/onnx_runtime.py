@@ -264,8 +264,7 @@ class _Network:
     """
 
     def __init__(self, package: ModelPackage, device: Device):
-        assert package.graph is not None, "the package of an imported network"
-        self.graph = package.graph
+        self.graph = package.imported
         (content,) = package.read_graph()
         self._step = _Step(content, device.network, device.memory, package.name)
         taken, given = self.graph.input.name, self.graph.output.name
@@ -323,10 +322,9 @@ def on_gpu(
         EngineError: a GPU is required, and ONNX Runtime cannot use one.
         PackageError: the network's file was changed.
     """
-    assert package.graph is not None, "the package of an imported network"
     try:
         device = gpu(package, options)
-        if package.graph.output.gives is Gives.CLASS_IDS:
+        if package.imported.output.gives is Gives.CLASS_IDS:
             return OnnxRuntimeEngine(package, device, options)
         return OnnxRuntimeMaskEngine(package, device, options)
     except EngineError as error:
@@ -342,11 +340,10 @@ def gpu(package: ModelPackage, options: EngineOptions) -> Device:
     Raises:
         EngineError: ONNX Runtime is not installed, or was built without these.
     """
-    assert package.graph is not None, "the package of an imported network"
     onnxruntime = _import()
     found = onnxruntime.get_available_providers()
     wanted = [CUDA]
-    if options.precision is Precision.F16 and package.graph.precision == Precision.F32.value:
+    if options.precision is Precision.F16 and package.imported.precision == Precision.F32.value:
         wanted = [TENSORRT, CUDA]
     if not set(wanted) <= set(found):
         raise EngineError(

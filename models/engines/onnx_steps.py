@@ -38,8 +38,7 @@ def photos_to_input(package: ModelPackage) -> bytes:
 
     Each value comes from a table with an entry for each level of each colour.
     """
-    assert package.graph is not None, "the package of an imported network"
-    taken = package.graph.input
+    taken = package.imported.input
     table = input_values(package)
     order = [2, 1, 0] if taken.channels is Channels.BGR else [0, 1, 2]
     steps = _Steps(PHOTOS)

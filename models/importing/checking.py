@@ -89,8 +89,7 @@ def _measured(
 def _variants(imported: Imported) -> Iterator[tuple[str, dict[str, Any]]]:
     """The options of each variant, and what they change in the description."""
     described = imported.description
-    graph = described.graph
-    assert graph is not None, "the description of an imported network"
+    graph = described.imported
     other = Channels.RGB if graph.input.channels is Channels.BGR else Channels.BGR
     turned = replace(graph.input, channels=other)
     yield f"--channels {other.value}", {"graph": replace(graph, input=turned)}

@@ -67,8 +67,7 @@ def try_out(source: Source, understood: Understood, photo: Image.Image) -> Impor
     Raises:
         ModelImportError: it does not run, or what it gives does not fit what is understood.
     """
-    graph = understood.description.graph
-    assert graph is not None, "the description of an imported network"
+    graph = understood.description.imported
     checksums = {
         name: hashlib.sha256(content).hexdigest() for name, content in source.files.items()
     }
@@ -140,8 +139,7 @@ def _are_probabilities(scores: np.ndarray, output: GraphOutput) -> bool:
 def _with_input(found: Imported, shape: tuple[int, int]) -> Imported:
     height, width = shape
     told = Fact(f"{width}x{height}", "a trial: other sizes do not run")
-    graph = found.description.graph
-    assert graph is not None, "the description of an imported network"
+    graph = found.description.imported
     resize = graph.input.resize
     if resize is Resize.KEEP_ASPECT:
         resize = Resize.STRETCH
@@ -154,8 +152,7 @@ def _with_input(found: Imported, shape: tuple[int, int]) -> Imported:
 
 
 def _with_probabilities(found: Imported) -> Imported:
-    graph = found.description.graph
-    assert graph is not None, "the description of an imported network"
+    graph = found.description.imported
     given: GraphOutput = replace(graph.output, gives=Gives.PROBABILITIES)
     description = replace(found.description, graph=replace(graph, output=given))
     text = f"{given.name}: {given.gives.value}, {given.layout.value}"

@@ -85,6 +85,12 @@ class ModelDescription:
     networks: tuple[NetworkFiles, ...] = ()
     precisions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    @property
+    def imported(self) -> Graph:
+        """The graph of a model that was imported; only such models are asked for it."""
+        assert self.graph is not None, "the description of an imported network"
+        return self.graph
+
     def loss(self, precision: str) -> float | None:
         """How much mIoU a precision loses against single precision, 0..1; None if not measured."""
         return self.precisions.get(precision, {}).get(LOSS)

@@ -61,7 +61,7 @@ def load_package(name_or_path: str | Path) -> ModelPackage:
     document = read_document(path)
     try:
         graph = _graph_of(document)
-        stated = graph.files if graph else {WEIGHTS_FILE: document[WEIGHTS_SHA256]}
+        stated = network_files(document, graph)
         for name in stated:
             _check_there(path, name)
         content = b"".join(read_unchanged(path / name, of) for name, of in stated.items())
@@ -108,7 +108,17 @@ def files_of(folder: Path) -> tuple[str, ...]:
     except ValueError as error:
         raise PackageError(f"{folder / DESCRIPTION_FILE}: {error}") from error
     others = (name for network in networks for name in network.files)
-    return *(graph.files if graph else (WEIGHTS_FILE,)), *others
+    return *network_files(document, graph), *others
+
+
+def network_files(document: Mapping[str, Any], graph: Graph | None) -> dict[str, str]:
+    """SHA-256 by the name of each file of the network itself, as a description states them.
+
+    Args:
+        document: the description.
+        graph: of an imported network.
+    """
+    return graph.files if graph else {WEIGHTS_FILE: document[WEIGHTS_SHA256]}
 
 
 def classes_of(document: Mapping[str, Any]) -> ClassTable:

@@ -25,7 +25,7 @@ from models.packages.documents import (
     read_unchanged,
     text_of,
 )
-from models.packages.reading import load_package
+from models.packages.reading import load_package, network_files
 
 if TYPE_CHECKING:
     import keras
@@ -80,9 +80,8 @@ def write_graph(
     directory.mkdir(parents=True, exist_ok=True)
     for name, data in content.items():
         (directory / name).write_bytes(data)
-    assert description.graph is not None, "the description of an imported network"
     described = _described(description, len(description.classes))
-    document = {**described, GRAPH: asdict(description.graph)}
+    document = {**described, GRAPH: asdict(description.imported)}
     return _write(directory, document, (), description.precisions)
 
 
@@ -111,7 +110,7 @@ def add_network(
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     document = read_document(package.path)
-    stated = package.graph.files if package.graph else {WEIGHTS_FILE: document[WEIGHTS_SHA256]}
+    stated = network_files(document, package.graph)
     files = {name: read_unchanged(package.path / name, of) for name, of in stated.items()}
     kept = [other for other in package.networks if other.precision != network.precision]
     for other in kept:
