@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from models.classes import IGNORE
+from models.label_mappings import LabelMapping, Target
 from models.labels import LABEL_FOLDER_ENDING, LABEL_SUFFIX, read_label
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
@@ -27,17 +28,44 @@ class LabelledPhotos:
         images: paths of the photos.
         labels: paths of the labels, one per photo.
         classes: number of classes; label values are 0..classes, or `IGNORE`.
+        mapping: what label values say, if they are not class ids.
     """
 
     images: tuple[Path, ...]
     labels: tuple[Path, ...]
     classes: int
+    mapping: LabelMapping | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What labels can say of a pixel; the position is the id of the target."""
+        if self.mapping is None:
+            return tuple(Target((class_id,)) for class_id in range(self.classes))
+        return self.mapping.targets
 
-def list_split(data_dir: str | Path, split: str, classes: int) -> LabelledPhotos:
+    def read_label(self, index: int) -> np.ndarray:
+        """Read a label: uint8 (H, W) of target ids and `IGNORE`.
+
+        Raises:
+            ValueError: no label image, or one that holds what neither classes nor mapping know.
+            OSError: the file cannot be read.
+        """
+        path = self.labels[index]
+        if self.mapping is None:
+            return read_label(path, self.classes)
+        try:
+            with Image.open(path, formats=("PNG",)) as image:
+                return self.mapping.decode(image)
+        except (ValueError, SyntaxError, OSError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def list_split(
+    data_dir: str | Path, split: str, classes: int, mapping: LabelMapping | None = None
+) -> LabelledPhotos:
     """List the photos of `split` in the folder `data_dir`; files are not opened.
 
     Raises:
@@ -61,18 +89,18 @@ def list_split(data_dir: str | Path, split: str, classes: int) -> LabelledPhotos
     for image, label in zip(images, labels, strict=True):
         if not label.is_file():
             raise ValueError(f"{image}: has no label; expected {label}. Add it or move the photo")
-    return LabelledPhotos(images, labels, classes)
+    return LabelledPhotos(images, labels, classes, mapping)
 
 
 def read_sample(photos: LabelledPhotos, index: int) -> tuple[Image.Image, np.ndarray]:
-    """Read a photo as RGB and its label as uint8 (H, W) of class ids and `IGNORE`.
+    """Read a photo as RGB and its label as uint8 (H, W) of target ids and `IGNORE`.
 
     Raises:
         ValueError: the photo is damaged, the two differ in size, or the label is not an index image
             or holds a value outside the class table.
     """
     image = read_photo(photos.images[index])
-    label = read_label(photos.labels[index], photos.classes)
+    label = photos.read_label(index)
     check_sizes(photos, index, label.shape, (image.height, image.width))
     return image, label
 
@@ -99,8 +127,8 @@ def check_sizes(
         )
 
 
-def count_classes(photos: LabelledPhotos) -> np.ndarray:
-    """Count the pixels of each class: int64 (classes,). Reads all samples, which checks them.
+def count_targets(photos: LabelledPhotos) -> np.ndarray:
+    """Count the pixels of each target: int64 (targets,). Reads all samples, which checks them.
 
     Raises:
         ValueError: see `read_sample`.
@@ -109,4 +137,4 @@ def count_classes(photos: LabelledPhotos) -> np.ndarray:
     for index in range(len(photos)):
         _, label = read_sample(photos, index)
         counts += np.bincount(label.ravel(), minlength=counts.size)
-    return counts[: photos.classes]
+    return counts[: len(photos.targets)]
