@@ -24,7 +24,6 @@ from models.classes import IGNORE, ClassTable
 from models.csv_cells import as_text, lines
 from models.engines import AUTOMATIC, EngineOptions
 from models.labelled_photos import LabelledPhotos, check_sizes, list_split, read_photo
-from models.labels import read_label
 from models.meanings import Common
 from models.packages import ModelPackage
 from models.segmenter import Segmenter
@@ -94,7 +93,7 @@ class Metrics:
 
     @classmethod
     def of(cls, classes: ClassTable | Common, counts: Counts) -> Metrics:
-        """The metrics that counts give, of classes or of what two tables have in common."""
+        """The metrics that counts give, of classes or of what masks and labels have in common."""
         return cls(classes.names, counts.confusion, counts.border_confusion, counts.images)
 
     @property
@@ -203,17 +202,15 @@ def count_common(label: np.ndarray, mask: np.ndarray, common: Common) -> Counts:
     that labels cannot have, the pixel counts as one without a class: its class was missed.
 
     Args:
-        label: ids of the label's classes or `IGNORE`, uint8.
+        label: ids that labels hold (of classes, or of targets) or `IGNORE`, uint8.
         mask: ids of the mask's classes or `IGNORE`, uint8 of the label's shape.
         common: what they have in common.
 
     Raises:
         ValueError: the mask holds a value that is neither; the message does not name the mask.
     """
-    _check_ids(mask, len(common.of_masks))
-    return count_pixels(
-        common.label_to_common(label), common.mask_to_common(mask), len(common.names)
-    )
+    _check_ids(mask, common.columns.shape[1])
+    return count_pixels(*common.to_common(label, mask), len(common.names))
 
 
 def confusion_matrix(label: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
@@ -262,7 +259,8 @@ def measure(segment: Segment, photos: LabelledPhotos, common: Common, streams: i
     Args:
         segment: gives the mask of a photo's file.
         photos: photos with their labels.
-        common: what the classes of masks and of labels have in common.
+        common: what the classes of masks and of labels have in common; for labels with a mapping
+            `Common.of_targets(classes, photos.targets)`.
         streams: calls of `segment` that run side by side.
 
     Raises:
@@ -270,7 +268,7 @@ def measure(segment: Segment, photos: LabelledPhotos, common: Common, streams: i
     """
 
     def count(index: int) -> Counts:
-        label = read_label(photos.labels[index], photos.classes)
+        label = photos.read_label(index)
         mask = segment(photos.images[index])
         check_sizes(photos, index, label.shape, mask.shape)
         return count_common(label, mask, common)

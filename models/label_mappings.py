@@ -42,7 +42,7 @@ class Target:
     """What a label says of a pixel, in class ids.
 
     Attributes:
-        classes: the pixel is one of these.
+        classes: the pixel is one of these, in rising order.
         also: classes that it may be without being labelled so.
     """
 
@@ -191,4 +191,4 @@ def _parse_classes(cell: str | None, where: str, classes: ClassTable) -> tuple[i
             raise ValueError(
                 f"{where}: unknown class {name!r}; the model has {', '.join(classes.names)}"
             )
-    return tuple(classes.names.index(name) for name in names)
+    return tuple(sorted({classes.names.index(name) for name in names}))

@@ -26,7 +26,7 @@ In ADE20K, COCO-Stuff and Pascal VOC who rides a bicycle is a person.
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,6 +34,7 @@ from pathlib import Path
 import numpy as np
 
 from models.classes import IGNORE, ClassTable, SegmentationClass
+from models.label_mappings import BETWEEN, Target
 
 TABLE = Path(__file__).with_name("meanings.csv")
 """The meanings of the shipped class sets' classes, a row each."""
@@ -106,21 +107,22 @@ def _sets() -> Mapping[str, Mapping[str, str]]:
     return sets
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Common:
-    """What the classes of masks and those of labels have in common.
+    """How masks are compared with labels: by what the classes of both have in common.
 
     Attributes:
-        names: names of what they have in common: classes, or meanings.
-        of_masks: for each class of the masks its position in `names`, or `IGNORE`.
-        of_labels: the same for each class of the labels.
+        names: names of what they have in common: classes, meanings, or groups of classes.
+        of_labels: for each id that labels hold its position in `names`, or `IGNORE`.
+        columns: uint8 (names, classes of the masks): as what a pixel of a name counts whose class
+            in the mask is that of the column. A position in `names`, or `IGNORE` for none of them.
         left_out_of_masks: names of the masks' classes that the labels do not have.
         left_out_of_labels: names of the labels' classes that the masks cannot have.
     """
 
     names: tuple[str, ...]
-    of_masks: tuple[int, ...]
     of_labels: tuple[int, ...]
+    columns: np.ndarray
     left_out_of_masks: tuple[str, ...]
     left_out_of_labels: tuple[str, ...]
 
@@ -156,19 +158,51 @@ class Common:
         masks_at, labels_at = places(of_masks), places(of_labels)
         return cls(
             tuple(names[key] for key in shared),
-            masks_at,
             labels_at,
+            np.tile(np.array(masks_at, np.uint8), (len(shared), 1)),
             left_out(masks, masks_at),
             left_out(labels, labels_at),
         )
 
-    def label_to_common(self, label: np.ndarray) -> np.ndarray:
-        """Class ids of a label, uint8, as positions in `names`; what is left out is `IGNORE`."""
-        return _table(self.of_labels)[label]
+    @classmethod
+    def of_targets(cls, masks: ClassTable, targets: Sequence[Target]) -> "Common":
+        """Compare masks with labels that hold targets, such as those of a mapping.
 
-    def mask_to_common(self, mask: np.ndarray) -> np.ndarray:
-        """Class ids of a mask, uint8, as positions in `names`; what is left out is `IGNORE`."""
-        return _table(self.of_masks)[mask]
+        What they have in common is the groups of classes that the targets name. A pixel is right
+        if its class in the mask is any one of its group. Else it counts as the smallest group that
+        holds this class. Classes that a pixel may also be (`Target.also`) count as wrong.
+
+        Args:
+            masks: the classes of the masks, which are those of the targets.
+            targets: what labels say, by their ids.
+        """
+        groups = tuple(dict.fromkeys(target.classes for target in targets))
+        nearest = sorted(range(len(groups)), key=lambda group: len(groups[group]))
+
+        def column(group: int, predicted: int) -> int:
+            return next((at for at in (group, *nearest) if predicted in groups[at]), IGNORE)
+
+        columns = [[column(group, at) for at in range(len(masks))] for group in range(len(groups))]
+        named = {class_id for group in groups for class_id in group}
+        return cls(
+            tuple(BETWEEN.join(masks.names[class_id] for class_id in group) for group in groups),
+            tuple(groups.index(target.classes) for target in targets),
+            np.array(columns, np.uint8),
+            tuple(name for class_id, name in enumerate(masks.names) if class_id not in named),
+            (),
+        )
+
+    def to_common(self, label: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A label and its mask as positions in `names`; what is left out is `IGNORE`.
+
+        Args:
+            label: ids that labels hold or `IGNORE`, uint8.
+            mask: ids of the masks' classes or `IGNORE`, uint8 of the label's shape. Where the label
+                is left out, what becomes of it means nothing.
+        """
+        places = _padded(np.array(self.of_labels, np.uint8))[label]
+        rows = np.minimum(places, len(self.names) - 1)
+        return places, _padded(self.columns)[rows, mask]
 
 
 def _merged(*tables: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
@@ -186,7 +220,7 @@ def _shortened(names: tuple[str, ...]) -> str:
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
-def _table(places: tuple[int, ...]) -> np.ndarray:
-    table = np.full(IGNORE + 1, IGNORE, np.uint8)
-    table[: len(places)] = places
-    return table
+def _padded(ids: np.ndarray) -> np.ndarray:
+    """Ids by uint8 values `(..., values)`, with `IGNORE` for all further values."""
+    missing = [(0, 0)] * (ids.ndim - 1) + [(0, IGNORE + 1 - ids.shape[-1])]
+    return np.pad(ids, missing, constant_values=IGNORE)

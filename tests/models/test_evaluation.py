@@ -19,6 +19,7 @@ from models.evaluation import (
     near_border,
 )
 from models.inputs import InputSize
+from models.label_mappings import LabelMapping
 from models.labelled_photos import list_split, read_photo
 from models.labels import read_label
 from models.meanings import Common, meanings
@@ -282,12 +283,30 @@ def test_a_mask_value_outside_its_own_table_is_an_error():
         count_common(np.uint8([[0]]), np.uint8([[19]]), common)
 
 
+def test_labels_of_a_mapping_are_measured_by_its_groups(tmp_path):
+    """Values 7: road; 8: sky or tram; 9: no label."""
+    for folder in ("val", "valannot"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "mapping.csv").write_text("value,class,also\n7,Road,Sky\n8,Sky|Tram,\n9,,\n")
+    Image.new("RGB", (3, 2)).save(tmp_path / "val" / "a.png")
+    label = np.uint8([[7, 7, 7], [8, 8, 9]])
+    Image.fromarray(label).save(tmp_path / "valannot" / "a.png")
+    mapping = LabelMapping.read(tmp_path / "mapping.csv", CLASSES)
+    photos = list_split(tmp_path, "val", len(CLASSES), mapping)
+    mask = np.uint8([[0, 1, IGNORE], [1, 2, 0]])
+    metrics = measure(lambda path: mask, photos, Common.of_targets(CLASSES, photos.targets))
+    assert metrics.names == ("Road", "Sky|Tram")
+    assert metrics.confusion.tolist() == [[1, 1, 1], [0, 2, 0]]
+    assert metrics.ious == (1 / 3, 2 / 3)
+    assert metrics.pixel_accuracy == 3 / 5
+
+
 def test_the_classes_of_camvid_are_those_of_a_model_of_cityscapes(shared_data):
     """CamVid's own labels, each class as the first of Cityscapes that means the same."""
     common = Common.of(CITYSCAPES, CAMVID)
     photos = list_split(shared_data / "camvid", "val", len(CAMVID))
     of_label = np.full(256, IGNORE, np.uint8)
-    of_label[: len(CAMVID)] = [common.of_masks.index(at) for at in common.of_labels]
+    of_label[: len(CAMVID)] = [common.columns[0].tolist().index(at) for at in common.of_labels]
     counts = Counts.nothing(len(common.names))
     for path in photos.labels[:5]:
         label = read_label(path, photos.classes)

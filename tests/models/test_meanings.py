@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from models.classes import CAMVID, CLASS_SETS, IGNORE, ClassTable
+from models.label_mappings import Target
 from models.meanings import BROADER, NAMED_BY, OTHER, TABLE, Common, meanings
 
 CITYSCAPES = ClassTable.load("cityscapes")
@@ -25,7 +26,7 @@ def of_masks(common: Common, masks: ClassTable) -> dict[str, str | None]:
     """What each class of the masks is compared as."""
     return {
         name: None if at == IGNORE else common.names[at]
-        for name, at in zip(masks.names, common.of_masks, strict=True)
+        for name, at in zip(masks.names, common.columns[0], strict=True)
     }
 
 
@@ -94,7 +95,9 @@ def test_it_does_not_matter_whose_the_merged_classes_are():
     assert set(one.names) == set(other.names)
     for name in one.names:
         assert {
-            CITYSCAPES.names[c] for c, at in enumerate(one.of_masks) if at == one.names.index(name)
+            CITYSCAPES.names[c]
+            for c, at in enumerate(one.columns[0])
+            if at == one.names.index(name)
         } == {
             CITYSCAPES.names[c]
             for c, at in enumerate(other.of_labels)
@@ -131,7 +134,8 @@ def test_equal_classes_are_compared_one_by_one():
     for table in (ClassTable.load("ade20k"), of("Left", "Right")):
         common = Common.of(table, table)
         assert common.names == table.names
-        assert common.of_masks == common.of_labels == tuple(range(len(table)))
+        assert common.of_labels == tuple(range(len(table)))
+        assert (common.columns == common.of_labels).all()
 
 
 def test_classes_of_one_table_within_the_other_are_compared_one_by_one():
@@ -140,7 +144,8 @@ def test_classes_of_one_table_within_the_other_are_compared_one_by_one():
     assert Common.of(fewer, vistas).names == fewer.names
     assert Common.of(fewer, vistas).left_out_of_labels == ("Unlabeled",)
     turned = Common.of(of("sky", "road"), of("Road", "Sky", "Tram"))
-    assert (turned.names, turned.of_masks) == (("Road", "Sky"), (1, 0))
+    assert turned.names == ("Road", "Sky")
+    assert turned.columns.tolist() == [[1, 0], [1, 0]]
 
 
 def test_nothing_in_common_is_an_error():
@@ -150,9 +155,63 @@ def test_nothing_in_common_is_an_error():
 
 def test_ids_become_positions_and_the_rest_no_class():
     common = Common.of(CITYSCAPES, CAMVID)
-    mask = np.uint8([[0, 13, 14, 18, IGNORE]])
-    assert [common.names[at] for at in common.mask_to_common(mask)[0, :4]] == [
+    road, car = 3, 8
+    label = np.uint8([[road, car, car, road, road, IGNORE]])
+    mask = np.uint8([[0, 13, 14, 18, IGNORE, 0]])
+    label, mask = common.to_common(label, mask)
+    assert [common.names[at] for at in label[0, :5]] == [
+        "road", "vehicle", "vehicle", "road", "road",
+    ]  # fmt: skip
+    assert [common.names[at] for at in mask[0, :4]] == [
         "road", "vehicle", "vehicle", "two-wheeler",
     ]  # fmt: skip
-    assert common.mask_to_common(mask)[0, 4] == IGNORE
-    assert common.label_to_common(np.uint8([3, 8]))[1] == common.mask_to_common(np.uint8([14]))[0]
+    assert label[0, 5] == mask[0, 4] == IGNORE
+
+
+def targets(*groups: str) -> list[Target]:
+    return [Target(tuple(map(CAMVID.names.index, group.split("|")))) for group in groups]
+
+
+def counted(common: Common, group: str) -> dict[str, str | None]:
+    """As what the pixels of a group count, by their class in the mask."""
+    row = common.columns[common.names.index(group)]
+    return {
+        name: None if at == IGNORE else common.names[at]
+        for name, at in zip(CAMVID.names, row, strict=True)
+    }
+
+
+def test_any_class_of_a_group_is_right():
+    common = Common.of_targets(CAMVID, targets("Road", "Building|Tree"))
+    assert common.names == ("Road", "Building|Tree")
+    found = counted(common, "Building|Tree")
+    assert found["Building"] == found["Tree"] == "Building|Tree"
+    assert found["Road"] == "Road" and counted(common, "Road")["Tree"] == "Building|Tree"
+
+
+def test_what_no_group_names_is_no_class():
+    common = Common.of_targets(CAMVID, targets("Road", "Building|Tree"))
+    assert counted(common, "Road")["Sky"] is None
+    assert "Sky" in common.left_out_of_masks and "Tree" not in common.left_out_of_masks
+    assert common.left_out_of_labels == ()
+
+
+def test_a_class_of_several_groups_counts_as_that_of_the_label_else_as_the_smallest():
+    common = Common.of_targets(CAMVID, targets("Building|Tree|Fence", "Building|Tree", "Sky"))
+    assert counted(common, "Building|Tree|Fence")["Tree"] == "Building|Tree|Fence"
+    assert counted(common, "Building|Tree")["Tree"] == "Building|Tree"
+    assert counted(common, "Sky")["Tree"] == "Building|Tree"
+    assert counted(common, "Sky")["Fence"] == "Building|Tree|Fence"
+
+
+def test_targets_that_differ_in_what_else_they_may_be_are_one_group():
+    road, pole = CAMVID.names.index("Road"), CAMVID.names.index("Pole")
+    common = Common.of_targets(CAMVID, [Target((road,)), Target((pole,)), Target((road,), (pole,))])
+    assert (common.names, common.of_labels) == (("Road", "Pole"), (0, 1, 0))
+    assert counted(common, "Road")["Pole"] == "Pole"
+
+
+def test_targets_of_one_class_each_are_compared_as_the_classes():
+    common, same = Common.of_targets(CAMVID, targets(*CAMVID.names)), Common.of(CAMVID, CAMVID)
+    assert (common.names, common.of_labels) == (same.names, same.of_labels)
+    np.testing.assert_array_equal(common.columns, same.columns)
