@@ -24,17 +24,24 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from models.classes import IGNORE, ClassTable
+from models.labels import INDEX_MODES, open_png, pixels
 
 VALUE, CLASS, ALSO = "value", "class", "also"
 CHANNELS = ("red", "green", "blue")
+COLUMNS = frozenset((*key, CLASS, *rest) for key in ((VALUE,), CHANNELS) for rest in ((), (ALSO,)))
+"""The columns that a mapping may have."""
+
 BETWEEN = "|"
 """Stands between several classes of one cell."""
+
+COLOR_MODES = ("RGB", "RGBA", "P")
+"""Pillow's modes of labels that hold colours."""
 
 
 @dataclass(frozen=True)
@@ -75,31 +82,31 @@ class LabelMapping:
         """Whether labels are RGB images."""
         return not isinstance(next(iter(self.target_of)), int)
 
-    def decode(self, image: Image.Image) -> np.ndarray:
-        """Convert a label to target ids and `IGNORE`, uint8 (H, W).
+    def decode(self, data: bytes) -> np.ndarray:
+        """Decode a label, a PNG, to uint8 (H, W) of target ids and `IGNORE`.
 
         Raises:
-            ValueError: the label is of another kind, or has a value that the mapping leaves out;
-                the message does not name the file.
+            ValueError: no PNG, damaged, values where colours are mapped or the reverse, or a value
+                that the mapping leaves out; the message does not name the label.
         """
-        if self.is_of_colors:
-            if image.mode not in ("RGB", "RGBA", "P"):
-                raise ValueError(
-                    f"has mode {image.mode}, but {self.source} maps colours; expected RGB. Give a "
-                    f"mapping with the column {VALUE}"
-                )
-            pixels = _packed(np.asarray(image.convert("RGB")))
-            values = {_packed(np.array(color)).item(): to for color, to in self.target_of.items()}
-        else:
-            if image.mode not in ("L", "P"):
-                raise ValueError(
-                    f"has mode {image.mode}, but {self.source} maps values; expected an 8-bit "
-                    f"image. Give a mapping with the columns {', '.join(CHANNELS)}"
-                )
-            pixels = np.asarray(image)
-            values = dict(self.target_of)
-        found, positions = np.unique(pixels, return_inverse=True)
-        unknown = [value for value in found.tolist() if value not in values]
+        with open_png(data) as image:
+            if self.is_of_colors:
+                if image.mode not in COLOR_MODES:
+                    raise ValueError(
+                        f"has mode {image.mode}, but {self.source} maps colours; expected RGB. "
+                        f"Give a mapping with the column {VALUE}"
+                    )
+                found = _packed(pixels(image, "RGB"))
+            else:
+                if image.mode not in INDEX_MODES:
+                    raise ValueError(
+                        f"has mode {image.mode}, but {self.source} maps values; expected an 8-bit "
+                        f"image. Give a mapping with the columns {', '.join(CHANNELS)}"
+                    )
+                found = pixels(image).astype(np.int32)
+        values, ids = self._table
+        at = np.minimum(np.searchsorted(values, found), values.size - 1)
+        unknown = np.unique(found[values[at] != found]).tolist()
         if unknown:
             shown = ", ".join(map(self._shown, unknown[:4]))
             more = f" and {len(unknown) - 4} others" if len(unknown) > 4 else ""
@@ -107,8 +114,15 @@ class LabelMapping:
                 f"holds {shown}{more}, which {self.source} does not map. Add a row for each; an "
                 f"empty {CLASS} leaves its pixels out"
             )
-        ids = np.array([values[value] for value in found.tolist()], np.uint8)
-        return ids[positions].reshape(pixels.shape)
+        return ids[at]
+
+    @cached_property
+    def _table(self) -> tuple[np.ndarray, np.ndarray]:
+        """The mapped values in rising order, colours packed, int32, and their target ids, uint8."""
+        keys = np.array(list(self.target_of), np.int32)
+        values = _packed(keys) if self.is_of_colors else keys
+        order = np.argsort(values)
+        return values[order], np.array(list(self.target_of.values()), np.uint8)[order]
 
     def _shown(self, value: int) -> str:
         if not self.is_of_colors:
@@ -119,44 +133,57 @@ class LabelMapping:
     def read(cls, path: str | Path, classes: ClassTable) -> LabelMapping:
         """Read a mapping's CSV file.
 
+        Args:
+            path: the file, UTF-8.
+            classes: the classes that it may name.
+
         Raises:
             ValueError: other columns, an unknown class, a value that is given twice or is none, or
                 no row that names a class.
             OSError: the file cannot be read.
         """
-        return cls.parse(Path(path).read_text(encoding="utf-8-sig"), str(path), classes)
+        try:
+            text = Path(path).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: no UTF-8 text ({error}). Save it as CSV in UTF-8") from error
+        return cls.parse(text, str(path), classes)
 
     @classmethod
     def parse(cls, text: str, source: str, classes: ClassTable) -> LabelMapping:
         """Parse the text of such a file; see `read`."""
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        columns = tuple(reader.fieldnames or ())
-        kinds = [(*key, CLASS, *rest) for key in ((VALUE,), CHANNELS) for rest in ((), (ALSO,))]
-        if columns not in kinds:
+        reader = csv.reader(io.StringIO(text, newline=""))
+        try:
+            rows = [(reader.line_num, tuple(cells)) for cells in reader if cells]
+        except csv.Error as error:
+            raise ValueError(f"{source}, line {reader.line_num}: {error}") from error
+        columns = rows[0][1] if rows else ()
+        if columns not in COLUMNS:
             raise ValueError(
-                f"{source}: found the columns {', '.join(columns) or 'nothing'}; expected "
+                f"{source}: found the columns {','.join(columns) or 'nothing'}; expected "
                 f"{VALUE},{CLASS} or {','.join(CHANNELS)},{CLASS}, and perhaps {ALSO}"
             )
-        keys = columns[: columns.index(CLASS)]
+        key = columns[: columns.index(CLASS)]
         targets: dict[Target, int] = {}
         target_of: dict[int | tuple[int, ...], int] = {}
-        for row in reader:
-            where = f"{source}, line {reader.line_num}"
-            value = _parse_value([row[key] for key in keys], where)
+        for line, cells in rows[1:]:
+            where = f"{source}, line {line}"
+            if len(cells) != len(columns):
+                raise ValueError(f"{where}: found {','.join(cells)}; expected {','.join(columns)}")
+            value = _parse_value(cells[: len(key)], where)
             if value in target_of:
-                raise ValueError(f"{where}: maps {value} a second time; keep one row of each")
-            target = Target(
-                _parse_classes(row[CLASS], where, classes),
-                _parse_classes(row.get(ALSO), where, classes),
-            )
+                shown = ",".join(cells[: len(key)])
+                raise ValueError(f"{where}: maps {shown} a second time; keep one row of each")
+            target = Target(*(_parse_classes(cell, where, classes) for cell in cells[len(key) :]))
             target_of[value] = (
                 targets.setdefault(target, len(targets)) if target.classes else IGNORE
             )
         if not targets:
             raise ValueError(
                 f"{source}: no row maps a label value to a class; expected such as "
-                f"0,{classes.names[0]} below {','.join((*keys, CLASS))}"
+                f"{','.join('0' for _ in key)},{classes.names[0]} below {','.join((*key, CLASS))}"
             )
+        if len(targets) > IGNORE:
+            raise ValueError(f"{source}: {len(targets)} different targets; at most {IGNORE} fit")
         return cls(source, tuple(targets), target_of)
 
 
@@ -174,18 +201,18 @@ def _packed(colors: np.ndarray) -> np.ndarray:
     return red << 16 | green << 8 | blue
 
 
-def _parse_value(cells: list[str | None], where: str) -> int | tuple[int, ...]:
+def _parse_value(cells: Sequence[str], where: str) -> int | tuple[int, ...]:
     try:
-        numbers = tuple(int(cell or "") for cell in cells)
+        numbers = tuple(map(int, cells))
     except ValueError:
         numbers = ()
     if not numbers or not all(0 <= number <= 255 for number in numbers):
-        raise ValueError(f"{where}: found {cells}, expected whole numbers 0..255")
+        raise ValueError(f"{where}: found {','.join(cells)}; expected whole numbers 0..255")
     return numbers if len(numbers) > 1 else numbers[0]
 
 
-def _parse_classes(cell: str | None, where: str, classes: ClassTable) -> tuple[int, ...]:
-    names = [name.strip() for name in (cell or "").split(BETWEEN) if name.strip()]
+def _parse_classes(cell: str, where: str, classes: ClassTable) -> tuple[int, ...]:
+    names = [name.strip() for name in cell.split(BETWEEN) if name.strip()]
     for name in names:
         if name not in classes.names:
             raise ValueError(

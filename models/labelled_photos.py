@@ -57,9 +57,8 @@ class LabelledPhotos:
         if self.mapping is None:
             return read_label(path, self.classes)
         try:
-            with Image.open(path, formats=("PNG",)) as image:
-                return self.mapping.decode(image)
-        except (ValueError, SyntaxError, OSError) as error:
+            return self.mapping.decode(path.read_bytes())
+        except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
 

@@ -14,6 +14,9 @@ LABEL_SUFFIX = ".png"
 LABEL_FOLDER_ENDING = "annot"
 """The labels of a split stand in `<data>/<split>annot`, as in CamVid."""
 
+INDEX_MODES = ("L", "P")
+"""Pillow's modes of images whose values are ids."""
+
 
 def read_label(path: str | Path, classes: int) -> np.ndarray:
     """Read a label, see `decode_label`.
@@ -62,15 +65,8 @@ def decode_index_image(data: bytes, shape: tuple[int, int] | None = None) -> np.
         ValueError: not a PNG, damaged, of another mode or of another shape; the message does not
             name the file.
     """
-    try:
-        image = Image.open(BytesIO(data), formats=("PNG",))
-    except Exception as error:  # Pillow raises many types of errors for damaged headers.
-        raise ValueError(
-            f"no PNG image, or its header is damaged: {len(data)} bytes that start with "
-            f"{data[:8]!r}. Write it again as PNG"
-        ) from error
-    with image:
-        if image.mode not in ("L", "P"):
+    with open_png(data) as image:
+        if image.mode not in INDEX_MODES:
             raise ValueError(
                 f"has mode {image.mode}; expected an 8-bit image of class ids (mode L or P). "
                 "Convert colours to class ids first"
@@ -80,7 +76,31 @@ def decode_index_image(data: bytes, shape: tuple[int, int] | None = None) -> np.
                 f"is {image.width}x{image.height}, but its label is {shape[1]}x{shape[0]}. "
                 "Resize the mask with nearest-neighbour sampling"
             )
-        try:
-            return np.array(image)
-        except Exception as error:  # As above: OSError, SyntaxError, struct.error, ...
-            raise ValueError(f"damaged image data ({error}). Write it again") from error
+        return pixels(image)
+
+
+def open_png(data: bytes) -> Image.Image:
+    """Read the header of a PNG.
+
+    Raises:
+        ValueError: not a PNG, or its header is damaged; the message does not name the file.
+    """
+    try:
+        return Image.open(BytesIO(data), formats=("PNG",))
+    except Exception as error:  # Pillow raises many types of errors for damaged headers.
+        raise ValueError(
+            f"no PNG image, or its header is damaged: {len(data)} bytes that start with "
+            f"{data[:8]!r}. Write it again as PNG"
+        ) from error
+
+
+def pixels(image: Image.Image, mode: str | None = None) -> np.ndarray:
+    """The pixels of an opened image, converted to `mode` if that is given: uint8, writable.
+
+    Raises:
+        ValueError: the pixels are damaged; the message does not name the file.
+    """
+    try:
+        return np.array(image.convert(mode) if mode else image)
+    except Exception as error:  # As above: OSError, SyntaxError, struct.error, ...
+        raise ValueError(f"damaged image data ({error}). Write it again") from error
