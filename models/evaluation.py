@@ -11,9 +11,9 @@ Only `evaluate` needs a network.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from models.csv_cells import as_text, lines
 from models.engines import AUTOMATIC, EngineOptions
 from models.labelled_photos import LabelledPhotos, check_sizes, list_split, read_photo
 from models.meanings import Common
+from models.objects import ObjectCounts, class_ids, count_objects
 from models.packages import ModelPackage
 from models.segmenter import Segmenter
 
@@ -46,17 +47,23 @@ class Counts:
         confusion: as `confusion_matrix` gives it.
         border_confusion: the same of the pixels near a class border.
         images: number of photos.
+        objects: objects of the classes that were asked for, by class id.
     """
 
     confusion: np.ndarray
     border_confusion: np.ndarray
     images: int
+    objects: Mapping[int, ObjectCounts] = field(default_factory=dict)
 
     def __add__(self, other: Counts) -> Counts:
+        objects = dict(self.objects)
+        for class_id, counts in other.objects.items():
+            objects[class_id] = objects.get(class_id, ObjectCounts()) + counts
         return Counts(
             self.confusion + other.confusion,
             self.border_confusion + other.border_confusion,
             self.images + other.images,
+            objects,
         )
 
     @classmethod
@@ -77,6 +84,7 @@ class Metrics:
         confusion: as `confusion_matrix` gives it.
         border_confusion: the same of the pixels near a class border.
         images: number of photos.
+        objects: objects of the classes that were asked for, by class id.
 
     Raises:
         ValueError: no pixel of the labels has a class.
@@ -86,6 +94,7 @@ class Metrics:
     confusion: np.ndarray
     border_confusion: np.ndarray
     images: int
+    objects: Mapping[int, ObjectCounts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.confusion.any():
@@ -94,7 +103,13 @@ class Metrics:
     @classmethod
     def of(cls, classes: ClassTable | Common, counts: Counts) -> Metrics:
         """The metrics that counts give, of classes or of what masks and labels have in common."""
-        return cls(classes.names, counts.confusion, counts.border_confusion, counts.images)
+        return cls(
+            classes.names,
+            counts.confusion,
+            counts.border_confusion,
+            counts.images,
+            counts.objects,
+        )
 
     @property
     def ious(self) -> tuple[float | None, ...]:
@@ -135,6 +150,7 @@ class Metrics:
 
     def to_dict(self) -> dict[str, Any]:
         """The metrics as JSON-ready values."""
+        objects = {class_id: counts.to_dict() for class_id, counts in self.objects.items()}
         return {
             "miou": self.miou,
             "pixel_accuracy": self.pixel_accuracy,
@@ -144,7 +160,10 @@ class Metrics:
             "images": self.images,
             "classes": [
                 {"name": name, "iou": iou, "dice": dice}
-                for name, iou, dice in zip(self.names, self.ious, self.dices, strict=True)
+                | ({"objects": objects[class_id]} if class_id in objects else {})
+                for class_id, (name, iou, dice) in enumerate(
+                    zip(self.names, self.ious, self.dices, strict=True)
+                )
             ],
         }
 
@@ -189,13 +208,25 @@ class Metrics:
         return self.names, self.confusion[:, : len(self.names)]
 
 
-def count_pixels(label: np.ndarray, mask: np.ndarray, classes: int) -> Counts:
-    """The counts of one photo; takes and raises what `confusion_matrix` does."""
+def count_pixels(
+    label: np.ndarray, mask: np.ndarray, classes: int, objects: Sequence[int] = ()
+) -> Counts:
+    """The counts of one photo, and of the `objects` of these class ids.
+
+    Takes and raises what `confusion_matrix` does.
+    """
     confusion, border = confusion_matrix(label, mask, classes), near_border(label)
-    return Counts(confusion, confusion_matrix(label[border], mask[border], classes), 1)
+    return Counts(
+        confusion,
+        confusion_matrix(label[border], mask[border], classes),
+        1,
+        {class_id: count_objects(label, mask, class_id) for class_id in objects},
+    )
 
 
-def count_common(label: np.ndarray, mask: np.ndarray, common: Common) -> Counts:
+def count_common(
+    label: np.ndarray, mask: np.ndarray, common: Common, objects: Sequence[int] = ()
+) -> Counts:
     """The counts of one photo, over what the classes of its label and of its mask have in common.
 
     Pixels whose class in the label the masks cannot have are left out. Where the mask has a class
@@ -205,12 +236,13 @@ def count_common(label: np.ndarray, mask: np.ndarray, common: Common) -> Counts:
         label: ids that labels hold (of classes, or of targets) or `IGNORE`, uint8.
         mask: ids of the mask's classes or `IGNORE`, uint8 of the label's shape.
         common: what they have in common.
+        objects: positions in its names of the classes whose objects are counted.
 
     Raises:
         ValueError: the mask holds a value that is neither; the message does not name the mask.
     """
     _check_ids(mask, common.columns.shape[1])
-    return count_pixels(*common.to_common(label, mask), len(common.names))
+    return count_pixels(*common.to_common(label, mask), len(common.names), objects)
 
 
 def confusion_matrix(label: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
@@ -253,7 +285,13 @@ def near_border(label: np.ndarray, distance: int = BORDER_DISTANCE) -> np.ndarra
     return largest != np.asarray(image.filter(ImageFilter.MinFilter(size)))
 
 
-def measure(segment: Segment, photos: LabelledPhotos, common: Common, streams: int = 1) -> Metrics:
+def measure(
+    segment: Segment,
+    photos: LabelledPhotos,
+    common: Common,
+    streams: int = 1,
+    objects: Sequence[str] = (),
+) -> Metrics:
     """Segment photos and compare the full-size masks with the labels.
 
     Args:
@@ -262,16 +300,18 @@ def measure(segment: Segment, photos: LabelledPhotos, common: Common, streams: i
         common: what the classes of masks and of labels have in common; for labels with a mapping
             `Common.of_targets(classes, photos.targets)`.
         streams: calls of `segment` that run side by side.
+        objects: names of `common` whose objects are counted, see `models.objects`.
 
     Raises:
-        ValueError: a photo or label cannot be read, or their sizes differ.
+        ValueError: a photo or label cannot be read, their sizes differ, or a name is unknown.
     """
+    ids = class_ids(common.names, objects)
 
     def count(index: int) -> Counts:
         label = photos.read_label(index)
         mask = segment(photos.images[index])
         check_sizes(photos, index, label.shape, mask.shape)
-        return count_common(label, mask, common)
+        return count_common(label, mask, common, ids)
 
     with ThreadPoolExecutor(streams) as pool:
         counts = sum(pool.map(count, range(len(photos))), Counts.nothing(len(common.names)))

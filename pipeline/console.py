@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from models.importing.settling import Understood
     from models.known import KnownModel
     from models.meanings import Common
+    from models.objects import ObjectCounts
     from models.packages import ModelPackage
 
 QUIET, NORMAL, VERBOSE = range(3)
@@ -192,6 +193,19 @@ def print_metrics(metrics: "Metrics") -> None:
         + f"{metrics.images} images",
         highlight=False,
         soft_wrap=True,
+    )
+    for class_id, objects in metrics.objects.items():
+        _print_line(console, f"{metrics.names[class_id]}: {_objects_in_words(objects)}")
+
+
+def _objects_in_words(counts: "ObjectCounts") -> str:
+    touched, found = (
+        "-" if share is None else f"{share:.4f}"
+        for share in (counts.recall_touched, counts.recall_found)
+    )
+    return (
+        f"{counts.labelled} objects, recall {touched} by a pixel or more and {found} by half or "
+        f"more of an object, {counts.false} areas where there is no object"
     )
 
 

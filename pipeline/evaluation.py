@@ -16,6 +16,7 @@ from models.engines import AUTOMATIC, EngineOptions
 from models.evaluation import Metrics, measure
 from models.labelled_photos import list_split
 from models.meanings import Common
+from models.objects import class_ids
 from models.packages import ModelPackage
 from models.segmenter import Segmenter
 from pipeline.errors import ConfigurationError
@@ -39,6 +40,7 @@ def evaluate_model(
     options: EngineOptions = AUTOMATIC,
     windows: float | None = None,
     projection: Projection = Projection.AUTO,
+    objects: Sequence[str] = (),
 ) -> Metrics:
     """Measure a model on a split of labelled photos in the CamVid folder layout.
 
@@ -50,9 +52,11 @@ def evaluate_model(
         options: how the network is run.
         windows: see `Segmenter`.
         projection: how photos are taken; left open, as their files say.
+        objects: names of `common` whose objects are counted.
 
     Raises:
-        ValueError: photos or labels are missing, damaged, or do not fit their classes.
+        ValueError: photos or labels are missing, damaged, or do not fit their classes, or a name is
+            unknown.
         EngineError: the engine asked for cannot run here.
     """
     photos = list_split(data_dir, split, len(common.of_labels))
@@ -68,11 +72,15 @@ def evaluate_model(
             ) from error
         return segmenter.segment_input(photo).mask
 
-    return measure(segment, photos, common, segmenter.streams)
+    return measure(segment, photos, common, segmenter.streams, objects)
 
 
 def evaluate_masks(
-    masks: Sequence[str], labels: str, classes: ClassTable, runner: Runner
+    masks: Sequence[str],
+    labels: str,
+    classes: ClassTable,
+    runner: Runner,
+    objects: Sequence[str] = (),
 ) -> Metrics:
     """Compare masks with labels.
 
@@ -81,12 +89,14 @@ def evaluate_masks(
         labels: the folder of the labels.
         classes: what the values of masks and labels mean.
         runner: what runs the graph.
+        objects: names of the classes whose objects are counted.
 
     Raises what `Runner.run` raises, and:
         ConfigurationError: an input is missing or holds no mask, or labels cannot be listed.
-        ValueError: there are no labels, a mask cannot be compared, a label has no mask, or no pixel
-            has a class.
+        ValueError: there are no labels, a mask cannot be compared, a label has no mask, no pixel
+            has a class, or a name is unknown.
     """
+    ids = class_ids(classes.names, objects)
     try:
         list_labels(labels)
     except storage.StorageError as error:
@@ -96,7 +106,11 @@ def evaluate_masks(
     with _result_folder(runner) as folder:
         name = f"evaluation-{uuid.uuid4().hex}.json"
         build = partial(
-            build_graph, masks=masks, labels=labels, classes=len(classes), folder=folder, name=name
+            build_graph,
+            masks=masks,
+            evaluate=EvaluateMasks(labels, len(classes), ids),
+            folder=folder,
+            name=name,
         )
         runner.run(build)
         evaluation = Evaluation.from_json(storage.read(f"{folder}/{name}").decode())
@@ -107,8 +121,7 @@ def evaluate_masks(
 def build_graph(
     pipeline: beam.Pipeline,
     masks: Sequence[str],
-    labels: str,
-    classes: int,
+    evaluate: EvaluateMasks,
     folder: str,
     name: str,
 ) -> None:
@@ -116,7 +129,7 @@ def build_graph(
     (
         pipeline
         | "Masks" >> beam.Create(masks)
-        | "Evaluate" >> EvaluateMasks(labels, classes)
+        | "Evaluate" >> evaluate
         | "Write" >> beam.Map(write_evaluation, folder, name)
     )
 

@@ -43,6 +43,11 @@ from transforms.flow.records import Projection
     "DIR/classes.csv, else those of the model, or with --masks camvid.",
 )  # fmt: skip
 @click.option("--split", default="val", show_default=True, metavar="S")
+@click.option(
+    "--objects", multiple=True, metavar="CLASS",
+    help="Also count how many connected areas of this class are found, such as lesions; may be "
+    "given more than once.",
+)  # fmt: skip
 @settings_options(Settings, only=("engine", "precision", "windows", "projection"))
 @click.option(
     "--json", "json_file", type=click.Path(), metavar="FILE", help="Write metrics to FILE."
@@ -59,6 +64,7 @@ def evaluate(
     data: str,
     classes: str | None,
     split: str,
+    objects: tuple[str, ...],
     engine: EngineName,
     precision: Precision,
     windows: float | None,
@@ -88,13 +94,15 @@ def evaluate(
     try:
         if masks:
             common, is_assumed = None, False
-            metrics = _evaluate_masks(masks, data, classes, split, beam_arguments)
+            metrics = _evaluate_masks(masks, data, classes, split, objects, beam_arguments)
         else:
             package = load_package(model or "default")
             labels = class_table(data, classes, package.classes)
             common = Common.of(package.classes, labels)
             is_assumed = labels is package.classes and package.graph is not None
-            metrics = evaluate_model(package, common, data, split, options, windows, projection)
+            metrics = evaluate_model(
+                package, common, data, split, options, windows, projection, objects
+            )
         if json_file:
             document = json.dumps(metrics.to_dict(), indent=2) + "\n"
             Path(json_file).write_text(document, encoding="utf-8")
@@ -116,10 +124,11 @@ def _evaluate_masks(
     data: str,
     classes: str | None,
     split: str,
+    objects: tuple[str, ...],
     beam_arguments: dict[str, Any],
 ) -> Metrics:
     labels = storage.absolute(f"{data}/{split}{LABEL_FOLDER_ENDING}")
     with foreseen_errors():
         runner = runners.choose(beam_arguments, " ".join([*masks, labels]))
         runner.check([*masks, labels])
-        return evaluate_masks(masks, labels, class_table(data, classes), runner)
+        return evaluate_masks(masks, labels, class_table(data, classes), runner, objects)

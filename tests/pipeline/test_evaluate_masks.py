@@ -44,7 +44,7 @@ def labelled(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(citymask, labelled, tiny_model, tmp_path_factory):
-    """What `evaluate --model` writes: the metrics and the confusion matrix."""
+    """What `evaluate --model` writes: the metrics, of objects as well, and the confusion matrix."""
     return evaluate(citymask, labelled, tmp_path_factory.mktemp("measured"), "--model", tiny_model)
 
 
@@ -61,7 +61,8 @@ def masks(citymask, labelled, tiny_model, tmp_path_factory):
 
 def evaluate(citymask, labelled, results, *arguments) -> tuple[dict, list[list[str]]]:
     files = ["--json", results / "metrics.json", "--confusion", results / "confusion.csv"]
-    done = citymask("evaluate", "--data", labelled, "--split", "val", *arguments, *files)
+    options = ["--split", "val", "--objects", "Road"]
+    done = citymask("evaluate", "--data", labelled, *options, *arguments, *files)
     assert done.exit_code == 0, done.output
     assert (results / "confusion.png").is_file()
     with open(results / "confusion.csv", newline="") as lines:
@@ -90,6 +91,7 @@ def test_masks_of_a_run_give_the_metrics_of_their_model(
 ):
     assert evaluate(citymask, labelled, tmp_path, "--masks", masks) == measured
     assert measured[0]["images"] == 5
+    assert measured[0]["classes"][2]["objects"]["labelled"] > 5
 
 
 @pytest.mark.parametrize("choice", [("--windows", "1"), ("--projection", "equirectangular")])
@@ -238,6 +240,7 @@ def test_a_folder_without_masks_is_named(citymask, labelled, masks, tmp_path):
     [
         (["--masks", "nowhere"], "nowhere: no such file or directory"),
         (["--masks", "MASKS", "--split", "test"], "testannot: no such folder"),
+        (["--masks", "MASKS", "--objects", "Lesion"], "objects of Lesion: no such class; expected"),
         (["--masks", "MASKS", "--runner", "NoRunner"], "Beam: "),
     ],
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial, reduce
 from operator import add
 from typing import Any
@@ -21,6 +21,7 @@ from apache_beam.pvalue import AsSingleton
 from models.classes import ClassTable
 from models.evaluation import Counts, Metrics, count_pixels
 from models.labels import LABEL_SUFFIX, decode_index_image, decode_label
+from models.objects import ObjectCounts
 from transforms import storage
 from transforms.flow.records import ImageRef
 from transforms.inputs.listing import ListImages
@@ -100,6 +101,7 @@ class Evaluation:
             "confusion": self.counts.confusion.tolist(),
             "border_confusion": self.counts.border_confusion.tolist(),
             "images": self.counts.images,
+            "objects": {str(at): astuple(found) for at, found in self.counts.objects.items()},
             "problems": [self.problems.number, self.problems.first],
             "unmasked": [self.unmasked.number, self.unmasked.first],
         }
@@ -113,6 +115,7 @@ class Evaluation:
             np.array(document["confusion"], np.int64),
             np.array(document["border_confusion"], np.int64),
             document["images"],
+            {int(at): ObjectCounts(*found) for at, found in document["objects"].items()},
         )
         problems, unmasked = (
             Findings(number, tuple(first))
@@ -179,13 +182,14 @@ def label_of(image: str, labels: Container[str]) -> str | None:
     return None
 
 
-def compare(ref: ImageRef, label_path: str, classes: int) -> Counts:
+def compare(ref: ImageRef, label_path: str, classes: int, objects: Sequence[int] = ()) -> Counts:
     """The counts of one mask against its label.
 
     Args:
         ref: the mask, a PNG of mode L or P whose values are class ids, or 255 for no class.
         label_path: the label.
         classes: number of classes.
+        objects: class ids whose objects are counted.
 
     Raises:
         ValueError: one of the two cannot be read, is no index image or holds a value outside the
@@ -197,13 +201,17 @@ def compare(ref: ImageRef, label_path: str, classes: int) -> Counts:
         raise ValueError(f"{names.printable(label_path)}: {error}") from error
     try:
         mask = decode_index_image(read_image(ref), label.shape)
-        return count_pixels(label, mask, classes)
+        return count_pixels(label, mask, classes, objects)
     except (storage.StorageError, ShardError, ValueError) as error:
         raise ValueError(f"{ref.uri}: {error}") from error
 
 
 def evaluate_label(
-    label: str | None, refs: Sequence[ImageRef], folder: str, classes: int
+    label: str | None,
+    refs: Sequence[ImageRef],
+    folder: str,
+    classes: int,
+    objects: Sequence[int] = (),
 ) -> Evaluation:
     """Compare a label with the masks that were given for it.
 
@@ -212,6 +220,7 @@ def evaluate_label(
         refs: the masks.
         folder: the folder of labels.
         classes: number of classes.
+        objects: class ids whose objects are counted.
     """
     nothing = Counts.nothing(classes)
     if label is None:
@@ -223,7 +232,7 @@ def evaluate_label(
         line = f"{second}: its label has a mask already, {first}. Give one mask for each label"
         return Evaluation(nothing, Findings.of(line))
     try:
-        return Evaluation(compare(refs[0], f"{folder}/{label}", classes))
+        return Evaluation(compare(refs[0], f"{folder}/{label}", classes, objects))
     except ValueError as error:
         return Evaluation(nothing, Findings.of(str(error)))
 
@@ -244,10 +253,12 @@ class EvaluateMasks(beam.PTransform):
     Attributes:
         folder: the folder of labels, PNGs of class ids.
         classes: number of classes.
+        objects: class ids whose objects are counted, see `models.objects`.
     """
 
     folder: str
     classes: int
+    objects: tuple[int, ...] = ()
 
     def expand(self, masks: beam.PCollection[str]) -> beam.PCollection[Evaluation]:
         labels = (
@@ -267,7 +278,9 @@ class EvaluateMasks(beam.PTransform):
             {LABELS: keyed, MASKS: refs}
             | "PairByLabel" >> beam.CoGroupByKey()
             | "Compare"
-            >> beam.Map(_evaluate_pair, self.folder, self.classes).with_output_types(Evaluation)
+            >> beam.Map(_evaluate_pair, self.folder, self.classes, self.objects).with_output_types(
+                Evaluation
+            )
             | "AddUp" >> beam.CombineGlobally(partial(_add_up, classes=self.classes))
         )
 
@@ -296,11 +309,14 @@ def _keyed(ref: ImageRef, labels: Labels) -> tuple[str, ImageRef]:
 
 
 def _evaluate_pair(
-    pair: tuple[str, dict[str, Iterable[Any]]], folder: str, classes: int
+    pair: tuple[str, dict[str, Iterable[Any]]],
+    folder: str,
+    classes: int,
+    objects: Sequence[int],
 ) -> Evaluation:
     key, joined = pair
     label = _unescape(key) if any(joined[LABELS]) else None
-    return evaluate_label(label, list(joined[MASKS]), folder, classes)
+    return evaluate_label(label, list(joined[MASKS]), folder, classes, objects)
 
 
 def _add_up(evaluations: Iterable[Evaluation], classes: int) -> Evaluation:

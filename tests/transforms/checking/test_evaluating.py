@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 
 import apache_beam as beam
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 
 from models.classes import IGNORE, ClassTable
 from models.evaluation import Counts, count_pixels
+from models.objects import ObjectCounts
 from transforms import EvaluateMasks
 from transforms.checking.evaluating import (
     SHOWN,
@@ -267,9 +269,11 @@ def test_problems_are_told_before_labels_that_have_no_mask():
 
 
 def test_evaluations_come_back_from_text_as_they_were(pairs):
-    evaluation = Evaluation(expected(pairs), Findings.of("b", "a"), Findings.of("c.png"))
+    counts = replace(expected(pairs), objects={1: ObjectCounts(4, 3, 2, 1)})
+    evaluation = Evaluation(counts, Findings.of("b", "a"), Findings.of("c.png"))
     read = Evaluation.from_json(evaluation.to_json())
     assert_equal(read.counts, evaluation.counts)
+    assert read.counts.objects == counts.objects
     assert (read.problems, read.unmasked) == (evaluation.problems, evaluation.unmasked)
 
 
