@@ -30,7 +30,7 @@ from models.engines import (
 from models.graphs import Gives, Resize
 from models.inputs import SHAPE_MULTIPLE, InputSize, resize, resize_pixels
 from models.meanings import SKY, meanings
-from models.packages import ModelPackage, load_package
+from models.packages import Calibration, ModelPackage, load_package
 from models.panoramas import (
     OnSphere,
     Panorama,
@@ -40,6 +40,7 @@ from models.panoramas import (
     with_margin,
 )
 from models.tiling import segment_windows
+from models.uncertainty import Uncertainty, mean_entropy
 from models.upsampling import ids_to_mask, load_loops, logits_to_confidence, logits_to_mask
 
 
@@ -149,6 +150,7 @@ class Segmentation:
         confidence_image: confidence of each pixel as `round(255 * p)`, uint8 of the mask's shape,
             if confidences were asked for.
         on_sphere: what the mask of a panorama covers of the sphere; None for a flat photo.
+        uncertainty: how unsure the network is of the photo; None where that is not known.
     """
 
     mask: np.ndarray
@@ -156,6 +158,7 @@ class Segmentation:
     confidence: Confidence | None = None
     confidence_image: np.ndarray | None = None
     on_sphere: OnSphere | None = None
+    uncertainty: Uncertainty | None = None
 
 
 class Segmenter:
@@ -168,6 +171,7 @@ class Segmenter:
         windows: segment in overlapping windows at this scale of each photo's own resolution; None:
             bring each photo to the size of the network input.
         confidence: whether to compute confidences, which excludes windows.
+        calibration: of the network's probabilities, for confidences and uncertainties.
 
     Raises:
         ValueError: windows and confidence are both asked for, or windows of a network input that is
@@ -181,6 +185,7 @@ class Segmenter:
         size: InputSize,
         windows: float | None = None,
         confidence: bool = False,
+        calibration: Calibration | None = None,
     ):
         if windows and confidence:
             raise ValueError("windows and confidence exclude each other")
@@ -194,6 +199,8 @@ class Segmenter:
         height, width = (side // SHAPE_MULTIPLE * SHAPE_MULTIPLE for side in size.nominal_shape)
         self._window = height, width
         self._confidence = confidence
+        self._calibration = calibration
+        self._temperature = calibration.temperature if calibration else 1.0
         self._sky = [at for at, meaning in enumerate(meanings(classes)) if meaning == SKY]
 
     @classmethod
@@ -229,7 +236,9 @@ class Segmenter:
                 f"what Numba compiles cannot be kept ({error}): set NUMBA_CACHE_DIR to a folder "
                 "that can be written"
             ) from error
-        return cls(engine, package.classes, package.input_size, windows, confidence)
+        return cls(
+            engine, package.classes, package.input_size, windows, confidence, package.calibration
+        )
 
     @property
     def batch_size(self) -> int:
@@ -260,14 +269,19 @@ class Segmenter:
             ValueError: the network's output is not finite.
             EngineError: memory does not suffice for one photo.
         """
+        return self.segment_input(self.resize(image, panorama))
+
+    def resize(
+        self, image: Image.Image | np.ndarray, panorama: Panorama | None = None
+    ) -> NetworkInput:
+        """Bring a photo, as `segment` takes it, to the size that the network takes."""
         if isinstance(image, np.ndarray):
             image = Image.fromarray(image)
         image = ImageOps.exif_transpose(image).convert("RGB")
         shape = self.shape_for(image.width, image.height)
         if panorama and panorama.is_closed:
             shape = closed_shape(shape)
-        photo = NetworkInput(resize(image, shape), image.width, image.height, panorama)
-        return self.segment_input(photo)
+        return NetworkInput(resize(image, shape), image.width, image.height, panorama)
 
     def segment_input(self, photo: NetworkInput) -> Segmentation:
         """Segment a photo at the network's size; raises what `segment` raises."""
@@ -338,7 +352,7 @@ class Segmenter:
     def finish(self, inferred: Inferred) -> Segmentation:
         """Make the mask of a photo at its own size, and what was asked for besides."""
         photo, scores = inferred.prepared.photo, inferred.scores
-        confidence = image = on_sphere = None
+        confidence = image = on_sphere = uncertainty = None
         if inferred.mask:
             mask, counts = inferred.mask
         else:
@@ -349,13 +363,20 @@ class Segmenter:
                 mask, counts = ids_to_mask(scores, len(self._classes), *size, margin, extent)
             else:
                 mask, counts = logits_to_mask(scores, *size, margin, extent)
+                uncertainty = self._uncertainty(scores)
         pixels = tuple(counts.tolist())
         if self._confidence and scores is not None:
-            image, sums = logits_to_confidence(scores, mask, margin, extent)
+            image, sums = logits_to_confidence(scores, mask, margin, extent, self._temperature)
             confidence = Confidence.of(sums.tolist(), pixels)
         if photo.panorama:
             on_sphere = measure_on_sphere(mask, photo.panorama, len(self._classes), self._sky)
-        return Segmentation(mask, pixels, confidence, image, on_sphere)
+        return Segmentation(mask, pixels, confidence, image, on_sphere, uncertainty)
+
+    def _uncertainty(self, logits: np.ndarray) -> Uncertainty | None:
+        if self._calibration is None:
+            return None
+        entropy = mean_entropy(logits, self._temperature)
+        return Uncertainty(entropy, entropy > self._calibration.unlike_above)
 
     def _predict_window(self, windows: np.ndarray) -> np.ndarray:
         """Logits of windows; class ids count as a logit of 1 for their class, 0 for the others."""

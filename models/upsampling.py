@@ -139,6 +139,7 @@ def logits_to_confidence(
     mask: np.ndarray,
     margin: int = 0,
     extent: tuple[float, float] | None = None,
+    temperature: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The softmax probability of the class chosen at each pixel, and its sum for each class.
 
@@ -146,6 +147,7 @@ def logits_to_confidence(
         logits: float32 array of shape `(h, w, classes)`, as given to `logits_to_mask`.
         mask: the class ids that `logits_to_mask` chose, uint8 of shape `(height, width)`.
         margin, extent: as given to `logits_to_mask`.
+        temperature: what logits are divided by, see `models.calibration`.
 
     Returns:
         The probability as `round(255 * p)`, uint8 of shape `(height, width)`, and the sums of the
@@ -158,7 +160,7 @@ def logits_to_confidence(
     confidence = np.empty((height, width), np.uint8)
     sums = np.zeros(logits.shape[2], np.float64)
     fill_confidence(
-        np.ascontiguousarray(logits, np.float32),
+        np.ascontiguousarray(logits / np.float32(temperature), np.float32),
         mask,
         neighbours(logits.shape[0], height, extent[0]),
         neighbours(logits.shape[1], width, extent[1], margin),
@@ -166,6 +168,31 @@ def logits_to_confidence(
         sums,
     )
     return confidence, sums
+
+
+def logits_at(
+    logits: np.ndarray, pixels: np.ndarray, height: int, width: int, extent: tuple[float, float]
+) -> np.ndarray:
+    """The interpolated logits of some pixels of a mask.
+
+    Args:
+        logits: float32 array of shape `(h, w, classes)`.
+        pixels: positions in the mask, row after row, int64 of shape `(n,)`.
+        height, width, extent: see `logits_to_mask`.
+
+    Returns:
+        float32 of shape `(n, classes)`.
+    """
+    rows, columns = np.divmod(pixels, width)
+    tops, bottoms, down, _ = neighbours(logits.shape[0], height, extent[0])
+    lefts, rights, across, _ = neighbours(logits.shape[1], width, extent[1])
+
+    def of_column(cells: np.ndarray) -> np.ndarray:
+        above, below = logits[tops[rows], cells], logits[bottoms[rows], cells]
+        return above + (below - above) * down[rows, None]
+
+    left, right = of_column(lefts[columns]), of_column(rights[columns])
+    return left + (right - left) * across[columns, None]
 
 
 def neighbours(

@@ -21,8 +21,8 @@ COLLECT_AFTER = 50_000
 Python's default of 700 would collect some 500 times during the imports, to no use."""
 
 COMMANDS = (
-    "run", "nightly", "compact", "train", "import", "quantise", "evaluate", "models", "verify",
-    "report", "export", "indicators",
+    "run", "nightly", "compact", "train", "import", "quantise", "calibrate", "evaluate", "models",
+    "verify", "report", "export", "indicators",
 )  # fmt: skip
 
 MODULES = {"import": "import_model"}

@@ -5,9 +5,11 @@ plain arrays (Keras `.weights.h5`, half precision), or an imported graph, see `m
 Folders with pickles, Keras archives or saved models are refused, so that a model from an untrusted
 source cannot run code.
 
-Since format 2 a package may hold the same network in other forms as well, see `NetworkFiles`, and
-what each precision loses. Neither affects the fingerprint: it tells which network and classes made
-a mask, and a row tells the precision.
+Since format 2 a package may hold the same network in other forms as well, see `NetworkFiles`, what
+each precision loses, and a `Calibration`. None of these affects the fingerprint: it tells which
+network and classes made a mask, and a row tells the precision. A calibration changes no mask, only
+what is said of it. Were it part of the fingerprint, a model that is calibrated would be another
+one, and its archives would be segmented again for the same masks.
 
 `model.schema.json` is the JSON schema of the description.
 """
@@ -17,6 +19,7 @@ from models.packages.descriptions import (
     LOSS,
     SHIPPED,
     WEIGHTS_FILE,
+    Calibration,
     ModelDescription,
     ModelPackage,
     NetworkFiles,
@@ -29,7 +32,7 @@ from models.packages.reading import (
     load_package,
     shipped_names,
 )
-from models.packages.writing import add_network, write_graph, write_package
+from models.packages.writing import add_calibration, add_network, write_graph, write_package
 
 __all__ = [
     "DESCRIPTION_FILE",
@@ -39,10 +42,12 @@ __all__ = [
     "SCHEMA",
     "SHIPPED",
     "WEIGHTS_FILE",
+    "Calibration",
     "ModelDescription",
     "ModelPackage",
     "NetworkFiles",
     "PackageError",
+    "add_calibration",
     "add_network",
     "classes_of",
     "files_of",

@@ -51,6 +51,26 @@ class NetworkFiles:
     made: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """What a model's probabilities are worth, found by `citymask calibrate` on labelled photos.
+
+    Attributes:
+        temperature: what logits are divided by before their softmax.
+        ece_before: expected calibration error without it, 0..1.
+        ece_after: the same with it.
+        unlike_above: a photo whose uncertainty is above it is unlike those photos; see
+            `models.uncertainty`.
+        made: tool, data and other facts for users.
+    """
+
+    temperature: float
+    ece_before: float
+    ece_after: float
+    unlike_above: float
+    made: dict[str, Any]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelDescription:
     """What describes a model, apart from its weights.
@@ -69,6 +89,7 @@ class ModelDescription:
         graph: the network, if it was imported; there are no Keras weights then.
         networks: the same network in other forms.
         precisions: by precision, measured quality and its loss, see `loss`.
+        calibration: of its probabilities, if that was done.
     """
 
     name: str
@@ -84,6 +105,7 @@ class ModelDescription:
     graph: Graph | None = None
     networks: tuple[NetworkFiles, ...] = ()
     precisions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     @property
     def imported(self) -> Graph:

@@ -14,8 +14,8 @@ FORMAT_VERSION = 2
 """Version of the format of `model.json`; version 1, which has neither `GRAPH` nor `ADDED`, is read
 too."""
 
-GRAPH, NETWORKS, PRECISIONS = "graph", "networks", "precisions"
-ADDED = (NETWORKS, PRECISIONS)
+GRAPH, NETWORKS, PRECISIONS, CALIBRATION = "graph", "networks", "precisions", "calibration"
+ADDED = (NETWORKS, PRECISIONS, CALIBRATION)
 """Keys of format 2 that are left out of the fingerprint."""
 
 WEIGHTS_SHA256 = "weights_sha256"

@@ -20,8 +20,15 @@ from models.graphs import (
 )
 from models.inputs import SHAPE_MULTIPLE
 from models.networks import ARCHITECTURES
-from models.packages.descriptions import SHIPPED, WEIGHTS_FILE, ModelPackage, NetworkFiles
+from models.packages.descriptions import (
+    SHIPPED,
+    WEIGHTS_FILE,
+    Calibration,
+    ModelPackage,
+    NetworkFiles,
+)
 from models.packages.documents import (
+    CALIBRATION,
     DESCRIPTION_FILE,
     GRAPH,
     NETWORKS,
@@ -80,6 +87,7 @@ def load_package(name_or_path: str | Path) -> ModelPackage:
             graph=graph,
             networks=tuple(map(_network_of, document.get(NETWORKS, ()))),
             precisions=document.get(PRECISIONS, {}),
+            calibration=Calibration(**document[CALIBRATION]) if CALIBRATION in document else None,
             fingerprint=hashlib.sha256(identity(path, document) + content).hexdigest(),
         )
         _check_sense(package, document["outputs"])

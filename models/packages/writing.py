@@ -10,11 +10,13 @@ from models.classes import IGNORE
 from models.networks import build_network
 from models.packages.descriptions import (
     WEIGHTS_FILE,
+    Calibration,
     ModelDescription,
     ModelPackage,
     NetworkFiles,
 )
 from models.packages.documents import (
+    CALIBRATION,
     DESCRIPTION_FILE,
     FORMAT_VERSION,
     GRAPH,
@@ -36,7 +38,7 @@ def write_package(
 ) -> ModelPackage:
     """Write a package with the weights in half precision and return it as read back.
 
-    Other forms of the network are left out, since they are those of other weights.
+    Other forms of the network and a calibration are left out, as they are of other weights.
 
     Raises:
         ValueError: the network does not fit the description.
@@ -108,16 +110,48 @@ def add_network(
         OSError: it cannot be written.
     """
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+    kept = [other for other in package.networks if other.precision != network.precision]
+    document = _copy(package, directory, kept)
+    for name, data in content.items():
+        (directory / name).write_bytes(data)
+    return _write(directory, document, (*kept, network), precisions)
+
+
+def add_calibration(
+    package: ModelPackage, directory: str | Path, calibration: Calibration
+) -> ModelPackage:
+    """Write a package with a calibration, in place of any other, and return it as read back.
+
+    The fingerprint stays.
+
+    Args:
+        package: what is written apart from that.
+        directory: its folder; the package's own one is possible.
+        calibration: of its probabilities.
+
+    Raises:
+        PackageError: the package was changed.
+        OSError: it cannot be written.
+    """
+    directory = Path(directory)
+    document = _copy(package, directory, package.networks)
+    calibrated = {**document, CALIBRATION: asdict(calibration)}
+    return _write(directory, calibrated, package.networks, package.precisions)
+
+
+def _copy(
+    package: ModelPackage, directory: Path, networks: Sequence[NetworkFiles]
+) -> dict[str, Any]:
+    """Copy the files of a package, with these other forms of its network; return `model.json`."""
     document = read_document(package.path)
     stated = network_files(document, package.graph)
     files = {name: read_unchanged(package.path / name, of) for name, of in stated.items()}
-    kept = [other for other in package.networks if other.precision != network.precision]
-    for other in kept:
-        files |= zip(other.files, package.read_files(other), strict=True)
-    for name, data in (files | content).items():
+    for network in networks:
+        files |= zip(network.files, package.read_files(network), strict=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
         (directory / name).write_bytes(data)
-    return _write(directory, document, (*kept, network), precisions)
+    return document
 
 
 def _write(
@@ -126,7 +160,7 @@ def _write(
     networks: Sequence[NetworkFiles],
     precisions: Mapping[str, Mapping[str, Any]],
 ) -> ModelPackage:
-    """Write `model.json`: a document with these `ADDED` keys."""
+    """Write `model.json`: a document with these networks and precisions."""
     text = text_of(
         {
             **document,
