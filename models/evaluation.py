@@ -11,6 +11,7 @@ Only `evaluate` needs a network.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,9 @@ BORDER_DISTANCE = 3
 
 NO_CLASS = "no class"
 """Name of the confusion matrix's last column."""
+
+MEASURES = ("miou", "pixel_accuracy", "mean_class_accuracy")
+"""The metrics by which data sets are compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,7 +307,8 @@ def measure(
         objects: names of `common` whose objects are counted, see `models.objects`.
 
     Raises:
-        ValueError: a photo or label cannot be read, their sizes differ, or a name is unknown.
+        ValueError: a photo or label cannot be read, their sizes differ, no pixel has a class, or a
+            name is unknown.
     """
     ids = class_ids(common.names, objects)
 
@@ -315,7 +320,10 @@ def measure(
 
     with ThreadPoolExecutor(streams) as pool:
         counts = sum(pool.map(count, range(len(photos))), Counts.nothing(len(common.names)))
-    return Metrics.of(common, counts)
+    try:
+        return Metrics.of(common, counts)
+    except ValueError as error:
+        raise ValueError(f"{photos.labels[0].parent}: {error}") from error
 
 
 def evaluate(
@@ -338,6 +346,20 @@ def evaluate(
 
     common = Common.of(package.classes, package.classes)
     return measure(segment, photos, common, segmenter.streams)
+
+
+def mean_and_spread(
+    metrics: Sequence[Metrics],
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Means and standard deviations over at least two data sets, of each of `MEASURES`.
+
+    The standard deviation is that of a sample: its divisor is the number of data sets less one.
+    """
+    values = {name: [getattr(entry, name) for entry in metrics] for name in MEASURES}
+    return (
+        {name: statistics.mean(of) for name, of in values.items()},
+        {name: statistics.stdev(of) for name, of in values.items()},
+    )
 
 
 def _ious(confusion: np.ndarray) -> tuple[float | None, ...]:

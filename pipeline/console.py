@@ -21,7 +21,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from models.engines.options import Precision
@@ -32,7 +32,7 @@ from transforms.output.run_records import RunRecord
 from transforms.output.summary import read_summary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from models.evaluation import Metrics
     from models.importing.checking import Tried
@@ -194,6 +194,10 @@ def print_metrics(metrics: "Metrics") -> None:
         highlight=False,
         soft_wrap=True,
     )
+    _print_objects(console, metrics)
+
+
+def _print_objects(console: Console, metrics: "Metrics") -> None:
     for class_id, objects in metrics.objects.items():
         _print_line(console, f"{metrics.names[class_id]}: {_objects_in_words(objects)}")
 
@@ -207,6 +211,38 @@ def _objects_in_words(counts: "ObjectCounts") -> str:
         f"{counts.labelled} objects, recall {touched} by a pixel or more and {found} by half or "
         f"more of an object, {counts.false} areas where there is no object"
     )
+
+
+def print_data_sets(metrics: "Mapping[str, Metrics]", commons: "Sequence[Common]") -> None:
+    """Print a model's quality on several data sets, then the IoU of the classes of each.
+
+    Args:
+        metrics: of each data set, by its name.
+        commons: what the model and the labels have in common, of each data set.
+    """
+    from models.evaluation import MEASURES, mean_and_spread
+
+    console = Console()
+    table = Table("data set", header_style="bold")
+    for column in ("photos", "mIoU", "pixel accuracy", "mean class accuracy"):
+        table.add_column(column, justify="right")
+    for name, of in metrics.items():
+        cells = (f"{getattr(of, measure):.4f}" for measure in MEASURES)
+        table.add_row(shown(name), str(of.images), *cells)
+    table.add_section()
+    for name, values in zip(
+        ("mean", "standard deviation"), mean_and_spread(list(metrics.values())), strict=True
+    ):
+        table.add_row(name, "", *(f"{values[measure]:.4f}" for measure in MEASURES))
+    console.print(table)
+    for (name, of), common in zip(metrics.items(), commons, strict=True):
+        classes = Table(Column(shown(name)), header_style="bold")
+        classes.add_column("IoU", justify="right")
+        for group, iou in zip(of.names, of.ious, strict=True):
+            classes.add_row(shown(group), "-" if iou is None else f"{iou:.4f}")
+        console.print(classes)
+        _print_objects(console, of)
+        print_left_out(common)
 
 
 def print_left_out(common: "Common") -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from models.classes import ClassTable
 from models.engines import AUTOMATIC, EngineOptions
 from models.evaluation import Metrics, measure
-from models.labelled_photos import list_split
+from models.labelled_photos import LabelledPhotos
 from models.meanings import Common
 from models.objects import class_ids
 from models.packages import ModelPackage
@@ -34,21 +34,17 @@ TEMPORARY = "temp_location"
 
 def evaluate_model(
     package: ModelPackage,
-    common: Common,
-    data_dir: str,
-    split: str,
+    data_sets: Sequence[tuple[LabelledPhotos, Common]],
     options: EngineOptions = AUTOMATIC,
     windows: float | None = None,
     projection: Projection = Projection.AUTO,
     objects: Sequence[str] = (),
-) -> Metrics:
-    """Measure a model on a split of labelled photos in the CamVid folder layout.
+) -> list[Metrics]:
+    """Measure a model on labelled photos.
 
     Args:
         package: the model.
-        common: what its classes and those of the labels have in common.
-        data_dir: the folder.
-        split: name of the split.
+        data_sets: of each its photos, and what their labels and the model have in common.
         options: how the network is run.
         windows: see `Segmenter`.
         projection: how photos are taken; left open, as their files say.
@@ -59,7 +55,6 @@ def evaluate_model(
             unknown.
         EngineError: the engine asked for cannot run here.
     """
-    photos = list_split(data_dir, split, len(common.of_labels))
     segmenter = Segmenter.load(package, replace(options, batch_size=1), windows)
 
     def segment(path: Path) -> np.ndarray:
@@ -72,7 +67,9 @@ def evaluate_model(
             ) from error
         return segmenter.segment_input(photo).mask
 
-    return measure(segment, photos, common, segmenter.streams, objects)
+    return [
+        measure(segment, photos, common, segmenter.streams, objects) for photos, common in data_sets
+    ]
 
 
 def evaluate_masks(
