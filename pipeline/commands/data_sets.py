@@ -9,6 +9,10 @@ from typing import Any
 
 import click
 
+from models.classes import ClassTable
+from models.label_mappings import LabelMapping
+from models.labelled_photos import LabelledPhotos, list_split
+
 FORM = re.compile(
     r"(?:(?P<name>[^/=:]+)=)?(?P<folder>.+?)(?::(?P<mapping>[^:]+\.csv)(?::(?P<weight>[^:]*))?)?"
 )
@@ -52,6 +56,20 @@ class DataSet:
         if not 0 < share < math.inf:
             raise ValueError(f"{text!r} ends in the weight {weight!r}; expected a number above 0")
         return cls(name or _own_name(folder), folder, mapping, share)
+
+    def list_split(self, split: str, classes: ClassTable) -> LabelledPhotos:
+        """List the photos of a split.
+
+        Args:
+            split: its name.
+            classes: those of the labels, or those that the mapping names.
+
+        Raises:
+            ValueError: there is no photo, one has no label, or the mapping cannot be used.
+            OSError: the mapping cannot be read.
+        """
+        mapping = LabelMapping.read(self.mapping, classes) if self.mapping else None
+        return list_split(self.folder, split, len(classes), mapping)
 
 
 class DataSetType(click.ParamType):
