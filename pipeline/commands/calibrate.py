@@ -17,7 +17,8 @@ from pipeline.runs.settings import Settings
 @click.argument("model", metavar="MODEL")
 @data_option(
     "Labelled photos in the CamVid layout, that the model was not trained on; with a mapping if "
-    "the labels have other classes. May be given more than once."
+    "the labels have other classes. May be given more than once.",
+    has_name=False,
 )
 @click.option("--output", "-o", required=True, metavar="MODEL_DIR", help="Model package to write.")
 @click.option("--split", default="val", show_default=True, metavar="S", help="Photos to use.")

@@ -90,16 +90,24 @@ class DataSetType(click.ParamType):
         return found
 
 
-def data_option(help: str, has_weight: bool = False) -> Callable[[Callable], Callable]:
-    """Add the option `--data` to a command, as a tuple of at least one `DataSet`."""
-    weight = "[:WEIGHT]" if has_weight else ""
+def data_option(
+    help: str, has_name: bool = True, has_weight: bool = False
+) -> Callable[[Callable], Callable]:
+    """Add the option `--data` to a command, as a tuple of at least one `DataSet`.
+
+    Args:
+        help: text for users.
+        has_name: whether names matter to the command; no two data sets may have the same then.
+        has_weight: whether a weight may be stated.
+    """
+    name, weight = "[NAME=]" if has_name else "", "[:WEIGHT]" if has_weight else ""
     return click.option(
         "--data",
         required=True,
         multiple=True,
         type=DataSetType(has_weight),
-        callback=_with_names_of_their_own,
-        metavar=f"[NAME=]DIR[:MAPPING.csv{weight}]",
+        callback=_with_names_of_their_own if has_name else None,
+        metavar=f"{name}DIR[:MAPPING.csv{weight}]",
         help=help,
     )
 
