@@ -26,7 +26,7 @@ from PIL import Image
 from models.engines.devices import cores
 from models.evaluation import Counts, Metrics, count_pixels
 from models.inputs import resize
-from models.labelled_photos import list_split, read_sample
+from models.labelled_photos import list_split
 from models.packages import ModelPackage, load_package
 from models.segmenter import NetworkInput, Segmenter
 from models.speed import machine
@@ -145,7 +145,7 @@ def compare(
     photos = list_split(camvid, SPLIT, len(classes))
     counts, equal = [Counts.nothing(len(classes))] * 2, []
     for index in range(len(photos)):
-        image, label = read_sample(photos, index)
+        image, label = photos.read_sample(index)
         size = (round(image.width * enlarged), round(image.height * enlarged))
         width, height = round(package.input_width * share), round(package.input_height * share)
         shape = replace(package.input_size, width=width, height=height).photo_shape(*size)

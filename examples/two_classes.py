@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from models.classes import IGNORE, ClassTable
-from models.labelled_photos import list_split, read_sample
+from models.labelled_photos import list_split
 
 
 def main(source: str, foreground: str, target: str, classes: str = "camvid") -> None:
@@ -25,7 +25,7 @@ def main(source: str, foreground: str, target: str, classes: str = "camvid") -> 
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
         for index, path in enumerate(photos.images):
-            image, label = read_sample(photos, index)
+            image, label = photos.read_sample(index)
             two = np.where(label == table.names.index(foreground), 0, 1)
             two[label == IGNORE] = IGNORE
             image.save(folders[0] / f"{path.stem}.png")

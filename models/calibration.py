@@ -26,7 +26,7 @@ import numpy as np
 from models.classes import IGNORE
 from models.engines import AUTOMATIC, EngineOptions
 from models.label_mappings import possible_classes
-from models.labelled_photos import LabelledPhotos, read_photo, read_sample
+from models.labelled_photos import LabelledPhotos, read_photo
 from models.packages import Calibration, ModelPackage, add_calibration
 from models.segmenter import Segmenter, check_confidence
 from models.upsampling import logits_at
@@ -219,7 +219,7 @@ def _look(segmenter: Segmenter, photos: Sequence[LabelledPhotos], classes: int) 
     most = min(MOST_PIXELS, max(1, MOST_LOGITS // (total * classes)))
 
     def look(of: LabelledPhotos, index: int) -> Pixels:
-        image, label = read_sample(of, index)
+        image, label = of.read_sample(index)
         random = np.random.default_rng(zlib.crc32(of.images[index].name.encode()))
         chosen = random.integers(0, label.size, most)
         targets = label.ravel()[chosen]

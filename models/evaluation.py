@@ -24,7 +24,7 @@ from PIL import Image, ImageFilter
 from models.classes import IGNORE, ClassTable
 from models.csv_cells import as_text, lines
 from models.engines import AUTOMATIC, EngineOptions
-from models.labelled_photos import LabelledPhotos, check_sizes, list_split, read_photo
+from models.labelled_photos import LabelledPhotos, check_sizes, read_photo
 from models.meanings import Common
 from models.objects import ObjectCounts, class_ids, count_objects
 from models.packages import ModelPackage
@@ -327,24 +327,23 @@ def measure(
 
 
 def evaluate(
-    package: ModelPackage, data_dir: str | Path, split: str, options: EngineOptions = AUTOMATIC
+    package: ModelPackage, photos: LabelledPhotos, options: EngineOptions = AUTOMATIC
 ) -> Metrics:
-    """Measure a model package on a split of labelled photos in the CamVid folder layout.
+    """Measure a model package on photos that are labelled with its classes.
 
     Photos are opened as they are, stretched to the network's input. `citymask evaluate` decodes
     them as a run does.
 
     Raises:
-        ValueError: photos or labels are missing or do not fit the package's classes.
+        ValueError: photos or labels cannot be read or do not fit the package's classes.
         EngineError: the requested engine is not available.
     """
-    photos = list_split(data_dir, split, len(package.classes))
     segmenter = Segmenter.load(package, replace(options, batch_size=1))
 
     def segment(path: Path) -> np.ndarray:
         return segmenter.segment(read_photo(path)).mask
 
-    common = Common.of(package.classes, package.classes)
+    common = Common.of_targets(package.classes, photos.targets)
     return measure(segment, photos, common, segmenter.streams)
 
 

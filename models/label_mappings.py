@@ -195,6 +195,24 @@ def possible_classes(targets: Sequence[Target], classes: int) -> np.ndarray:
     return possible
 
 
+def single_targets(classes: int) -> tuple[Target, ...]:
+    """The targets of labels that are class ids: one for each class."""
+    return tuple(Target((class_id,)) for class_id in range(classes))
+
+
+def joint_targets(sets: Sequence[Sequence[Target]], classes: int) -> tuple[Target, ...]:
+    """The targets of several data sets, each once, after those of the single classes."""
+    mapped = (target for each in sets for target in each)
+    return tuple(dict.fromkeys((*single_targets(classes), *mapped)))
+
+
+def target_positions(targets: Sequence[Target], among: Sequence[Target]) -> np.ndarray:
+    """Position of each target among others, uint8 (256,); `IGNORE` stays what it is."""
+    table = np.full(IGNORE + 1, IGNORE, np.uint8)
+    table[: len(targets)] = [among.index(target) for target in targets]
+    return table
+
+
 def _packed(colors: np.ndarray) -> np.ndarray:
     """RGB `(..., 3)` as whole numbers `(...)`."""
     red, green, blue = np.moveaxis(colors.astype(np.int32), -1, 0)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from models.classes import IGNORE
-from models.label_mappings import LabelMapping, Target
+from models.label_mappings import LabelMapping, Target, single_targets
 from models.labels import LABEL_FOLDER_ENDING, LABEL_SUFFIX, read_label
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
@@ -43,7 +43,7 @@ class LabelledPhotos:
     def targets(self) -> tuple[Target, ...]:
         """What labels can say of a pixel; the position is the id of the target."""
         if self.mapping is None:
-            return tuple(Target((class_id,)) for class_id in range(self.classes))
+            return single_targets(self.classes)
         return self.mapping.targets
 
     def read_label(self, index: int) -> np.ndarray:
@@ -60,6 +60,16 @@ class LabelledPhotos:
             return self.mapping.decode(path.read_bytes())
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+    def read_sample(self, index: int) -> tuple[Image.Image, np.ndarray]:
+        """Read a photo as RGB and its label as `read_label` does.
+
+        Raises:
+            ValueError: see `read_label`; or the photo is damaged, or the two differ in size.
+        """
+        image, label = read_photo(self.images[index]), self.read_label(index)
+        check_sizes(self, index, label.shape, (image.height, image.width))
+        return image, label
 
 
 def list_split(
@@ -91,19 +101,6 @@ def list_split(
     return LabelledPhotos(images, labels, classes, mapping)
 
 
-def read_sample(photos: LabelledPhotos, index: int) -> tuple[Image.Image, np.ndarray]:
-    """Read a photo as RGB and its label as uint8 (H, W) of target ids and `IGNORE`.
-
-    Raises:
-        ValueError: the photo is damaged, the two differ in size, or the label is not an index image
-            or holds a value outside the class table.
-    """
-    image = read_photo(photos.images[index])
-    label = photos.read_label(index)
-    check_sizes(photos, index, label.shape, (image.height, image.width))
-    return image, label
-
-
 def read_photo(path: Path) -> Image.Image:
     """Read a photo as RGB; raises ValueError where it is damaged."""
     try:
@@ -130,10 +127,10 @@ def count_targets(photos: LabelledPhotos) -> np.ndarray:
     """Count the pixels of each target: int64 (targets,). Reads all samples, which checks them.
 
     Raises:
-        ValueError: see `read_sample`.
+        ValueError: see `LabelledPhotos.read_sample`.
     """
     counts = np.zeros(IGNORE + 1, np.int64)
     for index in range(len(photos)):
-        _, label = read_sample(photos, index)
+        _, label = photos.read_sample(index)
         counts += np.bincount(label.ravel(), minlength=counts.size)
     return counts[: len(photos.targets)]

@@ -4,22 +4,22 @@
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from models.engines import EngineName, EngineOptions, Precision
 from models.evaluation import Metrics, evaluate
+from models.labelled_photos import LabelledPhotos
 from models.packages import LOSS, ModelPackage
 
 
-def measure_single(package: ModelPackage, data_dir: str | Path, split: str) -> Metrics:
+def measure_single(package: ModelPackage, photos: LabelledPhotos) -> Metrics:
     """Measure a package in single precision; raises what `evaluate` raises."""
-    return _measure(package, data_dir, split, Precision.F32)
+    return _measure(package, photos, Precision.F32)
 
 
 def losses(
     package: ModelPackage,
-    data_dir: str | Path,
+    photos: LabelledPhotos,
     split: str,
     single: Metrics,
     precisions: Iterable[Precision],
@@ -28,8 +28,8 @@ def losses(
 
     Args:
         package: the model.
-        data_dir: labelled photos in the CamVid folder layout.
-        split: the photos to measure on.
+        photos: labelled photos to measure on.
+        split: the name of their split.
         single: the metrics of single precision on them.
         precisions: what to measure.
 
@@ -42,14 +42,12 @@ def losses(
     """
     found = {}
     for precision in precisions:
-        miou = _measure(package, data_dir, split, precision).miou
+        miou = _measure(package, photos, precision).miou
         found[precision.value] = {
             "split": split, "images": single.images, "miou": miou, LOSS: single.miou - miou,
         }  # fmt: skip
     return found
 
 
-def _measure(
-    package: ModelPackage, data_dir: str | Path, split: str, precision: Precision
-) -> Metrics:
-    return evaluate(package, data_dir, split, EngineOptions(EngineName.OPENVINO, precision))
+def _measure(package: ModelPackage, photos: LabelledPhotos, precision: Precision) -> Metrics:
+    return evaluate(package, photos, EngineOptions(EngineName.OPENVINO, precision))

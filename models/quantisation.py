@@ -23,7 +23,7 @@ from models.engines import Precision, openvino
 from models.engines.conversion import openvino_model
 from models.graphs import Format, Gives
 from models.inputs import resize
-from models.labelled_photos import IMAGE_SUFFIXES, read_photo
+from models.labelled_photos import IMAGE_SUFFIXES, list_split, read_photo
 from models.labels import LABEL_FOLDER_ENDING
 from models.packages import INT8, LOSS, ModelPackage, NetworkFiles, add_network
 
@@ -205,5 +205,6 @@ def _measured(
     if not Path(data, f"{split}{LABEL_FOLDER_ENDING}").is_dir():
         return None
     others = [Precision.INT8, *filter(openvino.runs_in, [Precision.BF16])]
-    single = precisions.measure_single(package, data, split)
-    return single.miou, precisions.losses(package, data, split, single, others)
+    photos = list_split(data, split, len(package.classes))
+    single = precisions.measure_single(package, photos)
+    return single.miou, precisions.losses(package, photos, split, single, others)

@@ -8,26 +8,43 @@ from typing import Any
 
 import click
 
+from models.classes import ClassTable
 from models.engines import EngineError, devices
+from models.label_mappings import LabelMapping
 from models.networks import ARCHITECTURES
 from models.packages import limits
 from pipeline import console, streams
 from pipeline.commands.common import Refused, Size, class_table
+from pipeline.commands.data_sets import DataSet, data_option
 
 
 @click.command()
 @click.argument("architecture", type=click.Choice(sorted(ARCHITECTURES)))
-@click.option("--data", required=True, metavar="DIR", help="Folder in the CamVid layout.")
+@data_option(
+    "Folder in the CamVid layout; may be given more than once. MAPPING.csv states what its labels "
+    "say in the classes; WEIGHT is how often its photos are taken, relative to other data sets.",
+    has_weight=True,
+)
 @click.option("--output", "-o", required=True, metavar="MODEL_DIR", help="Model package to write.")
 @click.option(
     "--classes", metavar="NAME_OR_FILE",
-    help="A class set, such as cityscapes, or a CSV file. Default: DIR/classes.csv, else camvid.",
+    help="A class set, such as cityscapes, or a CSV file. Default: classes.csv in the first DIR, "
+    "else camvid.",
 )  # fmt: skip
 @click.option("--encoder-weights", metavar="FILE", help="ImageNet weights of the encoder (.npz).")
 @click.option("--start-from", metavar="NAME_OR_PATH", help="Model whose layers to start from.")
 @click.option(
-    "--teacher", metavar="NAME_OR_PATH",
-    help="Model to learn from beside the labels (distillation).",
+    "--teacher", "teachers", multiple=True, metavar="MODEL[:MAPPING.csv]",
+    help="Model to learn from beside the labels (distillation); may be given more than once. A "
+    "model of other classes needs MAPPING.csv, whose values are its class ids.",
+)  # fmt: skip
+@click.option(
+    "--unlabelled", multiple=True, metavar="DIR",
+    help="Folder of photos that only the teachers label; may be given more than once.",
+)  # fmt: skip
+@click.option(
+    "--unlabelled-weight", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
+    help="How often the photos of such a folder are taken, relative to the data sets.",
 )  # fmt: skip
 @click.option(
     "--width", type=click.FloatRange(*limits("width")), default=1.0, show_default=True,
@@ -71,10 +88,12 @@ from pipeline.commands.common import Refused, Size, class_table
 @click.option("--force", is_flag=True, help="Overwrite what is in MODEL_DIR.")
 def train(
     architecture: str,
-    data: str,
+    data: tuple[DataSet, ...],
     output: str,
     classes: str | None,
     encoder_weights: str | None,
+    teachers: tuple[str, ...],
+    unlabelled: tuple[str, ...],
     input_size: tuple[int, int],
     licence: str,
     resume: bool,
@@ -84,7 +103,8 @@ def train(
     """Train a network on labelled photos and write a model package.
 
     DIR holds train/NAME.png, trainannot/NAME.png (class ids), val/ and valannot/ alike, and
-    classes.csv with the columns name,red,green,blue and perhaps label_id.
+    classes.csv with the columns name,red,green,blue and perhaps label_id. MAPPING.csv has the
+    columns value,class or red,green,blue,class, and perhaps also: a row per label value.
     MODEL_DIR also gets training/log.csv and curves.png.
     """
     console.set_up_logging(console.NORMAL)
@@ -93,10 +113,13 @@ def train(
         devices.import_backend()
     except EngineError as error:
         raise Refused(str(error)) from error
-    from models.training import LOG, TrainingConfig, draw_curves, write_trained_package
-    from models.training import train as run_training
+    from models import training
 
     work = Path(output, "training")
+    if unlabelled and not teachers:
+        raise Refused(
+            "--unlabelled goes with --teacher, which labels these photos: state a teacher"
+        )
     if force:
         shutil.rmtree(work, ignore_errors=True)
     elif Path(output).exists() and not resume:
@@ -104,31 +127,54 @@ def train(
             f"{output} exists: --resume continues the training there, --force starts over"
         )
     try:
-        config = TrainingConfig(
-            data_dir=Path(data),
+        table = class_table(data[0].folder, classes)
+        config = training.TrainingConfig(
+            data=tuple(
+                training.DataSet(
+                    each.name, Path(each.folder), _mapping(each.mapping, table), each.weight
+                )
+                for each in data
+            ),
             output_dir=work,
-            classes=class_table(data, classes),
+            classes=table,
             architecture=architecture,
             encoder_weights=Path(encoder_weights) if encoder_weights else None,
+            teachers=tuple(_teacher(each, table) for each in teachers),
+            unlabelled=tuple(map(Path, unlabelled)),
             input_width=input_size[0],
             input_height=input_size[1],
             **settings,
         )
-        trained = run_training(config)
+        trained = training.train(config)
         description = {
-            "data": f"{data}, split train",
+            "data": ", ".join(f"{each.folder}, split train" for each in data),
             "licence": licence,
             "start_from": config.start_from,
-            "teacher": config.teacher,
+            "teachers": list(teachers),
+            "unlabelled": list(unlabelled),
             "commands": [f"citymask {shlex.join(sys.argv[1:])}"],
             "seed": config.seed,
             "epochs": config.epochs,
             "best_epoch": trained.epoch,
         }
         name = Path(output).resolve().name
-        package = write_trained_package(output, trained.network, config, name, description)
-        draw_curves(work / LOG, Path(output, "curves.png"))
+        package = training.write_trained_package(output, trained.network, config, name, description)
+        training.draw_curves(work / training.LOG, Path(output, "curves.png"))
     except (ValueError, OSError, EngineError) as error:
         raise Refused(str(error)) from error
     miou = package.metrics["miou"]
     console.say(f"{output}: mIoU {miou:.4f} on val, after {trained.epoch} epochs")
+
+
+def _mapping(path: str | None, classes: ClassTable) -> LabelMapping | None:
+    return None if path is None else LabelMapping.read(path, classes)
+
+
+def _teacher(text: str, classes: ClassTable) -> Any:
+    """A teacher as a user states it: MODEL or MODEL:MAPPING.csv."""
+    from models.training import TeacherModel
+
+    model, colon, mapping = text.rpartition(":")
+    if not colon or not mapping.endswith(".csv"):
+        return TeacherModel(text)
+    return TeacherModel(model, LabelMapping.read(mapping, classes))

@@ -3,12 +3,20 @@ import pytest
 from PIL import Image
 
 from models.classes import IGNORE
-from models.crops import Augmentation, TrainingBatches, augment, random_scale_and_crop
-from models.inputs import normalise
-from models.labelled_photos import count_classes, list_split, read_sample
+from models.inputs import InputSize, normalise
+from models.label_mappings import target_positions
+from models.labelled_photos import count_targets, list_split
+from models.training.crops import (
+    Augmentation,
+    TrainingBatches,
+    TrainingSet,
+    random_look,
+    random_scale_and_crop,
+    random_view,
+)
 
 CLASSES = 3
-AUGMENTATION = Augmentation(frame=(48, 64), crop=(32, 32))
+AUGMENTATION = Augmentation(InputSize(width=64, height=64), crop=(32, 32))
 
 
 def write_sample(folder, name, label, split="train"):
@@ -39,9 +47,9 @@ def test_split_pairs_photos_with_labels_in_order_of_names(photos):
 def test_void_and_ignore_value_become_ignore(tmp_path):
     write_sample(tmp_path, "a", [[0, 1], [CLASSES, IGNORE]])
     photos = list_split(tmp_path, "train", CLASSES)
-    _, label = read_sample(photos, 0)
+    _, label = photos.read_sample(0)
     assert label.tolist() == [[0, 1], [IGNORE, IGNORE]]
-    assert count_classes(photos).tolist() == [1, 1, 0]
+    assert count_targets(photos).tolist() == [1, 1, 0]
 
 
 def test_missing_folder_photo_or_label_is_named(tmp_path):
@@ -70,7 +78,7 @@ def test_label_that_does_not_fit_is_named(tmp_path, label, message):
     write_sample(tmp_path, "a", [[0, 0], [0, 0]])
     Image.fromarray(label).save(tmp_path / "trainannot" / "a.png")
     with pytest.raises(ValueError, match=rf"trainannot/a\.png: {message}"):
-        read_sample(list_split(tmp_path, "train", CLASSES), 0)
+        list_split(tmp_path, "train", CLASSES).read_sample(0)
 
 
 def test_many_values_outside_the_class_table_are_not_all_listed(tmp_path):
@@ -78,7 +86,7 @@ def test_many_values_outside_the_class_table_are_not_all_listed(tmp_path):
     values = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(values).save(tmp_path / "trainannot" / "a.png")
     with pytest.raises(ValueError, match=r"\[4, 5, 6, 7, 8, 9, 10, 11\] and 243 other values"):
-        read_sample(list_split(tmp_path, "train", CLASSES), 0)
+        list_split(tmp_path, "train", CLASSES).read_sample(0)
 
 
 def test_damaged_photo_is_named(tmp_path):
@@ -86,11 +94,11 @@ def test_damaged_photo_is_named(tmp_path):
     photo = tmp_path / "train" / "a.png"
     photo.write_bytes(photo.read_bytes()[:60])
     with pytest.raises(ValueError, match=r"train/a\.png: cannot be read as an image"):
-        read_sample(list_split(tmp_path, "train", CLASSES), 0)
+        list_split(tmp_path, "train", CLASSES).read_sample(0)
 
 
 def test_photo_and_label_are_cropped_alike(photos):
-    image, label = read_sample(photos, 0)
+    image, label = photos.read_sample(0)
     for seed in range(10):
         random = np.random.default_rng(seed)
         pixels, ids = random_scale_and_crop(image, label, AUGMENTATION, random)
@@ -101,16 +109,18 @@ def test_photo_and_label_are_cropped_alike(photos):
 
 
 def test_frame_smaller_than_the_crop_is_padded_without_class(photos):
-    image, label = read_sample(photos, 0)
-    settings = Augmentation(frame=(48, 64), crop=(64, 64), scales=(0.5, 0.5))
+    image, label = photos.read_sample(0)
+    size = InputSize(width=64, height=64)
+    settings = Augmentation(size, crop=(64, 64), scales=(0.5, 0.5), stretches=(1, 1))
     _, ids = random_scale_and_crop(image, label, settings, np.random.default_rng(0))
-    assert np.count_nonzero(ids != IGNORE) == 24 * 32
+    assert np.count_nonzero(ids != IGNORE) == 32 * 32
 
 
 def test_augmentation_repeats_with_its_seed_only(photos):
     def crop(seed):
         random = np.random.default_rng(seed)
-        return augment(*read_sample(photos, 0), AUGMENTATION, random)[0]
+        view, _ = random_view(*photos.read_sample(0), AUGMENTATION, random)
+        return random_look(view, AUGMENTATION, random)
 
     assert np.array_equal(crop(1), crop(1))
     assert not np.array_equal(crop(1), crop(2))
@@ -127,7 +137,7 @@ def test_normalise_is_that_of_the_definition():
 def test_batches_resume_at_an_epoch_with_the_same_crops(photos):
     def batches(first_epoch):
         return TrainingBatches(
-            photos,
+            [TrainingSet(photos, 1.0, target_positions(photos.targets, photos.targets))],
             AUGMENTATION,
             batch_size=2,
             mean=(0, 0, 0),

@@ -367,7 +367,7 @@ def test_evaluation_measures_it(citymask, imported_model, labelled_photos, tmp_p
     ("option", "kind", "message"),
     [
         ("--start-from", "imported_model", "an imported onnx network, which has no Keras weights"),
-        ("--teacher", "class_ids_model", "ids gives class ids, for one size only"),
+        ("--teacher", "tiny_model", "a teacher needs the classes of the labels, road, sidewalk, "),
     ],
 )
 def test_what_cannot_start_or_teach_a_training_is_said_in_a_line(

@@ -97,6 +97,10 @@ def test_evaluation_writes_the_metrics_that_the_package_states(trained, citymask
         (["train", "unet", "--output", "unused", "--width", "40"], "0.001<=x<=8"),
         (["train", "unet", "--output", "unused", "--start-from", "default"], "no layer of it fits"),
         (["train", "unet", "--output", "unused", "--encoder-weights", "no.npz"], "no.npz"),
+        (["train", "unet", "--output", "unused", "--teacher", "default"], "MODEL:MAPPING.csv"),
+        (["train", "unet", "--output", "unused", "--teacher", "default:no.csv"], "no.csv"),
+        (["train", "unet", "--output", "unused", "--unlabelled", "x"], "goes with --teacher"),
+        (["train", "unet", "--output", "unused", "--data", "x:no.csv:often"], "the weight 'often'"),
     ],
 )
 def test_mistakes_end_with_one_line_and_exit_code_2(citymask, halves, tmp_path, arguments, message):

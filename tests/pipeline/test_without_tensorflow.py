@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from models.evaluation import evaluate
+from models.labelled_photos import list_split
 from models.packages import load_package
 
 DEMO = Path(__file__).parents[2] / "demo" / "photos"
@@ -99,9 +100,9 @@ def test_training_and_evaluation_run_on_jax(run_without_tensorflow, tmp_path):
         assert done.returncode == 0, done.stderr
     stated = json.loads((model / "model.json").read_text())["metrics"]["pixel_accuracy"]
     on_jax = json.loads((tmp_path / "measured.json").read_text())["pixel_accuracy"]
-    assert evaluate(load_package(model), data, "val").pixel_accuracy == pytest.approx(
-        stated, abs=0.01
-    )
+    package = load_package(model)
+    photos = list_split(data, "val", len(package.classes))
+    assert evaluate(package, photos).pixel_accuracy == pytest.approx(stated, abs=0.01)
     assert on_jax == pytest.approx(stated, abs=0.01)
 
 
@@ -127,6 +128,7 @@ def test_training_on_it_says_so_in_one_line(run_without_tensorflow, tmp_path):
 WITH_GPU = """
 import sys
 from models.engines import EngineOptions, MaskEngine, devices, jax_device, load_engine
+from models.labelled_photos import list_split
 from models.packages import load_package
 
 devices.cuda_has_devices = lambda: True

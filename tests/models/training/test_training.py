@@ -9,15 +9,21 @@ from PIL import Image
 from models.classes import IGNORE, ClassTable
 from models.engines import EngineOptions, Precision, openvino
 from models.evaluation import evaluate
+from models.label_mappings import LabelMapping
+from models.labelled_photos import list_split
 from models.networks import ARCHITECTURES, build_network
 from models.packages import load_package
 from models.training import (
+    DataSet,
+    TeacherModel,
     TrainingConfig,
-    _EpochKeeper,
     copy_layers,
     train,
     write_trained_package,
 )
+from models.training.data import load_data
+from models.training.epochs import EpochKeeper
+from models.training.unlabelled_photos import find_photos
 
 CLASSES = ClassTable.of([("Left", (255, 0, 0)), ("Right", (0, 0, 255))])
 
@@ -44,7 +50,7 @@ def config(tmp_path, monkeypatch):
             Image.fromarray(pixels).save(tmp_path / "data" / split / f"{index}.png")
             Image.fromarray(label).save(tmp_path / "data" / f"{split}annot" / f"{index}.png")
     return TrainingConfig(
-        data_dir=tmp_path / "data",
+        data=(DataSet("data", tmp_path / "data"),),
         output_dir=tmp_path / "out",
         classes=CLASSES,
         architecture="tiny",
@@ -66,7 +72,8 @@ def test_training_learns_and_keeps_the_best_weights(config):
     result = train(config)
     log = read_log(config)
     assert [int(row["epoch"]) for row in log] == list(range(1, 13))
-    assert float(log[-1]["loss"]) < 0.3 * float(log[0]["loss"])
+    losses = [float(row["loss"]) for row in log]
+    assert np.mean(losses[-3:]) < 0.3 * losses[0]
     validated = {int(row["epoch"]): float(row["val_miou"]) for row in log if row["val_miou"]}
     assert list(validated) == [3, 6, 9, 12]
     assert result.miou == max(validated.values()) == validated[result.epoch]
@@ -86,13 +93,14 @@ def test_package_states_what_it_measures(config, tmp_path):
     assert package == written
     assert package.training == {"data": "painted", "epochs": 6}
     single = EngineOptions(precision=Precision.F32)
-    measured = evaluate(package, config.data_dir, "val", single)
+    photos = list_split(config.data[0].directory, "val", 2)
+    measured = evaluate(package, photos, single)
     assert measured.to_dict().items() <= package.metrics.items()
     assert package.metrics["split"] == "val"
     assert package.metrics["images_per_second"] > 0 and package.metrics["machine"]
     assert package.metrics["images"] == 8
     if openvino.runs_in(Precision.BF16):
-        half = evaluate(package, config.data_dir, "val", EngineOptions(precision=Precision.BF16))
+        half = evaluate(package, photos, EngineOptions(precision=Precision.BF16))
         assert package.loss("bf16") == measured.miou - half.miou
     else:
         assert package.precisions == {}
@@ -105,7 +113,7 @@ def test_interrupted_training_resumes_to_the_same_weights(
     config = replace(config, epochs=4, validate_every=1)
     whole = train(replace(config, output_dir=tmp_path / "whole"))
 
-    save = _EpochKeeper._save_checkpoint
+    save = EpochKeeper._save_checkpoint
 
     def save_then_stop(self, epoch):
         if epoch != 2 or with_checkpoint:
@@ -114,7 +122,7 @@ def test_interrupted_training_resumes_to_the_same_weights(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(_EpochKeeper, "_save_checkpoint", save_then_stop)
+        patch.setattr(EpochKeeper, "_save_checkpoint", save_then_stop)
         train(config)
     resumed = train(config)
     assert resumed.epoch == whole.epoch
@@ -122,6 +130,71 @@ def test_interrupted_training_resumes_to_the_same_weights(
         np.testing.assert_allclose(a, b, atol=1e-5)
     assert len(list(config.output_dir.glob("checkpoint-*"))) == 1
     assert [row["epoch"] for row in read_log(config)] == ["1", "2", "3", "4"]
+
+
+def test_other_data_sets_train_what_their_mapping_says(config, tmp_path):
+    """The second data set knows blue things only under another number, and green ones as either.
+
+    Green is labelled as one or the other alone, which no network can be blamed for.
+    """
+    other = tmp_path / "other"
+    for split in ("train", "val"):
+        for folder in (split, f"{split}annot"):
+            (other / folder).mkdir(parents=True)
+        for index in range(8):
+            label = np.full((32, 32), 7, np.uint8)
+            label[:, 4 + 2 * index :] = 9
+            pixels = np.where(label[..., None] == 7, np.uint8([0, 0, 200]), np.uint8([0, 200, 0]))
+            Image.fromarray(pixels).save(other / split / f"{index}.png")
+            Image.fromarray(label).save(other / f"{split}annot" / f"{index}.png")
+    text = "value,class\n7,Right\n9,Left|Right\n"
+    mapping = LabelMapping.parse(text, "other.csv", CLASSES)
+    data = (*config.data, DataSet("other", other, mapping, 2.0))
+    result = train(replace(config, data=data))
+    last = read_log(config)[-1]
+    scores = [float(last[f"val_miou_{name}"]) for name in ("data", "other")]
+    assert float(last["val_miou"]) == pytest.approx(np.mean(scores))
+    assert min(scores) > 0.9
+    package = write_trained_package(
+        tmp_path / "model", result.network, replace(config, data=data), "two", {}
+    )
+    of_sets = package.metrics["data_sets"]
+    assert of_sets["data"]["miou"] == package.metrics["miou"]
+    assert [entry["name"] for entry in of_sets["other"]["classes"]] == ["Right", "Left|Right"]
+
+
+def test_photos_without_labels_are_learned_from_a_teacher(config, tmp_path):
+    taught = train(config)
+    write_trained_package(tmp_path / "teacher", taught.network, config, "teacher", {})
+    photos = tmp_path / "photos" / "of" / "elsewhere"
+    photos.mkdir(parents=True)
+    for index in range(4):
+        pixels = np.full((32, 32, 3), (0, 0, 200) if index % 2 else (200, 0, 0), np.uint8)
+        Image.fromarray(pixels).save(photos / f"{index}.png")
+    student = replace(
+        config,
+        output_dir=tmp_path / "student",
+        teachers=(TeacherModel(str(tmp_path / "teacher")),),
+        unlabelled=(tmp_path / "photos",),
+    )
+    assert load_data(student).photos == 12
+    assert train(student).miou > 0.9
+
+
+@pytest.mark.parametrize("content", [None, "nothing", "damaged"])
+def test_a_folder_without_photos_is_refused(tmp_path, content):
+    folder = tmp_path / "photos"
+    if content:
+        folder.mkdir()
+    if content == "damaged":
+        (folder / "a.jpg").write_bytes(b"no photo")
+    expected = {
+        None: "photos: cannot be read .No such file.*Give a folder",
+        "nothing": "photos: holds no photo; expected PNG or JPEG files",
+        "damaged": "a.jpg: cannot be read as an image",
+    }
+    with pytest.raises(ValueError, match=expected[content]):
+        find_photos(folder)
 
 
 def test_a_training_of_another_network_is_not_resumed(config, monkeypatch):

@@ -8,12 +8,15 @@ from keras import ops
 from models.classes import IGNORE
 from models.evaluation import BORDER_DISTANCE
 
+LEAST_PROBABILITY = 1e-20
+"""Taken instead of less, so that it can be divided by."""
+
 
 def class_weights(counts: np.ndarray, balance: float) -> np.ndarray:
     """Class weights frequency ** -balance, with mean 1 over the labelled pixels.
 
     Args:
-        counts: pixels of each class, int64 (classes,).
+        counts: pixels of each class, or shares of them, (classes,).
         balance: exponent; 0 weights all pixels alike, 1 all classes.
 
     Returns:
@@ -32,13 +35,20 @@ def class_weights(counts: np.ndarray, balance: float) -> np.ndarray:
 
 
 def segmentation_loss(
-    weights: np.ndarray, border_weight: float = 0.0, dice_weight: float = 0.0
+    weights: np.ndarray,
+    border_weight: float = 0.0,
+    dice_weight: float = 0.0,
+    possible: np.ndarray | None = None,
 ) -> Callable:
     """Return a loss function of labels and logits: cross entropy plus optional Dice loss.
 
-    Labels are class ids (N, H, W) or the weight of each class (N, H, W, C); logits are
+    Labels are target ids (N, H, W) or the weight of each target (N, H, W, T); logits are
     (N, h, w, C). The logits are interpolated to the labels' size, so that thin objects keep their
     labels. Pixels with `IGNORE` do not count.
+
+    A pixel that may be one of several classes is weighted by the probabilities that the network
+    gives them: the gradient of the cross entropy is then that of the negative logarithm of their
+    sum.
 
     Args:
         weights: of the classes in the cross entropy, float32 (C,).
@@ -46,20 +56,23 @@ def segmentation_loss(
             others in the cross entropy.
         dice_weight: factor on the soft Dice loss (Milletari et al., "V-Net", 3DV 2016): one minus
             the mean Dice coefficient of the classes in the batch, which weights all classes alike.
+        possible: the classes each target allows, see `models.label_mappings.possible_classes`;
+            None: targets are the classes.
     """
-    classes = len(weights)
+    allowed = np.eye(len(weights), dtype=np.float32) if possible is None else possible
 
     def loss(labels, logits):
         logits = ops.image.resize(
             ops.cast(logits, "float32"), ops.shape(labels)[1:3], interpolation="bilinear"
         )
-        # The target of a pixel without a class is all zeros.
+        log_probabilities = ops.log_softmax(logits)
+        # The weights of a pixel without a class are all zeros.
         if len(labels.shape) == 4:
-            targets = ops.cast(labels, "float32")
+            given = ops.cast(labels, "float32")
             labels = ops.where(ops.any(labels > 0, axis=-1), ops.argmax(labels, axis=-1), IGNORE)
         else:
-            targets = ops.one_hot(ops.cast(labels, "int32"), classes, dtype="float32")
-        log_probabilities = ops.log_softmax(logits)
+            given = ops.one_hot(ops.cast(labels, "int32"), len(allowed), dtype="float32")
+        targets = _expected(given, allowed, ops.exp(log_probabilities))
         pixel_weights = ops.matmul(targets, ops.convert_to_tensor(weights[:, None]))[..., 0]
         if border_weight:
             pixel_weights *= 1 + border_weight * _near_border(labels)
@@ -70,6 +83,16 @@ def segmentation_loss(
         return total
 
     return loss
+
+
+def _expected(given, allowed, probabilities):
+    """The weight of each class, given those of the targets and the network's probabilities.
+
+    A target's weight is divided among its classes as the network divides it, a constant.
+    """
+    likely = ops.maximum(ops.stop_gradient(probabilities), LEAST_PROBABILITY)
+    of_targets = ops.matmul(likely, ops.convert_to_tensor(allowed.T))
+    return likely * ops.matmul(given / of_targets, ops.convert_to_tensor(allowed))
 
 
 def _near_border(labels):

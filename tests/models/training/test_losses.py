@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from models.classes import IGNORE
 from models.evaluation import near_border
-from models.losses import _near_border, class_weights, segmentation_loss
+from models.training.losses import _near_border, class_weights, segmentation_loss
 
 
 def test_border_and_dice_raise_the_loss_of_what_is_missed_at_a_border():
@@ -72,3 +73,41 @@ def test_class_weights_favour_rare_classes_and_keep_the_mean():
     np.testing.assert_allclose(class_weights(counts, 0.0), [1, 1, 0])
     with pytest.raises(ValueError, match="no pixel with a class"):
         class_weights(np.zeros(3, int), 0.5)
+
+
+def test_a_pixel_of_several_possible_classes_is_as_likely_as_all_of_them():
+    """The gradient is that of the negative logarithm of the summed probabilities."""
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(1, 4, 4, 3)).astype("f4")
+    possible = np.array([[1, 0, 0], [0, 1, 1]], np.float32)
+    labels = random.integers(0, 2, (1, 4, 4)).astype(np.uint8)
+    labels[0, 0, 0] = IGNORE
+    loss = segmentation_loss(np.ones(3, np.float32), possible=possible)
+    step = 1e-2
+
+    def summed(values):
+        odds = np.exp(values)
+        likely = (odds * possible[np.minimum(labels, 1)]).sum(-1) / odds.sum(-1)
+        return -np.log(likely)[labels != IGNORE].mean()
+
+    variable = tf.Variable(logits)
+    with tf.GradientTape() as tape:
+        value = loss(labels, variable)
+    gradient = np.asarray(tape.gradient(value, variable))
+    for place in [(0, 1, 1, 0), (0, 1, 1, 2), (0, 3, 2, 1), (0, 0, 0, 1)]:
+        above, below = logits.astype("f8"), logits.astype("f8")
+        above[place] += step
+        below[place] -= step
+        slope = (summed(above) - summed(below)) / (2 * step)
+        assert gradient[place] == pytest.approx(slope, abs=1e-4)
+
+
+def test_weights_of_targets_are_shared_among_their_classes():
+    logits = np.zeros((1, 1, 1, 3), "f4")
+    possible = np.array([[1, 0, 0], [0, 1, 1]], np.float32)
+    loss = segmentation_loss(np.ones(3, np.float32), possible=possible)
+    surely_first = loss(np.array([[[[1.0, 0.0]]]], "f4"), logits)
+    of_two = loss(np.array([[[[0.0, 1.0]]]], "f4"), logits)
+    half = loss(np.array([[[[0.5, 0.5]]]], "f4"), logits)
+    for value in (surely_first, of_two, half):
+        assert float(value) == pytest.approx(np.log(3), abs=1e-6)
