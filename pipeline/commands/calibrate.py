@@ -4,31 +4,28 @@ import click
 
 from models.calibration import calibrate as run_calibration
 from models.engines import EngineError, EngineName, EngineOptions, Precision
-from models.label_mappings import LabelMapping
-from models.labelled_photos import LabelledPhotos, list_split
-from models.packages import ModelPackage, load_package
+from models.packages import load_package
 from pipeline import console, streams
 from pipeline.commands.common import Refused
+from pipeline.commands.data_sets import DataSet, data_option
 from pipeline.commands.options import settings_options
 from pipeline.errors import first_line
 from pipeline.runs.settings import Settings
 
-MAPPING_SUFFIX = ".csv"
-
 
 @click.command()
 @click.argument("model", metavar="MODEL")
-@click.option(
-    "--data", required=True, multiple=True, metavar="DIR[:MAPPING.csv]",
-    help="Labelled photos in the CamVid layout, that the model was not trained on; with a mapping "
-    "if the labels have other classes. May be given more than once.",
-)  # fmt: skip
+@data_option(
+    "Labelled photos in the CamVid layout, that the model was not trained on; with a mapping if "
+    "the labels have other classes. May be given more than once.",
+    has_name=False,
+)
 @click.option("--output", "-o", required=True, metavar="MODEL_DIR", help="Model package to write.")
 @click.option("--split", default="val", show_default=True, metavar="S", help="Photos to use.")
 @settings_options(Settings, only=("engine", "precision"))
 def calibrate(
     model: str,
-    data: tuple[str, ...],
+    data: tuple[DataSet, ...],
     output: str,
     split: str,
     engine: EngineName,
@@ -45,7 +42,7 @@ def calibrate(
     streams.results_are_in_files()
     try:
         package = load_package(model)
-        photos = [_photos(given, split, package) for given in data]
+        photos = [given.list_split(split, package.classes) for given in data]
         options = EngineOptions(engine, precision)
         made = run_calibration(package, photos, output, options).calibration
     except (ValueError, OSError, EngineError) as error:
@@ -56,11 +53,3 @@ def calibrate(
         f"{made.ece_before:.4f} before, {made.ece_after:.4f} after; a photo of an uncertainty "
         f"above {made.unlike_above:.4f} is unlike these"
     )
-
-
-def _photos(given: str, split: str, package: ModelPackage) -> LabelledPhotos:
-    directory, separator, mapping_file = given.rpartition(":")
-    if not separator or not mapping_file.endswith(MAPPING_SUFFIX):
-        directory, mapping_file = given, ""
-    mapping = LabelMapping.read(mapping_file, package.classes) if mapping_file else None
-    return list_split(directory, split, len(package.classes), mapping)

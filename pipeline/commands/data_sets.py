@@ -9,6 +9,10 @@ from typing import Any
 
 import click
 
+from models.classes import ClassTable
+from models.label_mappings import LabelMapping
+from models.labelled_photos import LabelledPhotos, list_split
+
 FORM = re.compile(
     r"(?:(?P<name>[^/=:]+)=)?(?P<folder>.+?)(?::(?P<mapping>[^:]+\.csv)(?::(?P<weight>[^:]*))?)?"
 )
@@ -53,6 +57,20 @@ class DataSet:
             raise ValueError(f"{text!r} ends in the weight {weight!r}; expected a number above 0")
         return cls(name or _own_name(folder), folder, mapping, share)
 
+    def list_split(self, split: str, classes: ClassTable) -> LabelledPhotos:
+        """List the photos of a split.
+
+        Args:
+            split: its name.
+            classes: those of the labels, or those that the mapping names.
+
+        Raises:
+            ValueError: there is no photo, one has no label, or the mapping cannot be used.
+            OSError: the mapping cannot be read.
+        """
+        mapping = LabelMapping.read(self.mapping, classes) if self.mapping else None
+        return list_split(self.folder, split, len(classes), mapping)
+
 
 class DataSetType(click.ParamType):
     """A data set; `has_weight` says whether a weight may be stated."""
@@ -72,16 +90,24 @@ class DataSetType(click.ParamType):
         return found
 
 
-def data_option(help: str, has_weight: bool = False) -> Callable[[Callable], Callable]:
-    """Add the option `--data` to a command, as a tuple of at least one `DataSet`."""
-    weight = "[:WEIGHT]" if has_weight else ""
+def data_option(
+    help: str, has_name: bool = True, has_weight: bool = False
+) -> Callable[[Callable], Callable]:
+    """Add the option `--data` to a command, as a tuple of at least one `DataSet`.
+
+    Args:
+        help: text for users.
+        has_name: whether names matter to the command; no two data sets may have the same then.
+        has_weight: whether a weight may be stated.
+    """
+    name, weight = "[NAME=]" if has_name else "", "[:WEIGHT]" if has_weight else ""
     return click.option(
         "--data",
         required=True,
         multiple=True,
         type=DataSetType(has_weight),
-        callback=_with_names_of_their_own,
-        metavar=f"[NAME=]DIR[:MAPPING.csv{weight}]",
+        callback=_with_names_of_their_own if has_name else None,
+        metavar=f"{name}DIR[:MAPPING.csv{weight}]",
         help=help,
     )
 

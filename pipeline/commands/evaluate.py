@@ -10,8 +10,7 @@ import click
 from models.classes import ClassTable
 from models.engines import AUTOMATIC, EngineError, EngineName, EngineOptions, Precision
 from models.evaluation import Metrics, mean_and_spread
-from models.label_mappings import LabelMapping
-from models.labelled_photos import LabelledPhotos, list_split
+from models.labelled_photos import LabelledPhotos
 from models.labels import LABEL_FOLDER_ENDING
 from models.meanings import Common
 from models.packages import load_package
@@ -147,15 +146,14 @@ def _list(
 ) -> tuple[LabelledPhotos, Common, bool]:
     """A split, what it has in common with the model, and whether its classes are assumed."""
     if data.mapping:
-        mapping = LabelMapping.read(data.mapping, of_model)
-        photos = list_split(data.folder, split, len(of_model), mapping)
+        photos = data.list_split(split, of_model)
         return photos, Common.of_targets(of_model, photos.targets), False
     labels = class_table(data.folder, classes, of_model)
     try:
         common = Common.of(of_model, labels)
     except ValueError as error:
         raise ValueError(f"{data.folder}: {error}") from error
-    return list_split(data.folder, split, len(labels)), common, labels is of_model
+    return data.list_split(split, labels), common, labels is of_model
 
 
 def _document(metrics: Mapping[str, Metrics]) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +16,6 @@ from models.calibration import (
     fit_temperature,
 )
 from models.classes import IGNORE
-from models.engines import EngineName, EngineOptions, Precision
 from models.label_mappings import LabelMapping
 from models.labelled_photos import LabelledPhotos, list_split
 from models.packages import (
@@ -30,39 +27,15 @@ from models.packages import (
     load_package,
 )
 from models.segmenter import Segmenter
-from models.upsampling import logits_at
-from tests.made_graphs import CITYSCAPES, giving_probabilities, giving_scores, imported
-from tests.onnx_models import kernel
+from tests.drawn_labels import F32, TEMPERATURE, draw_labels, logits_of, sure_model
+from tests.made_graphs import CITYSCAPES, giving_probabilities, giving_scores
 
 CLASSES = len(CITYSCAPES)
-TEMPERATURE = 2.5
-F32 = EngineOptions(EngineName.OPENVINO, Precision.F32)
-
-
-def logits_of(segmenter: Segmenter, image: Image.Image) -> np.ndarray:
-    (inferred,) = segmenter.infer([segmenter.prepare(segmenter.resize(image))])
-    scores, _, extent = inferred.prepared.covered(inferred.scores)
-    width, height = image.size
-    return logits_at(scores, np.arange(width * height), height, width, extent)
-
-
-def draw_labels(folder: Path, model: ModelPackage, photo: Callable[..., Path]) -> None:
-    """Write photos, and labels that are drawn by a model's probabilities at `TEMPERATURE`."""
-    segmenter = Segmenter.load(model, F32)
-    (folder / "valannot").mkdir()
-    for seed in range(24):
-        image = Image.open(photo(folder / "val" / f"{seed}.png", 90, 66, seed))
-        logits = logits_of(segmenter, image)
-        noise = np.random.default_rng(seed).gumbel(size=logits.shape)
-        drawn = (logits / TEMPERATURE + noise).argmax(axis=1).astype(np.uint8)
-        Image.fromarray(drawn.reshape(66, 90)).save(folder / "valannot" / f"{seed}.png")
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> ModelPackage:
-    """An imported network of Cityscapes' classes that is sure of what it says."""
-    weights = kernel(CLASSES, 0.4)
-    return imported(tmp_path_factory.mktemp("models") / "sure", weights=weights)
+    return sure_model(tmp_path_factory.mktemp("models") / "sure")
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from models.engines.options import Precision
 from models.panoramas import OnSphere
+from models.uncertainty import Uncertainty
 
 T = TypeVar("T")
 Scalar = bool | int | float | str | datetime | None
@@ -202,6 +203,7 @@ class Segmented:
         pixels: pixels per class in the order of the class ids; they add up to width x height.
         precision: of the network that made the mask, never `AUTO`.
         on_sphere: solid angles of a panorama's classes; None for a flat photo.
+        uncertainty: how unsure the network is of the photo; None where that is not known.
         values: values of the outputs per photo for the row, by the names of the outputs; None if an
             output has none for this image.
     """
@@ -213,6 +215,7 @@ class Segmented:
     pixels: tuple[int, ...]
     precision: Precision
     on_sphere: OnSphere | None = None
+    uncertainty: Uncertainty | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -102,6 +102,13 @@ def column_groups(
             ),
             _confidence,
         ),
+        ColumnGroup(
+            (
+                pa.field(columns.UNCERTAINTY, pa.float64()),
+                pa.field(columns.UNLIKE_TRAINING, pa.bool_()),
+            ),
+            _uncertainty,
+        ),
         ColumnGroup((pa.field(columns.PROJECTION, pa.string(), nullable=False),), _projection),
         ColumnGroup(
             (
@@ -136,6 +143,11 @@ def _merged_classes(merged: MergedClasses) -> ColumnGroup:
 def _confidence(item: Segmented) -> Sequence[Any] | None:
     found = item.values.get(names.CONFIDENCE)
     return (found.mean, *found.classes) if found else None
+
+
+def _uncertainty(item: Segmented) -> Sequence[Any] | None:
+    found = item.uncertainty
+    return (found.entropy, found.is_unlike) if found else None
 
 
 def _projection(item: Segmented) -> Sequence[Any]:

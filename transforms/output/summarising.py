@@ -50,6 +50,8 @@ class GroupCounts:
         gated: images that are set aside, by this run or an earlier one.
         precisions: images with a row by the precision of their masks, in the order of
             `precisions.PRECISIONS`; empty if no image is done.
+        unlike: images with a row that says that they are unlike those the model knows; None if no
+            row says whether.
     """
 
     group: str
@@ -62,6 +64,7 @@ class GroupCounts:
     merged_images: tuple[int, ...] = ()
     gated: int = 0
     precisions: tuple[int, ...] = ()
+    unlike: int | None = None
 
     def __add__(self, other: "GroupCounts") -> "GroupCounts":
         return GroupCounts(
@@ -75,6 +78,7 @@ class GroupCounts:
             _add(self.merged_images, other.merged_images),
             self.gated + other.gated,
             _add(self.precisions, other.precisions),
+            _add_known(self.unlike, other.unlike),
         )
 
 
@@ -113,7 +117,11 @@ class ArchiveCounts:
         gated = counts.gated if self.has_gate else None
         entry: dict[str, Any] = {
             "images": Images(
-                done=counts.done, failed=counts.failed, skipped=counts.skipped, gated=gated
+                done=counts.done,
+                failed=counts.failed,
+                skipped=counts.skipped,
+                gated=gated,
+                unlike=counts.unlike,
             ),
             CLASSES: _shares(self.classes.names, pixels, counts.images or zeros),
         }
@@ -133,6 +141,7 @@ def counts_of_result(result: UnitResult) -> Iterator[GroupCounts]:
             pixels=item.pixels,
             images=shown,
             precisions=one_of(item.precision.value, 1),
+            unlike=int(item.uncertainty.is_unlike) if item.uncertainty else None,
         )
     yield from counts_of_undone(result)
 
@@ -162,7 +171,8 @@ def counts_of_files(
     names = [columns.PIXELS_PREFIX + key for key in classes.keys]
     wanted = [columns.MODEL, columns.GROUP, *names]
     # Files without these columns hold rows of models with other classes.
-    for _, table in parquet.read_tables(files, wanted, names, [columns.PRECISION]):
+    also = [columns.PRECISION, columns.UNLIKE_TRAINING]
+    for _, table in parquet.read_tables(files, wanted, names, also):
         yield from counts_of_table(table, model, classes, merged)
 
 
@@ -173,8 +183,10 @@ def counts_of_table(
     names = [columns.PIXELS_PREFIX + key for key in classes.keys]
     keys = [columns.GROUP, columns.PRECISION]
     table = table.filter(pc.equal(table[columns.MODEL], model))
-    found = stated(table)
-    table = table.select([columns.GROUP, *names]).append_column(columns.PRECISION, found)
+    added = {columns.PRECISION: stated(table), columns.UNLIKE_TRAINING: _unlike(table)}
+    table = table.select([columns.GROUP, *names])
+    for name, values in added.items():
+        table = table.append_column(name, values)
     images, merged_images = (f"{columns.IMAGE}:", f"{columns.IMAGE}:{MERGED}:")
     for name in names:
         table = table.append_column(images + name, _shown(table[name]))
@@ -195,6 +207,7 @@ def counts_of_table(
             images=tuple(row[f"{images}{name}_sum"] for name in names),
             merged_images=tuple(row[f"{name}_sum"] for name in members),
             precisions=one_of(named(row[columns.PRECISION]), row["count_all"]),
+            unlike=row[f"{columns.UNLIKE_TRAINING}_sum"],
         )
 
 
@@ -275,6 +288,10 @@ def _add(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
     return tuple(x + y for x, y in zip(a, b, strict=True)) if a and b else tuple(a or b)
 
 
+def _add_known(a: int | None, b: int | None) -> int | None:
+    return (a or 0) + (b or 0) if (a, b) != (None, None) else None
+
+
 def _by_group(counts: GroupCounts) -> tuple[str, GroupCounts]:
     return counts.group, counts
 
@@ -301,6 +318,18 @@ def _shares(names: Sequence[str], pixels: Sequence[int], images: Sequence[int]) 
         ClassShare(name=name, pixels=n, fraction=n / total if total else 0.0, images=shown)
         for name, n, shown in zip(names, pixels, images, strict=True)
     ]
+
+
+def _unlike(table: pa.Table) -> pa.Array | pa.ChunkedArray:
+    """1 for an image that is unlike those the model knows, 0 for others, null where not known.
+
+    In rows of older versions a column of that name came from a manifest.
+    """
+    if columns.UNLIKE_TRAINING in table.column_names:
+        found = table[columns.UNLIKE_TRAINING]
+        if found.type == pa.bool_():
+            return found.cast(pa.int64())
+    return pa.nulls(len(table), pa.int64())
 
 
 def _shown(pixels: pa.ChunkedArray) -> pa.ChunkedArray:

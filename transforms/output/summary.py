@@ -29,12 +29,17 @@ class Document(BaseModel):
 
 
 class Images(Document):
-    """Counts of images by outcome; `gated` only if images could be set aside."""
+    """Counts of images by outcome; `gated` only if images could be set aside.
+
+    `unlike` are those of `done` that are unlike the photos that the model knows; only if that is
+    known of some.
+    """
 
     done: int = 0
     failed: int = 0
     skipped: int = 0
     gated: int | None = None
+    unlike: int | None = None
 
 
 class ClassShare(Document):

@@ -386,6 +386,7 @@ class UnitSegmenter(UnitWork):
                 found.pixels,
                 self._segmenter.precision,
                 found.on_sphere,
+                found.uncertainty,
                 values,
             )
             if found.on_sphere:

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import apache_beam as beam
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -13,6 +14,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from models.classes import ClassTable
 from models.engines import Precision
+from models.uncertainty import Uncertainty
 from transforms import CountCommitted, RemoveSuperseded, SummarisePixels
 from transforms.flow.records import (
     UNKNOWN_CAPTURE,
@@ -97,6 +99,18 @@ class TestGroupCounts:
             GroupCounts("lund", failed=1),
         ]
         assert list(counts_of_undone(result)) == [GroupCounts("lund", failed=1)]
+
+    def test_of_photos_that_are_unlike_are_known_or_not(self):
+        unknown, none, one = (GroupCounts("lund", 1, unlike=number) for number in (None, 0, 1))
+        assert (unknown + unknown).unlike is None
+        assert (unknown + none).unlike == (none + unknown).unlike == 0
+        assert (one + none + unknown + one).unlike == 2
+        items = [
+            replace(segmented(), uncertainty=Uncertainty(0.5, is_unlike))
+            for is_unlike in (True, False)
+        ]
+        counts = counts_of_result(UnitResult("u", (*items, segmented()), ()))
+        assert [entry.unlike for entry in counts] == [1, 0, None]
 
     def test_of_a_skipped_image_hold_no_pixels(self):
         assert counts_of_skipped(SkippedImages("lund", 7)) == GroupCounts("lund", skipped=7)
@@ -193,6 +207,23 @@ class TestSummarisePixels:
 
 
 class TestCountCommitted:
+    def test_counts_photos_that_are_unlike_where_rows_say_so(self, tmp_path):
+        odd, usual = (
+            replace(segmented(), uncertainty=Uncertainty(0.5, is_unlike))
+            for is_unlike in (True, False)
+        )
+        files = [commit(tmp_path, "one", odd, usual, segmented()), commit(tmp_path, "old", usual)]
+        files.append(commit(tmp_path, "older", segmented()))
+        found = [list(counts_of_files([file], MODEL, CLASSES)) for file in files]
+        assert [[entry.unlike for entry in of_file] for of_file in found] == [[1], [0], [None]]
+
+    def test_a_column_of_that_name_that_is_none_of_ours_is_left_alone(self, tmp_path):
+        file = commit(tmp_path, "one", segmented())
+        table = pq.read_table(file)
+        pq.write_table(table.append_column("unlike_training", pa.array(["yes"])), file)
+        (counts,) = counts_of_files([file], MODEL, CLASSES)
+        assert counts.unlike is None
+
     def test_counts_the_rows_of_the_model_in_every_file(self, tmp_path):
         commit(tmp_path, "one", segmented("a.jpg", "lund"), segmented("b.jpg", "malmö", (6, 0)))
         commit(tmp_path, "two", segmented("c.jpg", "lund", (0, 6)))
