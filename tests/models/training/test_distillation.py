@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -94,3 +96,13 @@ def test_teacher_of_other_classes_needs_a_mapping():
         ValueError, match="roads.csv: leaves out Sky, Building, .* of the teacher d"
     ):
         Teacher.load(package, others, mapping)
+
+
+def test_the_mapping_of_the_examples_covers_a_teacher_of_cityscapes(imported_model):
+    path = Path(__file__).resolve().parents[3] / "examples" / "mappings" / "cityscapes.csv"
+    mapping = LabelMapping.read(path, CAMVID)
+    teacher = Teacher.load(load_package(str(imported_model)), CAMVID, mapping)
+    said = [teacher.targets[at].classes for at in teacher.target_of]
+    names = [[CAMVID.names[class_id] for class_id in classes] for classes in said]
+    assert dict(zip(CITYSCAPES.names, names, strict=True))["rider"] == ["Pedestrian", "Bicyclist"]
+    assert names[0] == ["Road"] and names[10] == ["Sky"]
