@@ -49,6 +49,8 @@ def write_sample(
         gallery.append(_entry(n, name, [HOSTILE, "centre", "centre", "west"][n - 1], path, values))
     gallery[1]["confidence"] = 0.41
     gallery[1]["reasons"].append("low_confidence")
+    gallery[2] |= {"uncertainty": 0.55, "unlike": True}
+    gallery[2]["reasons"].append("unlike_training")
     gone = {**gallery[0], "id": "5", "image": "gone.jpg", "photo": False, "position": None}
     for suffix in (".overlay.jpg", ".mask.js"):
         _repeat(folder / "photos", 1, 5, suffix)
@@ -75,7 +77,10 @@ def write_large(
         name = f"survey/{n % groups:04d}/{n:07d}.jpg"
         gallery.append(_entry(n, name, f"{n % groups:04d}", paths[source], values[source]))
     data = _report(gallery, nights=_nights(60))
-    data["images"] = {"done": 1_000_000, "failed": 312, "skipped": 990_000, "positioned": 998_000}
+    data["images"] |= {
+        "done": 1_000_000, "failed": 312, "skipped": 990_000, "positioned": 998_000,
+        "unlike": 11_000,
+    }  # fmt: skip
     data["groups"] = {
         "rows": [
             {"name": f"district {g:04d}", "images": 1000 - g // 2, "values": _values(random)}
@@ -131,6 +136,7 @@ def _entry(n: int, name: str, group: str, path: Path, shares: list[float]) -> di
         "id": str(n), "image": name, "group": group, "width": width, "height": height,
         "position": [48.0 + n / 500, 9.0 + n / 300], "captured_at": "2026-10-03T11:20:00+00:00",
         "heading": 12.5 * n, "projection": None, "confidence": round(0.8 + n / 50, 4),
+        "uncertainty": round(n / 50, 4), "unlike": False,
         "values": [*shares, shares[4], None if n == 3 else round(1.5 + n, 4)],
         "reasons": ["coverage", "most:tree"], "photo": True,
     }  # fmt: skip
@@ -176,7 +182,7 @@ def _report(gallery: list[dict[str, Any]], nights: list[dict[str, Any]]) -> dict
         ],
         "measures": measures,
         "indicators_version": "2",
-        "images": {"done": len(gallery), "failed": 2, "skipped": 0, "positioned": 4},
+        "images": {"done": len(gallery), "failed": 2, "skipped": 0, "positioned": 4, "unlike": 1},
         "totals": {
             "pixels": [int(1e6 * sum(column)) for column in columns[: len(CLASSES)]],
             "images": [sum(x > 0 for x in column) for column in known[: len(CLASSES)]],

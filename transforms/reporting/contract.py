@@ -37,6 +37,7 @@ COVERAGE = "coverage"
 MOST = "most"
 LEAST = "least"
 LOW_CONFIDENCE = "low_confidence"
+UNLIKE = "unlike_training"
 """Why a photo is in the gallery; the key of the measure stands behind most and least."""
 
 POINTS: Final = "points"
@@ -89,12 +90,14 @@ class Measure(Part):
 
 
 class Images(Part):
-    """Photos by what became of them, and those with a position."""
+    """Photos by what became of them, those with a position, and those that are unlike what the
+    model knows; None if that is not known of any."""
 
     done: int
     failed: int
     skipped: int
     positioned: int
+    unlike: int | None
 
 
 class Totals(Part):
@@ -165,7 +168,8 @@ class Map(Part):
 
 
 class Photo(Part):
-    """A photo of the gallery; `photo` says whether its picture could be made."""
+    """A photo of the gallery; `photo` says whether its picture could be made, `unlike` whether it
+    is unlike those the model knows."""
 
     id: Id
     image: str
@@ -177,6 +181,8 @@ class Photo(Part):
     heading: float | None
     projection: str | None
     confidence: float | None
+    uncertainty: float | None
+    unlike: bool | None
     values: Values
     reasons: list[str]
     photo: bool

@@ -123,6 +123,7 @@ def build(
             failed=len(gathered.failures),
             skipped=frame.nights[-1].images.get("skipped", 0) if frame.nights else 0,
             positioned=survey.positioned,
+            unlike=counted.unlike,
         ),
         totals=contract.Totals(
             pixels=counted.pixels.tolist(),
@@ -264,6 +265,8 @@ def _gallery(
             heading=_rounded(row[columns.HEADING]),
             projection=row[columns.PROJECTION],
             confidence=_rounded(row[columns.CONFIDENCE]),
+            uncertainty=_rounded(row[columns.UNCERTAINTY]),
+            unlike=row[columns.UNLIKE_TRAINING],
             values=of_row,
             reasons=list(reasons),
             photo=pictures[_id(position)],

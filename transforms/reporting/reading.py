@@ -24,6 +24,8 @@ OF_PHOTO = {
     columns.HEADING: pa.float64(),
     columns.PROJECTION: pa.string(),
     columns.CONFIDENCE: pa.float64(),
+    columns.UNCERTAINTY: pa.float64(),
+    columns.UNLIKE_TRAINING: pa.bool_(),
     columns.PRECISION: pa.string(),
 }
 """Columns of a photo's metadata."""

@@ -1,8 +1,9 @@
 """Selection: the photos shown in the gallery.
 
-Those with the most and the least of each measure, those the network was least sure of, one of each
-place, and for what room is left others by lot. The lot of a photo is drawn from its name, so that
-the same archive has the same gallery, however its rows are spread over files and workers.
+Those with the most and the least of each measure, those the network was least sure of, those most
+unlike what it knows, one of each place, and for what room is left others by lot. The lot of a photo
+is drawn from its name, so that the same archive has the same gallery, however its rows are spread
+over files and workers.
 
 Rows that might be chosen are kept as tables: what is kept of the rows of two parts is what would be
 kept of both together.
@@ -55,7 +56,7 @@ class Rules:
 
     @property
     def unsure(self) -> int:
-        """Photos chosen for low confidence."""
+        """Photos chosen for low confidence, and as many for being unlike those the model knows."""
         return self.size // 20
 
 
@@ -100,12 +101,12 @@ def choose(candidates: pa.Table, measures: Measures, rules: Rules) -> Chosen:
     """Choose the gallery from the candidates of the whole archive."""
     lots = candidates[LOT].to_numpy()
     most, least = _extremes(candidates, rules)
-    unsure = _unsure(candidates, rules)
+    unsure, unlike = _unsure(candidates, rules), _unlike(candidates, rules)
     places = _places(candidates)
     # First all utmost photos, then all that are second, ...
     ranks = zip_longest(*chain.from_iterable(zip(most, least, strict=True)))
     utmost = (row for rank in ranks for row in rank if row is not None)
-    order = chain(utmost, unsure, places, np.argsort(lots).tolist())
+    order = chain(utmost, unsure, unlike, places, np.argsort(lots).tolist())
     taken = list(dict.fromkeys(order))[: rules.size]
     names = candidates[columns.IMAGE].to_pylist()
     taken.sort(key=lambda row: names[row])
@@ -120,9 +121,10 @@ def choose(candidates: pa.Table, measures: Measures, rules: Rules) -> Chosen:
             for row in found:
                 if row in reasons:
                     reasons[row].append(f"{reason}:{measure.key}")
-    for row in unsure:
-        if row in reasons:
-            reasons[row].append(contract.LOW_CONFIDENCE)
+    for reason, found in ((contract.LOW_CONFIDENCE, unsure), (contract.UNLIKE, unlike)):
+        for row in found:
+            if row in reasons:
+                reasons[row].append(reason)
     standing = set(places)
     for row, of_row in reasons.items():
         if row in standing or not of_row:
@@ -139,7 +141,8 @@ def _reduced(table: pa.Table, rules: Rules) -> pa.Table:
     lots = table[LOT].to_numpy()
     most, least = _extremes(table, rules)
     by_lot = np.argsort(lots)[: rules.size].tolist()
-    kept = chain(*most, *least, _unsure(table, rules), _some_places(table, rules), by_lot)
+    doubtful = (*_unsure(table, rules), *_unlike(table, rules))
+    kept = chain(*most, *least, doubtful, _some_places(table, rules), by_lot)
     return table.take(pa.array(sorted(set(kept)), pa.int64()))
 
 
@@ -158,6 +161,13 @@ def _extremes(table: pa.Table, rules: Rules) -> tuple[list[list[int]], list[list
 def _unsure(table: pa.Table, rules: Rules) -> list[int]:
     """The rows with the lowest confidence, where known."""
     return _lowest(numbers(table[columns.CONFIDENCE]), table[LOT].to_numpy(), rules.unsure)
+
+
+def _unlike(table: pa.Table, rules: Rules) -> list[int]:
+    """The rows with the highest uncertainty among those that are unlike what the model knows."""
+    unlike = table[columns.UNLIKE_TRAINING].fill_null(False).to_numpy()
+    uncertainty = np.where(unlike, numbers(table[columns.UNCERTAINTY]), np.nan)
+    return _lowest(-uncertainty, table[LOT].to_numpy(), rules.unsure)
 
 
 def _places(table: pa.Table) -> list[int]:

@@ -7,7 +7,7 @@ from functools import reduce
 import numpy as np
 import pyarrow as pa
 
-from transforms.output import precisions
+from transforms.output import columns, precisions
 from transforms.reporting import contract
 from transforms.reporting.measuring import Measures
 
@@ -31,12 +31,20 @@ class Totals:
             they are in no bin.
         precisions: int64 `(P,)`, photos by the precision of their masks, in the order of
             `precisions.PRECISIONS`.
+        compared: int64 `(2,)`, photos by whether they are unlike those the model knows, the unlike
+            ones last; those of which it is not known are left out.
     """
 
     pixels: np.ndarray
     images: np.ndarray
     counts: np.ndarray
     precisions: np.ndarray
+    compared: np.ndarray
+
+    @property
+    def unlike(self) -> int | None:
+        """Photos that are unlike those the model knows; None if that is not known of any."""
+        return int(self.compared[1]) if self.compared.any() else None
 
     def __add__(self, other: "Totals") -> "Totals":
         return Totals(
@@ -44,6 +52,7 @@ class Totals:
             self.images + other.images,
             self.counts + other.counts,
             self.precisions + other.precisions,
+            self.compared + other.compared,
         )
 
 
@@ -56,11 +65,13 @@ def totals_of(derived: pa.Table, measures: Measures) -> Totals:
         for m, edges in enumerate(_all_edges(measures))
     ]
     made = precisions.count(derived)
+    unlike = derived[columns.UNLIKE_TRAINING].drop_null().to_numpy()
     return Totals(
         pixels.sum(axis=0),
         (pixels > 0).sum(axis=0),
         np.stack(counts),
         np.array([made[name] for name in precisions.PRECISIONS]),
+        np.bincount(unlike, minlength=2),
     )
 
 
@@ -69,7 +80,8 @@ def add_totals(totals: Iterable[Totals], measures: Measures) -> Totals:
     classes = np.zeros(len(measures.classes), np.int64)
     bins = np.zeros((len(measures), BINS), np.int64)
     made = np.zeros(len(precisions.PRECISIONS), np.int64)
-    return reduce(Totals.__add__, totals, Totals(classes, classes, bins, made))
+    compared = np.zeros(2, np.int64)
+    return reduce(Totals.__add__, totals, Totals(classes, classes, bins, made, compared))
 
 
 def distributions(totals: Totals, measures: Measures) -> list[contract.Distribution]:

@@ -30,6 +30,7 @@ def derived(measures) -> pa.Table:
     numbers = np.arange(PHOTOS)
     placed = numbers % 3 > 0
     none = [None] * PHOTOS
+    uncertainty = np.random.default_rng(4).uniform(0, 1, PHOTOS).round(1)
     table = pa.table(
         {
             "image": [f"street {n % 7}/{n:03}.jpg" for n in numbers],
@@ -46,6 +47,8 @@ def derived(measures) -> pa.Table:
             "heading": pa.array(none, pa.float64()),
             "precision": np.where(placed, "int8", "f32"),
             "confidence": random.uniform(0.5, 1, PHOTOS).round(1),
+            "uncertainty": uncertainty,
+            "unlike_training": pa.array(uncertainty > 0.7, mask=numbers % 5 == 0),
             **{f"pixels_{key}": pixels[:, c] for c, key in enumerate(CLASSES.keys)},
         }
     )

@@ -92,3 +92,14 @@ def test_photos_of_low_confidence_are_shown(derived, measures):
     doubted = [row for row, reasons in enumerate(chosen.reasons) if "low_confidence" in reasons]
     found = chosen.photos["confidence"].take(doubted).to_pylist()
     assert sorted(found) == sorted(derived["confidence"].to_pylist())[: rules.unsure]
+
+
+def test_photos_most_unlike_what_the_model_knows_are_shown(derived, measures):
+    rules = Rules(200, tuple(measures.names))
+    chosen = chosen_of([derived], measures, rules)
+    shown = [row for row, reasons in enumerate(chosen.reasons) if "unlike_training" in reasons]
+    found = chosen.photos.take(shown)
+    assert set(found["unlike_training"].to_pylist()) == {True}
+    unlike = derived.filter(derived["unlike_training"].fill_null(False))
+    highest = sorted(unlike["uncertainty"].to_pylist(), reverse=True)
+    assert sorted(found["uncertainty"].to_pylist(), reverse=True) == highest[: rules.unsure]

@@ -12,8 +12,9 @@ def test_counts_are_shown(page, sample):
     figures = page.locator("#counts li").all_inner_texts()
     assert [figure.split() for figure in figures] == [
         ["5", "done"], ["2", "failed"], ["0", "skipped,", "done", "before"],
-        ["4", "with", "a", "position"],
+        ["4", "with", "a", "position"], ["1", "unlike", "those", "the", "model", "knows"],
     ]  # fmt: skip
+    expect(page.get_by_text("Do not trust its mask without a look")).to_be_visible()
     expect(page).to_have_title("demo-output: citymask report")
     assert page.locator("#made").inner_text().startswith("5 photos · 2 failed · model default")
 

@@ -75,7 +75,7 @@ def test_without_positions_and_runs_sentences_say_so(visit, tmp_path):
 def test_an_archive_in_which_nothing_is_done_yet_has_a_report(visit, tmp_path):
     data = write_sample(tmp_path / "report", with_map=False)
     none = [None] * len(data["measures"])
-    data["images"] = {"done": 0, "failed": 2, "skipped": 0, "positioned": 0}
+    data["images"] |= {"done": 0, "positioned": 0, "unlike": None}
     zeros = [0] * len(CLASSES)
     data["totals"] = {"pixels": zeros, "images": zeros, "values": none, "precisions": {}}
     data["distributions"] = [{"edges": [], "counts": []} for _ in none]
@@ -85,6 +85,8 @@ def test_an_archive_in_which_nothing_is_done_yet_has_a_report(visit, tmp_path):
     write_data(tmp_path / "report", data)
     page = visit(tmp_path / "report")
     expect(page.locator("#made")).to_contain_text("0 photos · 2 failed")
+    for name in ("#unlike-about", "#filter-unlike-label"):
+        expect(page.locator(name)).to_be_hidden()
     expect(page.locator("#photos-about")).to_have_text("This report holds no photos.")
     expect(page.locator("#photos-count")).to_have_text("0 of 0 photos shown")
     expect(page.get_by_text("No photo has failed.")).to_be_visible()

@@ -29,6 +29,19 @@ def test_filters_filter(page, sample):
     page.locator("#filter-confidence").fill("50")
     expect(shown).to_have_count(1)
     expect(shown).to_contain_text("Confidence: 41.0%")
+    page.locator("#filter-confidence").fill("")
+    page.locator("#filter-unlike").select_option(label="unlike those the model knows")
+    expect(shown).to_have_count(1)
+    expect(shown).to_contain_text("Unlike those the model knows")
+    page.locator("#filters").get_by_role("button", name="Show all").click()
+    expect(shown).to_have_count(5)
+
+
+def test_the_viewer_says_that_a_photo_is_unlike_the_others(page):
+    page.locator("#filter-unlike").select_option(label="unlike those the model knows")
+    page.locator("#gallery button").click()
+    facts = page.locator("#viewer-facts")
+    expect(facts).to_contain_text("55.0%, unlike those the model knows")
 
 
 def test_the_order_can_be_chosen(page, sample):
@@ -41,6 +54,8 @@ def test_the_order_can_be_chosen(page, sample):
     assert found == sorted(found, reverse=True)
     page.locator("#filter-order").select_option(label="least confident first")
     expect(page.locator("#gallery > li").first).to_contain_text("Confidence: 41.0%")
+    page.locator("#filter-order").select_option(label="most uncertain first")
+    expect(page.locator("#gallery > li").first).to_contain_text("Unlike those the model knows")
 
 
 def test_thumbnails_load_when_they_come_into_view(page):

@@ -8,11 +8,13 @@
   const ROW_HEIGHT = 26;
 
   function showCounts() {
-    const { done, failed, skipped, positioned } = report.images;
+    const { done, failed, skipped, positioned, unlike } = report.images;
     const figures = [
       [done, "done"], [failed, "failed"], [skipped, "skipped, done before"],
       [positioned, "with a position"],
+      ...(unlike === null ? [] : [[unlike, "unlike those the model knows"]]),
     ];
+    find("unlike-about").hidden = unlike === null;
     find("counts").append(...figures.map(([n, label]) => element(
       "li", {}, element("strong", {}, page.count(n)), ` ${label}`)));
   }

@@ -11,11 +11,14 @@
     most: ["most first", (photo, m) => -(photo.values[m] ?? -Infinity)],
     least: ["least first", (photo, m) => photo.values[m] ?? Infinity],
     confidence: ["least confident first", (photo) => photo.confidence ?? Infinity],
+    uncertainty: ["most uncertain first", (photo) => -(photo.uncertainty ?? -Infinity)],
   };
 
   // Gallery
 
-  const knowsConfidence = report.gallery.some((photo) => photo.confidence !== null);
+  const knows = (key) => report.gallery.some((photo) => photo[key] !== null);
+  /** Orders and filters by what not every run records. */
+  const known = { confidence: knows("confidence"), uncertainty: knows("uncertainty") };
   let shown = report.gallery;
 
   /** The number in a field, in the unit of the measure; null where there is none. */
@@ -34,7 +37,8 @@
       return (group.selectedIndex < 1 || photo.group === group.value)
         && (from === null || (x !== null && x >= from))
         && (to === null || (x !== null && x <= to))
-        && (confidence === null || (photo.confidence !== null && photo.confidence <= confidence));
+        && (confidence === null || (photo.confidence !== null && photo.confidence <= confidence))
+        && (find("filter-unlike").value === "" || photo.unlike);
     });
     return key ? photos.sort((a, b) => key(a, measure) - key(b, measure)) : photos;
   }
@@ -43,6 +47,7 @@
     photo.group,
     ...(photo.confidence === null ? []
       : [`Confidence: ${page.percent(photo.confidence)}`]),
+    ...(photo.unlike ? ["Unlike those the model knows"] : []),
   ];
 
   function showGallery() {
@@ -69,8 +74,9 @@
     find("filter-group").append(...groups.map((group) => element("option", { value: group }, group)));
     page.offerMeasures(find("filter-measure"), page.firstMeasure());
     find("filter-order").append(...Object.entries(ORDERS).flatMap(([value, [label]]) =>
-      (value === "confidence" && !knowsConfidence ? [] : [element("option", { value }, label)])));
-    find("filter-confidence-label").hidden = !knowsConfidence;
+      (known[value] === false ? [] : [element("option", { value }, label)])));
+    find("filter-confidence-label").hidden = !known.confidence;
+    find("filter-unlike-label").hidden = !known.uncertainty;
     const form = find("filters");
     form.addEventListener("input", showGallery);
     form.addEventListener("submit", (event) => event.preventDefault());
@@ -79,6 +85,7 @@
       const measure = find("filter-measure").value;
       for (const field of form.elements) if (field.matches("input")) field.value = "";
       find("filter-group").selectedIndex = 0;
+      find("filter-unlike").value = "";
       find("filter-order").value = "given";
       find("filter-measure").value = measure;
       showGallery();
@@ -186,7 +193,11 @@
   function reason(text) {
     const [end, key] = text.split(":");
     const name = report.measures.find((measure) => measure.key === key)?.name ?? key;
-    return { coverage: "overview", low_confidence: "among the least confident" }[end] ?? `${end} ${name}`;
+    const reasons = {
+      coverage: "overview", low_confidence: "among the least confident",
+      unlike_training: "unlike those the model knows",
+    };
+    return reasons[end] ?? `${end} ${name}`;
   }
 
   function showFacts() {
@@ -200,6 +211,8 @@
       ["Heading", photo.heading !== null && `${page.ratio(photo.heading)}°`],
       ["Projection", photo.projection],
       ["Confidence", photo.confidence !== null && page.percent(photo.confidence)],
+      ["Uncertainty", photo.uncertainty !== null
+        && page.percent(photo.uncertainty) + (photo.unlike ? ", unlike those the model knows" : "")],
       ...indicators,
       ["Here for", photo.reasons.map(reason).join(", ")],
     ].filter(([, text]) => text), find("viewer-facts"));
