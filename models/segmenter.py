@@ -40,7 +40,7 @@ from models.panoramas import (
     with_margin,
 )
 from models.tiling import segment_windows
-from models.uncertainty import Uncertainty, mean_entropy
+from models.uncertainty import Uncertainty, grid_step, mean_entropy
 from models.upsampling import ids_to_mask, load_loops, logits_to_confidence, logits_to_mask
 
 
@@ -111,12 +111,14 @@ class Inferred:
     Attributes:
         prepared: the photo.
         mask: mask and class counts, from an engine that makes them or from windows.
+        grid: logits of a grid of cells, from an engine that makes masks, see `DeviceMask`.
         scores: logits, float32 of shape `(h / stride, w / stride, classes)`, or class ids, uint8 of
             shape `(h / stride, w / stride)`.
     """
 
     prepared: Prepared
     mask: Mask | None = None
+    grid: np.ndarray | None = None
     scores: np.ndarray | None = None
 
 
@@ -340,8 +342,8 @@ class Segmenter:
             sizes = [(prepared.photo.height, prepared.photo.width) for prepared in batch]
             masks = self._engine.predict_masks(images, sizes, batch[0].margin)
             return [
-                Inferred(prepared, mask=mask) if mask else _not_finite()
-                for prepared, mask in zip(batch, masks, strict=True)
+                Inferred(prepared, (made.mask, made.counts), made.grid) if made else _not_finite()
+                for prepared, made in zip(batch, masks, strict=True)
             ]
         scores = self._engine.predict(images)[: len(batch)]
         return [
@@ -353,6 +355,7 @@ class Segmenter:
         """Make the mask of a photo at its own size, and what was asked for besides."""
         photo, scores = inferred.prepared.photo, inferred.scores
         confidence = image = on_sphere = uncertainty = None
+        grid = inferred.grid
         if inferred.mask:
             mask, counts = inferred.mask
         else:
@@ -363,20 +366,18 @@ class Segmenter:
                 mask, counts = ids_to_mask(scores, len(self._classes), *size, margin, extent)
             else:
                 mask, counts = logits_to_mask(scores, *size, margin, extent)
-                uncertainty = self._uncertainty(scores)
+                step = grid_step(*scores.shape[:2])
+                grid = scores[::step, ::step]
         pixels = tuple(counts.tolist())
         if self._confidence and scores is not None:
             image, sums = logits_to_confidence(scores, mask, margin, extent, self._temperature)
             confidence = Confidence.of(sums.tolist(), pixels)
         if photo.panorama:
             on_sphere = measure_on_sphere(mask, photo.panorama, len(self._classes), self._sky)
+        if self._calibration and grid is not None:
+            entropy = mean_entropy(grid, self._temperature)
+            uncertainty = Uncertainty(entropy, entropy > self._calibration.unlike_above)
         return Segmentation(mask, pixels, confidence, image, on_sphere, uncertainty)
-
-    def _uncertainty(self, logits: np.ndarray) -> Uncertainty | None:
-        if self._calibration is None:
-            return None
-        entropy = mean_entropy(logits, self._temperature)
-        return Uncertainty(entropy, entropy > self._calibration.unlike_above)
 
     def _predict_window(self, windows: np.ndarray) -> np.ndarray:
         """Logits of windows; class ids count as a logit of 1 for their class, 0 for the others."""

@@ -32,23 +32,23 @@ class Uncertainty:
     is_unlike: bool
 
 
-def grid_of(rows: int, columns: int) -> int:
+def grid_step(rows: int, columns: int) -> int:
     """Every how many rows and columns there is a cell of the grid."""
     return max(1, math.isqrt(rows * columns // CELLS))
 
 
 def mean_entropy(logits: np.ndarray, temperature: float) -> float:
-    """The mean entropy over a grid of cells, 0..1.
+    """The mean entropy over cells, 0..1.
 
     Args:
-        logits: float32 array of shape `(h, w, classes)`.
+        logits: float32 array of shape `(h, w, classes)`, those of the cells.
         temperature: what they are divided by before their softmax.
     """
-    step, classes = grid_of(*logits.shape[:2]), logits.shape[2]
+    classes = logits.shape[2]
     if classes == 1:
         return 0.0
     # Classes come first, as sums over a long axis take far less time.
-    scores = np.ascontiguousarray(logits[::step, ::step].reshape(-1, classes).T)
+    scores = np.ascontiguousarray(logits.reshape(-1, classes).T)
     scores = (scores - scores.max(axis=0)) / np.float32(temperature)
     weights = np.exp(scores)
     totals = weights.sum(axis=0)

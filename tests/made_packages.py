@@ -84,7 +84,7 @@ def assert_same_masks(found: list, logits: np.ndarray, sizes: list, differing: i
     """Masks and counts are those of `logits_to_mask`, but for so many pixels in all of them."""
     differences = 0
     assert len(found) == len(sizes)
-    for (mask, counts), of_photo, size in zip(found, logits, sizes, strict=False):
+    for (mask, counts, *_), of_photo, size in zip(found, logits, sizes, strict=False):
         expected, _ = logits_to_mask(of_photo, *size)
         assert (mask.shape, mask.dtype, counts.dtype) == (size, np.uint8, np.int64)
         assert np.array_equal(counts, np.bincount(mask.ravel(), minlength=logits.shape[3]))

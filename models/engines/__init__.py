@@ -14,13 +14,14 @@ from models.engines.options import (
     GpuPolicy,
     Precision,
 )
-from models.engines.tiles import Mask
+from models.engines.tiles import DeviceMask, Mask
 
 if TYPE_CHECKING:
     from models.packages import ModelPackage
 
 __all__ = [
     "AUTOMATIC",
+    "DeviceMask",
     "Engine",
     "EngineError",
     "EngineName",
@@ -67,7 +68,7 @@ class MaskEngine(Engine, Protocol):
 
     def predict_masks(
         self, images: np.ndarray, sizes: list[tuple[int, int]], margin: int = 0
-    ) -> list[Mask | None]:
+    ) -> list[DeviceMask | None]:
         """Compute the masks of photos, each at its own size.
 
         Args:
@@ -78,7 +79,7 @@ class MaskEngine(Engine, Protocol):
 
         Returns:
             For each size the mask and the pixels of each class, as `logits_to_mask` returns them
-            for the photo's logits; None where logits are not finite.
+            for the photo's logits, and some of these logits; None where they are not finite.
 
         Raises:
             EngineError: not even one photo fits into memory.

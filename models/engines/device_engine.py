@@ -18,6 +18,7 @@ import numpy as np
 from models.engines import batches, devices, tiles
 from models.engines.options import Precision
 from models.packages import ModelPackage
+from models.uncertainty import grid_step
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ class DeviceMaskEngine(DeviceEngine):
 
     def predict_masks(
         self, images: np.ndarray, sizes: Sequence[tuple[int, int]], margin: int = 0
-    ) -> list[tiles.Mask | None]:
+    ) -> list[tiles.DeviceMask | None]:
         """See `MaskEngine.predict_masks`."""
         parts = self._batches.run(
             len(images), lambda part: self._predict_masks(images[part], sizes[part], margin)
@@ -130,7 +131,7 @@ class DeviceMaskEngine(DeviceEngine):
 
     def _predict_masks(
         self, images: np.ndarray, sizes: Sequence[tuple[int, int]], margin: int = 0
-    ) -> list[tiles.Mask | None]:
+    ) -> list[tiles.DeviceMask | None]:
         if not sizes:
             return []
         masks = self._network.start(images, sizes, self._policy, margin).masks(sizes)
@@ -146,6 +147,7 @@ class _Batch:
 
     logits: Any
     finite: Any
+    grid: Any
     parts: Sequence[tiles.Tile]
 
     def values(self) -> tuple[np.ndarray, np.ndarray]:
@@ -154,13 +156,16 @@ class _Batch:
 
         return ops.convert_to_numpy(self.logits), ops.convert_to_numpy(self.finite)
 
-    def masks(self, sizes: Sequence[tuple[int, int]]) -> list[tiles.Mask | None]:
+    def masks(self, sizes: Sequence[tuple[int, int]]) -> list[tiles.DeviceMask | None]:
         """Wait for and return the masks of the first photos, at `sizes`."""
         from keras import ops
 
         masks = tiles.assemble(self.parts, sizes)
-        finite = ops.convert_to_numpy(self.finite)[: len(masks)]
-        return [mask if good else None for mask, good in zip(masks, finite, strict=True)]
+        finite, grids = map(ops.convert_to_numpy, (self.finite, self.grid))
+        return [
+            tiles.DeviceMask(*mask, grid) if good else None
+            for mask, good, grid in zip(masks, finite, grids, strict=False)
+        ]
 
 
 class _Network:
@@ -194,13 +199,13 @@ class _Network:
 
         with keras.device(self._device.name):
             program = self._program(images.shape, policy)
-            logits, finite = program(self._weights, keras.ops.convert_to_tensor(images))
+            logits, finite, grid = program(self._weights, keras.ops.convert_to_tensor(images))
             if not sizes:
-                return _Batch(logits, finite, ())
+                return _Batch(logits, finite, grid, ())
             shape = tuple(logits.shape)
             cut = margin * shape[2] // images.shape[2]
             parts = tiles.start(self._tile_program(shape), logits, sizes, cut)
-            return _Batch(logits, finite, parts)
+            return _Batch(logits, finite, grid, parts)
 
     def activation_bytes(self, height: int, width: int) -> int:
         """Sum the bytes of the results of all operations on one photo of this shape.
@@ -231,13 +236,14 @@ class _Network:
         return self._weights, keras.KerasTensor(shape, "uint8")
 
     def _logits(self, weights, images):
-        """Return the logits of uint8 photos, and for each whether all of its are finite."""
+        """Return logits of uint8 photos, for each whether all are finite, and a grid of them."""
         from keras import ops
 
         normalised = (ops.cast(images, "float32") - self._mean) / self._std
         values, _ = self._network.stateless_call(*weights, normalised, training=False)
         values = ops.cast(values, "float32")
-        return values, ops.all(ops.isfinite(values), axis=(1, 2, 3))
+        step = grid_step(*values.shape[1:3])
+        return values, ops.all(ops.isfinite(values), axis=(1, 2, 3)), values[:, ::step, ::step]
 
     @contextmanager
     def _computing_in(self, policy: str) -> Iterator[None]:

@@ -17,10 +17,11 @@ from models.engines.conversion import cache_folder
 from models.engines.graph_arrays import GraphArrays
 from models.engines.imported import precision_of
 from models.engines.options import EngineError, EngineOptions, GpuPolicy, Precision
-from models.engines.tiles import Mask
+from models.engines.tiles import DeviceMask, Mask
 from models.graphs import Gives
 from models.packages import ModelPackage, PackageError
 from models.texts import one_line
+from models.uncertainty import grid_step
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -114,11 +115,12 @@ class OnnxRuntimeMaskEngine(BatchedEngine):
     def __init__(self, package: ModelPackage, device: Device, options: EngineOptions):
         start = time.perf_counter()
         self._network = network = _Network(package, device)
-        self._to_input, self._to_logits, self._to_mask = (
+        self._to_input, self._to_logits, self._to_grid, self._to_mask = (
             _Step(content, device.steps, device.memory, package.name)
             for content in (
                 onnx_steps.photos_to_input(package),
                 onnx_steps.output_to_logits(network.graph, network.output_type),
+                onnx_steps.logits_to_grid(),
                 onnx_steps.logits_to_mask(),
             )
         )
@@ -138,7 +140,7 @@ class OnnxRuntimeMaskEngine(BatchedEngine):
 
     def predict_masks(
         self, images: np.ndarray, sizes: Sequence[tuple[int, int]], margin: int = 0
-    ) -> list[Mask | None]:
+    ) -> list[DeviceMask | None]:
         """See `MaskEngine.predict_masks`."""
         parts = self._batches.run(
             len(images), lambda part: self._predict_masks(images[part], sizes[part], margin)
@@ -151,17 +153,30 @@ class OnnxRuntimeMaskEngine(BatchedEngine):
 
     def _predict_masks(
         self, images: np.ndarray, sizes: Sequence[tuple[int, int]], margin: int
-    ) -> list[Mask | None]:
+    ) -> list[DeviceMask | None]:
         if not sizes:
             return []
-        masks: list[Mask | None] = []
+        masks: list[DeviceMask | None] = []
         for logits, finite in self._logits(images):
             columns = margin * logits.shape()[3] // images.shape[2]
+            grids = self._grids(logits)
             for photo, is_finite in enumerate(np.isfinite(finite.numpy())):
                 if len(masks) < len(sizes):
-                    size = sizes[len(masks)]
-                    masks.append(self._mask(logits, photo, *size, columns) if is_finite else None)
+                    made = None
+                    if is_finite:
+                        made = DeviceMask(
+                            *self._mask(logits, photo, *sizes[len(masks)], columns), grids[photo]
+                        )
+                    masks.append(made)
         return masks
+
+    def _grids(self, logits: "onnxruntime.OrtValue") -> np.ndarray:
+        """The logits of a grid of cells of each photo, see `DeviceMask`."""
+        step = grid_step(*logits.shape()[2:])
+        (found,) = self._to_grid.run(
+            {onnx_steps.LOGITS: logits, onnx_steps.STEP: np.array([step, step])}
+        )
+        return found.numpy().transpose(0, 2, 3, 1)
 
     def _logits(
         self, images: np.ndarray

@@ -26,6 +26,9 @@ PHOTOS, INPUT = "photos", "input"
 OUTPUT, LOGITS, FINITE = "output", "logits", "finite"
 """Input and outputs of `output_to_logits`."""
 
+STEP, GRID = "step", "grid"
+"""Input, besides `LOGITS`, and output of `logits_to_grid`."""
+
 PHOTO, ROWS, COLUMNS, MASK = "photo", "rows", "columns", "mask"
 """Inputs, besides `LOGITS`, and output of `logits_to_mask`."""
 
@@ -84,6 +87,19 @@ def output_to_logits(graph: Graph, dtype: str) -> bytes:
     return steps.graph(
         {OUTPUT: (dtype, 4)},
         {logits: (LOGITS, "float32", 4), steps.name: (FINITE, "float32", 1)},
+    )
+
+
+def logits_to_grid() -> bytes:
+    """A graph from logits `(N, classes, h, w)` to those of every so many rows and columns.
+
+    A further input says every how many, int64 `(2,)`.
+    """
+    steps = _Steps(LOGITS)
+    whole = np.array([np.iinfo(np.int64).max] * 2)
+    steps.add("Slice", np.array([0, 0]), whole, np.array([2, 3]), STEP)
+    return steps.graph(
+        {LOGITS: ("float32", 4), STEP: ("int64", 1)}, {steps.name: (GRID, "float32", 4)}
     )
 
 

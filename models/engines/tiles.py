@@ -25,6 +25,21 @@ Mask = tuple[np.ndarray, np.ndarray]
 """Class ids and class counts, as returned by `models.upsampling.logits_to_mask`."""
 
 
+class DeviceMask(NamedTuple):
+    """What an engine that makes masks gives for a photo.
+
+    Attributes:
+        mask: class ids, uint8 `(height, width)`.
+        counts: pixels of each class, int64 `(classes,)`.
+        grid: logits of every so many rows and columns, float32 `(rows, columns, classes)`; see
+            `models.uncertainty.grid_step`.
+    """
+
+    mask: np.ndarray
+    counts: np.ndarray
+    grid: np.ndarray
+
+
 class Tile(NamedTuple):
     """A part of the masks of a batch.
 

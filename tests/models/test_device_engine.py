@@ -103,7 +103,7 @@ class TestMasks:
         images = photos(len(SIZES))
         masks = engine.predict_masks(images, SIZES)
         assert_same_masks(masks, engine.predict(images), SIZES, differing=2)
-        assert all(counts.all() for _, counts in masks[1:])
+        assert all(made.counts.all() for made in masks[1:])
 
     @pytest.mark.skipif(ON_JAX, reason="JAX compiles by XLA always")
     def test_those_of_xla_are_the_same(self):
@@ -112,6 +112,13 @@ class TestMasks:
         images = photos(len(SIZES))
         masks = engine.predict_masks(images, SIZES)
         assert_same_masks(masks, engine.predict(images), SIZES, differing=2)
+
+    def test_a_grid_of_logits_comes_with_them(self):
+        engine, images = engine_for(made_package()), photos(2, 256, 512)
+        masks = engine.predict_masks(images, SIZES[:2])
+        for made, logits in zip(masks, engine.predict(images), strict=True):
+            assert made.grid.shape == (32, 64, 3)
+            np.testing.assert_allclose(made.grid, logits[::2, ::2], rtol=1e-5)
 
     def test_half_precision_changes_few_pixels(self):
         package, photo, size = made_package(), photos(1, 96, 128), (480, 640)
@@ -141,13 +148,15 @@ class TestMasks:
         for given in (1, 3):
             masks = engine.predict_masks(images, [(50, 60)] * given)
             assert len(masks) == given
-            for (mask, counts), (expected, expected_counts) in zip(masks, alone, strict=False):
+            for (mask, counts, _), (expected, expected_counts, _) in zip(
+                masks, alone, strict=False
+            ):
                 assert np.array_equal(mask, expected)
                 assert np.array_equal(counts, expected_counts)
 
     def test_ties_go_to_the_lower_class(self):
         engine = engine_for(made_package(scale=0))
-        ((mask, counts),) = engine.predict_masks(photos(1), [(40, 50)])
+        ((mask, counts, _),) = engine.predict_masks(photos(1), [(40, 50)])
         assert not mask.any() and counts.tolist() == [2000, 0, 0]
 
     def test_many_classes_are_done_in_lower_tiles(self):

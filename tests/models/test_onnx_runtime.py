@@ -141,6 +141,15 @@ class TestLogits:
             images = photos(2, height, width)
             assert_close(engine.predict(images), expected_logits(images))
 
+    @pytest.mark.parametrize("count", [1, "N"])
+    def test_a_grid_of_logits_comes_with_them(self, made, count):
+        engine = as_on_gpu(made(segmenting(photo=(count, 3, "H", "W"))), batch_size=None)
+        images = photos(2, 256, 512)
+        masks = engine.predict_masks(images, SIZES[:2])
+        for found, logits in zip(masks, engine.predict(images), strict=True):
+            assert found.grid.shape == (32, 64, CLASSES)
+            np.testing.assert_array_equal(found.grid, logits[::2, ::2])
+
     def test_a_network_of_one_photo_gets_them_one_by_one(self, made, engine_for):
         images = photos(3)
         engine = engine_for(made(segmenting(photo=(1, 3, "H", "W"))))
@@ -286,7 +295,9 @@ class TestMasks:
         for given in (0, 1, 3):
             masks = engine.predict_masks(images, [(50, 60)] * given)
             assert len(masks) == given
-            for (mask, counts), (expected, expected_counts) in zip(masks, alone, strict=False):
+            for (mask, counts, _), (expected, expected_counts, _) in zip(
+                masks, alone, strict=False
+            ):
                 assert np.array_equal(mask, expected)
                 assert np.array_equal(counts, expected_counts)
 
@@ -294,7 +305,7 @@ class TestMasks:
         engine, images = as_on_gpu(made(segmenting())), photos(2)
         whole = engine.predict_masks(images, [(300, 200)] * 2)
         monkeypatch.setattr(onnx_runtime, "BAND_VALUES", 7 * CLASSES * 200)
-        for (mask, counts), (expected, known) in zip(
+        for (mask, counts, _), (expected, known, _) in zip(
             engine.predict_masks(images, [(300, 200)] * 2), whole, strict=True
         ):
             assert (mask != expected).sum() <= 1
@@ -302,7 +313,7 @@ class TestMasks:
 
     def test_ties_go_to_the_lower_class(self, made):
         engine = as_on_gpu(made(segmenting(weights=kernel(scale=0))))
-        ((mask, counts),) = engine.predict_masks(photos(1), [(40, 50)])
+        ((mask, counts, _),) = engine.predict_masks(photos(1), [(40, 50)])
         assert not mask.any() and counts.tolist() == [2000, 0, 0]
 
     def test_a_photo_whose_logits_are_not_finite_has_none(self, made):

@@ -5,11 +5,13 @@ import pytest
 from PIL import Image, ImageOps
 
 from models.classes import ClassTable
+from models.engines import DeviceMask, Precision
 from models.graphs import Resize
 from models.inputs import InputSize, resize
-from models.packages import load_package
+from models.packages import Calibration, load_package
 from models.panoramas import Panorama
 from models.segmenter import NetworkInput, Segmenter
+from models.uncertainty import Uncertainty, grid_step
 from models.upsampling import ids_to_mask, logits_to_mask
 from transforms.photos.decoding import DEFAULT_MAX_PIXELS, decode_photo
 
@@ -74,6 +76,32 @@ def test_the_steps_give_what_one_call_gives_in_every_batch(segmenter, tmp_path, 
         found = segmenter.finish(answer)
         np.testing.assert_array_equal(found.mask, segmenter.segment(Image.open(file)).mask)
         np.testing.assert_array_equal(found.mask, segmenter.segment_input(photo).mask)
+
+
+class Masks(Brightness):
+    """The same, with masks made by the engine."""
+
+    precision = Precision.F32
+
+    def predict_masks(self, images, sizes, margin=0):
+        step = grid_step(images.shape[1] // 8, images.shape[2] // 8)
+        return [
+            DeviceMask(*logits_to_mask(logits, *size), logits[::step, ::step])
+            for logits, size in zip(self.predict(images), sizes, strict=False)
+        ]
+
+
+def test_uncertainty_is_that_of_the_logits_whoever_makes_the_mask():
+    """Logits are far apart where it is bright or dark, and equal where it is grey: in the half."""
+    calibration = Calibration(2.0, 0.1, 0.1, 0.4, {})
+    pixels = bright_left()
+    pixels[:64] = 128
+    for engine in (Brightness(), Masks()):
+        found = Segmenter(engine, CLASSES, SIZE, calibration=calibration).segment(pixels)
+        assert found.uncertainty == Uncertainty(pytest.approx(0.5, abs=0.05), True)
+        assert Segmenter(engine, CLASSES, SIZE).segment(pixels).uncertainty is None
+        sure = Segmenter(engine, CLASSES, SIZE, calibration=calibration).segment(bright_left())
+        assert not sure.uncertainty.is_unlike and sure.uncertainty.entropy < 0.01
 
 
 def test_output_that_is_not_finite_is_an_error_of_that_photo_alone(segmenter):

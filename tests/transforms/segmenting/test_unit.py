@@ -19,7 +19,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from PIL import ExifTags, Image
 
 from models.classes import ClassTable
-from models.engines import EngineOptions, Precision
+from models.engines import DeviceMask, EngineOptions, Precision
 from models.inputs import InputSize
 from models.packages import ModelPackage, load_package
 from models.segmenter import Segmenter
@@ -110,7 +110,9 @@ class EngineThatMakesMasks(BrightnessEngine):
         logits = super().predict(images)
         columns = margin * logits.shape[2] // images.shape[2]
         return [
-            None if image.max() == 0 else logits_to_mask(of_image, *size, columns)
+            None
+            if image.max() == 0
+            else DeviceMask(*logits_to_mask(of_image, *size, columns), of_image)
             for image, of_image, size in zip(images, logits, sizes, strict=False)
         ]
 
