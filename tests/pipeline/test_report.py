@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from models.indicators import Indicators
-from models.packages import load_package
+from models.packages import Calibration, add_calibration, load_package
 from tests.reports import Report
 
 DEMO = Path(__file__).parents[2] / "demo" / "photos"
@@ -107,8 +107,11 @@ def out(citymask, tmp_path_factory) -> Path:
     """The output folder of two runs over an archive, the second of which had nothing new to do."""
     folder = tmp_path_factory.mktemp("report")
     manifest = make_photos(folder / "photos")
+    calibration = Calibration(1.2, 0.02, 0.01, unlike_above=0.15, made={})
+    model = add_calibration(PACKAGE, folder / "model", calibration).path
+    line = ["run", manifest, "--output", folder / "out", "--model", model, "--confidence"]
     for _ in range(2):
-        done = citymask("run", manifest, "--output", folder / "out", "--confidence")
+        done = citymask(*line)
         assert done.exit_code == 0, done.output
     return folder / "out"
 
@@ -145,9 +148,11 @@ def test_the_model_and_its_measures_are_named(report, out):
 
 
 def test_photos_are_counted_by_what_became_of_them(report, rows):
-    known = rows.ask("SELECT count(*) AS n, count(latitude) AS positioned FROM photos").iloc[0]
+    query = "count(*) AS n, count(latitude) AS positioned, sum(unlike_training::int) AS unlike"
+    known = rows.ask(f"SELECT {query} FROM photos").iloc[0]
     assert report.data["images"] == {
-        "done": known.n, "failed": 2, "skipped": known.n, "positioned": known.positioned
+        "done": known.n, "failed": 2, "skipped": known.n, "positioned": known.positioned,
+        "unlike": known.unlike,
     }  # fmt: skip
     assert known.n == 14 and 0 < known.positioned < 14
 
@@ -201,6 +206,9 @@ def test_the_gallery_repeats_the_rows(report, rows):
         panorama = photo["image"] == "panorama.jpg"
         assert photo["projection"] == ("equirectangular" if panorama else "perspective")
         assert photo["confidence"] == pytest.approx(row.confidence, abs=1e-4)
+        assert photo["uncertainty"] == pytest.approx(row.uncertainty, abs=1e-4)
+        assert photo["unlike"] == row.unlike_training == (row.uncertainty > 0.15)
+        assert ("unlike_training" not in photo["reasons"]) or photo["unlike"]
         assert near(photo["values"], row[MEASURES])
         assert photo["reasons"] and photo["photo"]
 
