@@ -3,11 +3,10 @@
 import click
 
 from models.calibration import calibrate as run_calibration
-from models.classes import ClassTable
 from models.engines import EngineError, EngineName, EngineOptions, Precision
 from models.packages import load_package
 from pipeline import console, streams
-from pipeline.commands.common import Refused, class_table
+from pipeline.commands.common import Refused
 from pipeline.commands.data_sets import DataSet, data_option
 from pipeline.commands.options import settings_options
 from pipeline.errors import first_line
@@ -45,7 +44,7 @@ def calibrate(
     try:
         package = load_package(model)
         for given in data:
-            _check_classes(given, package.classes)
+            given.check_classes(package.classes)
         photos = [given.list_split(split, package.classes) for given in data]
         options = EngineOptions(engine, precision)
         made = run_calibration(package, photos, output, options).calibration
@@ -57,13 +56,3 @@ def calibrate(
         f"{made.ece_before:.4f} before, {made.ece_after:.4f} after; a photo of an uncertainty "
         f"above {made.unlike_above:.4f} is unlike these"
     )
-
-
-def _check_classes(data: DataSet, classes: ClassTable) -> None:
-    """Raise ValueError if labels without a mapping are said to have other classes."""
-    labels = class_table(data.folder, otherwise=classes)
-    if not data.mapping and labels.names != classes.names:
-        raise ValueError(
-            f"{data.folder}: the labels have the classes {', '.join(labels.names)}, the model has "
-            f"{', '.join(classes.names)}; give a mapping, as in DIR:MAPPING.csv"
-        )

@@ -12,6 +12,7 @@ import click
 from models.classes import ClassTable
 from models.label_mappings import LabelMapping
 from models.labelled_photos import LabelledPhotos, list_split
+from pipeline.commands.common import class_table
 
 FORM = re.compile(
     r"(?:(?P<name>[^/=:]+)=)?(?P<folder>.+?)(?::(?P<mapping>[^:]+\.csv)(?::(?P<weight>[^:]*))?)?"
@@ -56,6 +57,20 @@ class DataSet:
         if not 0 < share < math.inf:
             raise ValueError(f"{text!r} ends in the weight {weight!r}; expected a number above 0")
         return cls(name or _own_name(folder), folder, mapping, share)
+
+    def check_classes(self, classes: ClassTable) -> None:
+        """Check that the labels have these classes, if a class table beside them says theirs.
+
+        Raises:
+            ValueError: they have other classes, and no mapping.
+            StorageError: the class table cannot be read.
+        """
+        labels = class_table(self.folder, otherwise=classes)
+        if not self.mapping and labels.names != classes.names:
+            raise ValueError(
+                f"{self.folder}: the labels have the classes {', '.join(labels.names)}, the model "
+                f"has {', '.join(classes.names)}; give a mapping, as in DIR:MAPPING.csv"
+            )
 
     def list_split(self, split: str, classes: ClassTable) -> LabelledPhotos:
         """List the photos of a split.

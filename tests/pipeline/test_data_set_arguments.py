@@ -1,7 +1,10 @@
 """How data sets are stated on the command line."""
 
+from pathlib import Path
+
 import pytest
 
+from models.classes import ClassTable
 from pipeline.commands.data_sets import DataSet
 
 
@@ -45,3 +48,12 @@ def test_the_current_folder_is_called_by_its_own_name(folders, tmp_path):
 def test_a_weight_is_a_number_above_0(folders, weight):
     with pytest.raises(ValueError, match=f"ends in the weight '{weight}'; expected a number above"):
         DataSet.parse(f"streets:m.csv:{weight}")
+
+
+def test_labels_of_other_classes_need_a_mapping(folders):
+    classes = ClassTable.of([("Left", (1, 1, 1)), ("Right", (2, 2, 2))])
+    DataSet.parse("streets").check_classes(classes)
+    Path("streets/classes.csv").write_text("name,red,green,blue\nUp,1,1,1\nDown,2,2,2\n")
+    with pytest.raises(ValueError, match=r"streets: the labels have the classes Up, Down, .*Left"):
+        DataSet.parse("streets").check_classes(classes)
+    DataSet.parse("streets:mapping.csv").check_classes(classes)
