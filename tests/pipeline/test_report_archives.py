@@ -162,7 +162,8 @@ def test_an_archive_of_failures_only_still_has_a_page(run, report, tmp_path):
     (tmp_path / "photos" / "bad.jpg").write_bytes(b"no photo")
     run(tmp_path / "photos", code=3)
     data = report().data
-    assert data["images"] == {"done": 0, "failed": 1, "skipped": 0, "positioned": 0}
+    none = dict.fromkeys(("done", "skipped", "positioned"), 0)
+    assert data["images"] == {**none, "failed": 1, "unlike": None}
     assert (data["gallery"], data["map"], data["groups"]["rows"]) == ([], None, [])
     assert set(data["totals"]["values"]) == {None}
     assert data["failures"][0]["examples"] == ["bad.jpg"]
