@@ -1,4 +1,4 @@
-"""Foreground and background on real photos: a small U-Net is trained, measured and run."""
+"""Foreground and background: a small U-Net is trained, measured and run."""
 
 import json
 import runpy
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "two_classes.py"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLE, PHANTOMS = EXAMPLES / "two_classes.py", EXAMPLES / "phantoms.py"
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +51,30 @@ def test_road_and_not_road_from_labels_to_masks(citymask, road, shared_data, tmp
         label = np.array(image)
     assert set(np.unique(mask)) <= {0, 1}
     assert np.mean(mask[label != 255] == label[label != 255]) > 0.6
+
+
+def test_lesions_of_phantoms_from_photos_to_statistics_per_patient(citymask, tmp_path, output_at):
+    data, model, out = (tmp_path / name for name in ("phantoms", "lesions", "out"))
+    runpy.run_path(str(PHANTOMS))["main"](str(data), patients=4)
+    options = "--width 0.1 --input-size 64x64 --epochs 2 --validate-every 2"
+    done = citymask("train", "unet", "--data", data, "--output", model, *options.split())
+    assert done.exit_code == 0, done.output
+
+    file = tmp_path / "metrics.json"
+    options = ["--objects", "Tumour", "--json", file]
+    done = citymask("evaluate", "--model", model, "--data", data, *options)
+    assert done.exit_code == 0, done.output
+    none, tumour = json.loads(file.read_text())["classes"]
+    assert tumour["objects"]["labelled"] == 2
+    assert tumour["objects"]["recall_touched"] >= tumour["objects"]["recall_found"]
+    assert "objects" not in none
+    assert "Tumour: 2 objects, recall" in done.output
+
+    photos = sorted((data / "val").iterdir())
+    rows = ["uri,group", *(f"{photo},{photo.name.partition('_')[0]}" for photo in photos)]
+    (tmp_path / "slices.csv").write_text("\n".join([*rows, ""]))
+    done = citymask("run", tmp_path / "slices.csv", "--output", out, "--model", model, "--overlay")
+    assert done.exit_code == 0, done.output
+    found = output_at(out).rows
+    assert list(found["group"].unique()) == ["patient03"] and len(found) == 10
+    assert (found.pixels_tumour + found.pixels_no_tumour == 128 * 128).all()
