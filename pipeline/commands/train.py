@@ -16,6 +16,7 @@ from models.packages import limits
 from pipeline import console, streams
 from pipeline.commands.common import Refused, Size, class_table
 from pipeline.commands.data_sets import DataSet, data_option
+from transforms.storage import StorageError
 
 
 @click.command()
@@ -128,6 +129,8 @@ def train(
         )
     try:
         table = class_table(data[0].folder, classes)
+        for each in data:
+            each.check_classes(table)
         config = training.TrainingConfig(
             data=tuple(
                 training.DataSet(
@@ -160,7 +163,7 @@ def train(
         name = Path(output).resolve().name
         package = training.write_trained_package(output, trained.network, config, name, description)
         training.draw_curves(work / training.LOG, Path(output, "curves.png"))
-    except (ValueError, OSError, EngineError) as error:
+    except (ValueError, OSError, EngineError, StorageError) as error:
         raise Refused(str(error)) from error
     miou = package.metrics["miou"]
     console.say(f"{output}: mIoU {miou:.4f} on val, after {trained.epoch} epochs")
