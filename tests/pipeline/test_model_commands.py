@@ -100,7 +100,7 @@ def test_evaluation_writes_the_metrics_that_the_package_states(trained, citymask
         (["train", "unet", "--output", "unused", "--teacher", "default"], "MODEL:MAPPING.csv"),
         (["train", "unet", "--output", "unused", "--teacher", "default:no.csv"], "no.csv"),
         (["train", "unet", "--output", "unused", "--unlabelled", "x"], "goes with --teacher"),
-        (["train", "unet", "--output", "unused", "--data", "x:no.csv:often"], "the weight 'often'"),
+        (["train", "unet", "--output", "unused", "--data", "x:no.csv:z"], "the weight 'z'"),
         (
             ["train", "unet", "--output", "unused", "--classes", "camvid"],
             "have the classes Left, R",
