@@ -141,15 +141,6 @@ class TestLogits:
             images = photos(2, height, width)
             assert_close(engine.predict(images), expected_logits(images))
 
-    @pytest.mark.parametrize("count", [1, "N"])
-    def test_a_grid_of_logits_comes_with_them(self, made, count):
-        engine = as_on_gpu(made(segmenting(photo=(count, 3, "H", "W"))), batch_size=None)
-        images = photos(2, 256, 512)
-        masks = engine.predict_masks(images, SIZES[:2])
-        for found, logits in zip(masks, engine.predict(images), strict=True):
-            assert found.grid.shape == (32, 64, CLASSES)
-            np.testing.assert_array_equal(found.grid, logits[::2, ::2])
-
     def test_a_network_of_one_photo_gets_them_one_by_one(self, made, engine_for):
         images = photos(3)
         engine = engine_for(made(segmenting(photo=(1, 3, "H", "W"))))
@@ -455,3 +446,13 @@ class TestChoice:
         engine, images = load_engine(made(model, given={"name": "out"})), photos(2)
         assert isinstance(engine, OnnxRuntimeEngine)
         assert_close(engine.predict(images), expected_logits(images))
+
+
+@pytest.mark.parametrize("count", [1, "N"])
+def test_a_grid_of_logits_comes_with_masks(made, count):
+    engine = as_on_gpu(made(segmenting(photo=(count, 3, "H", "W"))), batch_size=None)
+    images = photos(2, 256, 512)
+    masks = engine.predict_masks(images, SIZES[:2])
+    for found, logits in zip(masks, engine.predict(images), strict=True):
+        assert found.grid.shape == (32, 64, CLASSES)
+        np.testing.assert_array_equal(found.grid, logits[::2, ::2])
