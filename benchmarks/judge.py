@@ -52,12 +52,11 @@ def measure(fold: str, data: Sequence[DataSet], recipe: Sequence[str], output: P
     result = output / f"{fold}.json"
     if not result.exists():
         folders = [f"{entry.folder}/{fold}" for entry in data]
-        mappings = [f":{entry.mapping}" if entry.mapping else "" for entry in data]
         trained, measured = [], []
-        for entry, folder, mapping in zip(data, folders, mappings, strict=True):
-            weight = f":{entry.weight:g}" if mapping else ""
-            trained += ["--data", f"{entry.name}={folder}{mapping}{weight}"]
-            measured += ["--data", f"{entry.name}={folder}{mapping}"]
+        for entry, folder in zip(data, folders, strict=True):
+            mapping = entry.mapping or ""
+            trained += ["--data", f"{entry.name}={folder}:{mapping}:{entry.weight:g}"]
+            measured += ["--data", f"{entry.name}={folder}" + (f":{mapping}" if mapping else "")]
         model, unfinished = str(output / fold), result.with_suffix(".tmp")
         _citymask("train", *recipe, *trained, "--output", model, "--resume")
         _citymask("evaluate", "--model", model, *measured, "--json", str(unfinished))
@@ -103,7 +102,7 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="folder of models and measurements")
     parser.add_argument(
         "--data", action="append", type=DataSet.parse, required=True,
-        metavar="[NAME=]FOLDS[:MAPPING.csv[:WEIGHT]]",
+        metavar="[NAME=]FOLDS[:[MAPPING.csv][:WEIGHT]]",
         help="folds of a data set; may be given more than once",
     )  # fmt: skip
     parser.add_argument("recipe", nargs="+", help="arguments of citymask train, after --")

@@ -35,6 +35,7 @@ class Augmentation:
         gammas: exponent of the values 0..1, log-uniform.
         saturations: factor on the distance from grey, uniform.
         cast: largest relative change of a colour channel.
+        grey: probability that all channels get the values of one of them.
         noise: largest standard deviation of Gaussian noise, on values 0..1.
         blur: probability of a Gaussian blur.
         blurs: its standard deviation in pixels, uniform.
@@ -50,6 +51,7 @@ class Augmentation:
     gammas: tuple[float, float] = (0.6, 1.6)
     saturations: tuple[float, float] = (0.3, 1.6)
     cast: float = 0.15
+    grey: float = 0.05
     noise: float = 0.04
     blur: float = 0.15
     blurs: tuple[float, float] = (0.3, 1.5)
@@ -114,6 +116,8 @@ def random_color(
     pixels: np.ndarray, settings: Augmentation, random: np.random.Generator
 ) -> np.ndarray:
     """Change exposure, contrast, saturation and white balance, and add noise: uint8 (h, w, 3)."""
+    if random.random() < settings.grey:
+        pixels = np.repeat(pixels[..., [random.integers(3)]], 3, axis=-1)
     exposure = np.exp(random.uniform(*np.log(settings.exposures)))
     gamma = np.exp(random.uniform(*np.log(settings.gammas)))
     gains = exposure * (1 + random.uniform(-settings.cast, settings.cast, 3))

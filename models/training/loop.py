@@ -7,6 +7,7 @@ average of all weights is validated and kept.
 
 from __future__ import annotations
 
+import difflib
 import sys
 from dataclasses import dataclass
 
@@ -77,6 +78,8 @@ def _train(config: TrainingConfig, data: TrainingData) -> TrainingResult:
         copy_layers(load_package(config.start_from), network)
     if config.encoder_weights is not None:
         load_imagenet_weights(network, config.encoder_weights)
+    if config.freeze_up_to is not None:
+        freeze(network, config.freeze_up_to)
     network.compile(
         optimizer=_optimizer(config, max(1, data.photos // config.batch_size)),
         loss=segmentation_loss(
@@ -93,7 +96,9 @@ def _train(config: TrainingConfig, data: TrainingData) -> TrainingResult:
     first_epoch = keeper.resume()
     batches = TrainingBatches(
         data.sets,
-        Augmentation(InputSize(config.input_width, config.input_height), config.crop),
+        Augmentation(
+            InputSize(config.input_width, config.input_height), config.crop, grey=config.grey
+        ),
         batch_size=config.batch_size,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
@@ -149,6 +154,23 @@ def copy_layers(package: ModelPackage, network: keras.Model) -> list[str]:
             "width"
         )
     return kept
+
+
+def freeze(network: keras.Model, last: str) -> None:
+    """Let all layers up to `last` keep their weights and statistics in a training.
+
+    Raises:
+        ValueError: the network has no such layer.
+    """
+    names = [layer.name for layer in network.layers]
+    if last not in names:
+        alike = difflib.get_close_matches(last, names) or names[-3:]
+        raise ValueError(
+            f"{network.name} has no layer {last!r} to freeze its weights up to; it has "
+            f"{', '.join(alike)} and others"
+        )
+    for layer in network.layers[: names.index(last) + 1]:
+        layer.trainable = False
 
 
 def _optimizer(config: TrainingConfig, steps: int) -> keras.optimizers.Optimizer:

@@ -56,6 +56,8 @@ class TrainingConfig:
         width: factor on the network's channel counts.
         encoder_weights: `.npz` file of ImageNet weights, or None for random initial weights.
         start_from: model package whose layers of the same name and shape are the initial weights.
+        freeze_up_to: name of a layer; it and all layers before it keep their initial weights and
+            statistics. None: all are trained.
         teachers: models for distillation; what they see counts on average.
         unlabelled: folders of photos that only the teachers label, searched recursively.
         unlabelled_weight: how often photos of each of these are drawn, as `DataSet.weight`.
@@ -70,6 +72,7 @@ class TrainingConfig:
             1 all classes.
         border_weight: additional weight of a pixel near a class border, as a factor.
         dice_weight: factor on the Dice loss, which is added to the cross entropy.
+        grey: probability that a photo is made grey.
         validate_every: epochs between validations; the last epoch is always validated.
         precision: a Keras dtype policy; the weights are float32 in all of them.
         seed: seed of initial weights, order of photos and augmentation.
@@ -82,6 +85,7 @@ class TrainingConfig:
     width: float = 1.0
     encoder_weights: Path | None = None
     start_from: str | None = None
+    freeze_up_to: str | None = None
     teachers: tuple[TeacherModel, ...] = ()
     unlabelled: tuple[Path, ...] = ()
     unlabelled_weight: float = 1.0
@@ -94,6 +98,7 @@ class TrainingConfig:
     class_balance: float = 0.4
     border_weight: float = 1.0
     dice_weight: float = 0.5
+    grey: float = 0.05
     validate_every: int = 4
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     seed: int = 0

@@ -1,4 +1,4 @@
-"""Labelled data sets on the command line: `[NAME=]DIR[:MAPPING.csv[:WEIGHT]]`."""
+"""Labelled data sets on the command line: `[NAME=]DIR[:[MAPPING.csv][:WEIGHT]]`."""
 
 import math
 import re
@@ -15,7 +15,8 @@ from models.labelled_photos import LabelledPhotos, list_split
 from pipeline.commands.common import class_table
 
 FORM = re.compile(
-    r"(?:(?P<name>[^/=:]+)=)?(?P<folder>.+?)(?::(?P<mapping>[^:]+\.csv)(?::(?P<weight>[^:]*))?)?"
+    r"(?:(?P<name>[^/=:]+)=)?(?P<folder>.+?)(?::(?P<mapping>[^:]+\.csv))?"
+    r"(?:(?(mapping):|::)(?P<weight>[^:]*))?"
 )
 
 
@@ -37,7 +38,7 @@ class DataSet:
 
     @classmethod
     def parse(cls, text: str) -> "DataSet":
-        """Parse `[NAME=]DIR[:MAPPING.csv[:WEIGHT]]`; `=` and `:` may stand in a folder's name.
+        """Parse `[NAME=]DIR[:[MAPPING.csv][:WEIGHT]]`; `=` and `:` may stand in a folder's name.
 
         Raises:
             ValueError: there is no folder, or the weight is no number above 0.
@@ -115,14 +116,15 @@ def data_option(
         has_name: whether names matter to the command; no two data sets may have the same then.
         has_weight: whether a weight may be stated.
     """
-    name, weight = "[NAME=]" if has_name else "", "[:WEIGHT]" if has_weight else ""
+    name = "[NAME=]" if has_name else ""
+    mapping = "[MAPPING.csv][:WEIGHT]" if has_weight else "MAPPING.csv"
     return click.option(
         "--data",
         required=True,
         multiple=True,
         type=DataSetType(has_weight),
         callback=_with_names_of_their_own if has_name else None,
-        metavar=f"{name}DIR[:MAPPING.csv{weight}]",
+        metavar=f"{name}DIR[:{mapping}]",
         help=help,
     )
 

@@ -35,6 +35,10 @@ from transforms.storage import StorageError
 @click.option("--encoder-weights", metavar="FILE", help="ImageNet weights of the encoder (.npz).")
 @click.option("--start-from", metavar="NAME_OR_PATH", help="Model whose layers to start from.")
 @click.option(
+    "--freeze-up-to", metavar="LAYER",
+    help="This layer and all before it keep the weights they start with, which is faster.",
+)  # fmt: skip
+@click.option(
     "--teacher", "teachers", multiple=True, metavar="MODEL[:MAPPING.csv]",
     help="Model to learn from beside the labels (distillation); may be given more than once. A "
     "model of other classes needs MAPPING.csv, whose values are its class ids.",
@@ -75,6 +79,10 @@ from transforms.storage import StorageError
 @click.option(
     "--dice-weight", type=click.FloatRange(0), default=0.5, show_default=True,
     help="Weight of the Dice loss beside the cross entropy.",
+)  # fmt: skip
+@click.option(
+    "--grey", type=click.FloatRange(0, 1), default=0.05, show_default=True,
+    help="Share of the photos that are made grey.",
 )  # fmt: skip
 @click.option(
     "--precision", type=click.Choice(["float32", "mixed_bfloat16", "mixed_float16"]),
@@ -120,6 +128,10 @@ def train(
     if unlabelled and not teachers:
         raise Refused(
             "--unlabelled goes with --teacher, which labels these photos: state a teacher"
+        )
+    if settings["freeze_up_to"] and not (encoder_weights or settings["start_from"]):
+        raise Refused(
+            "--freeze-up-to would keep random weights: state --start-from or --encoder-weights"
         )
     if force:
         shutil.rmtree(work, ignore_errors=True)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -124,6 +126,17 @@ def test_augmentation_repeats_with_its_seed_only(photos):
 
     assert np.array_equal(crop(1), crop(1))
     assert not np.array_equal(crop(1), crop(2))
+
+
+def test_a_photo_made_grey_has_the_values_of_one_channel(photos):
+    image, _ = photos.read_sample(0)
+    settings = replace(AUGMENTATION, grey=1.0, noise=0.0, cast=0.0, blur=0.0, jpeg=0.0)
+    looks = [
+        random_look(np.asarray(image), settings, np.random.default_rng(seed)) for seed in range(9)
+    ]
+    assert all(np.ptp(look.astype(int), axis=-1).max() <= 1 for look in looks)
+    # Only the red channel of these photos shows anything, so some are black and some are not.
+    assert {bool(look.any()) for look in looks} == {True, False}
 
 
 def test_normalise_is_that_of_the_definition():

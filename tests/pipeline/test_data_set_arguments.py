@@ -23,6 +23,8 @@ def folders(tmp_path, monkeypatch):
         ("streets/", DataSet("streets", "streets/")),
         ("streets:m.csv", DataSet("streets", "streets", "m.csv")),
         ("streets:maps/m.csv:2.5", DataSet("streets", "streets", "maps/m.csv", 2.5)),
+        ("streets::0.5", DataSet("streets", "streets", None, 0.5)),
+        ("x=a:b::3", DataSet("x", "a:b", None, 3.0)),
         ("here=streets", DataSet("here", "streets")),
         ("two words=streets:m.csv", DataSet("two words", "streets", "m.csv")),
         ("a:b", DataSet("a:b", "a:b")),

@@ -99,6 +99,7 @@ def test_evaluation_writes_the_metrics_that_the_package_states(trained, citymask
         (["train", "unet", "--output", "unused", "--encoder-weights", "no.npz"], "no.npz"),
         (["train", "unet", "--output", "unused", "--teacher", "default"], "MODEL:MAPPING.csv"),
         (["train", "unet", "--output", "unused", "--teacher", "default:no.csv"], "no.csv"),
+        (["train", "unet", "--output", "unused", "--freeze-up-to", "x"], "keep random weights"),
         (["train", "unet", "--output", "unused", "--unlabelled", "x"], "goes with --teacher"),
         (["train", "unet", "--output", "unused", "--data", "x:no.csv:z"], "the weight 'z'"),
         (

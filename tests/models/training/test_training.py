@@ -245,6 +245,26 @@ def test_training_starts_from_a_model_and_keeps_what_does_not_fit(config, tiny_m
         train(replace(config, start_from=str(tiny_model)))
 
 
+def test_frozen_layers_keep_what_they_start_with(config, tiny_model):
+    small = replace(
+        config,
+        architecture="efficientnet_fpn",
+        width=load_package(tiny_model).width,
+        start_from=str(tiny_model),
+        epochs=1,
+    )
+    source = load_package(tiny_model).build_network()
+    trained = train(replace(small, freeze_up_to="block_4_output")).network
+    for before, after in zip(source.layers, trained.layers, strict=True):
+        pairs = list(zip(before.get_weights(), after.get_weights(), strict=True))
+        if before.name in ("stem_conv", "stem_bn", "block_1_expand_conv", "block_4_project_bn"):
+            assert pairs and all(np.array_equal(a, b) for a, b in pairs)
+        if before.name in ("block_5_expand_conv", "block_5_expand_bn", "lateral_8_conv"):
+            assert not any(np.array_equal(a, b) for a, b in pairs)
+    with pytest.raises(ValueError, match="no layer 'block_4' .*block_4_"):
+        train(replace(small, output_dir=config.output_dir / "other", freeze_up_to="block_4"))
+
+
 def test_running_out_of_memory_says_what_to_change(config, monkeypatch):
     def exhausted(*_, **__):
         raise MemoryError("cannot allocate")
