@@ -9,6 +9,7 @@ points of mIoU, and this way nothing.
 """
 
 import hashlib
+import itertools
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -169,13 +170,29 @@ def _quantised(package: ModelPackage, photos: Sequence[Path]) -> "ov.Model":
         photo = read_photo(path)
         return resize(photo, package.input_size.photo_shape(photo.width, photo.height))[None]
 
+    network = openvino_model(package)
     return nncf.quantize(
-        openvino_model(package),
+        network,
         nncf.Dataset(photos, prepare),
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(photos),
         fast_bias_correction=False,
+        ignored_scope=nncf.IgnoredScope(names=_first_convolution(network)),
     )
+
+
+def _first_convolution(network: "ov.Model") -> list[str]:
+    """The name of the convolution of the photo, which stays as it is.
+
+    Processors without VNNI overflow in it, so NNCF gives its weights 7 bits. That lost 0.26 points
+    of mIoU of the default model, and a convolution in single precision takes 8 % more time.
+    """
+    names = (
+        operation.get_friendly_name()
+        for operation in network.get_ordered_ops()
+        if operation.get_type_name() == "Convolution"
+    )
+    return list(itertools.islice(names, 1))
 
 
 def _files(model: "ov.Model") -> dict[str, bytes]:
