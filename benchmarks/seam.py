@@ -1,8 +1,9 @@
 """Measure the continuity of panorama masks at the seam, by the width of the margin.
 
 The column *seam* is the share of rows whose left and right edges have different classes. Ideally it
-equals *other columns*, the same share for adjacent columns. *Turned* is the share of pixels near
-the seam that are equal in the mask of the photo turned by 180 degrees, there in the middle.
+equals *there, turned*: the same share at the same place in the mask of the photo turned by 180
+degrees, where it is in the middle. *Other columns* is that of all adjacent columns. *Equal* is the
+share of pixels near the seam that have the same class in both masks.
 
     python benchmarks/seam.py [--precision P] PANORAMA...
 
@@ -21,7 +22,7 @@ from models.inputs import network_shape, resize_pixels
 from models.packages import load_package
 from models.upsampling import logits_to_mask
 
-SHARES = (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+SHARES = (0, 1 / 16, 1 / 8, 1 / 4, 1 / 3, 1 / 2)
 """Margins on each side, as fractions of the network's input width."""
 
 NEAR = 0.05
@@ -41,9 +42,9 @@ def main() -> None:
         network_shape(photo.shape[1], photo.shape[0], package.input_width, package.input_height)
         for photo in photos
     ]
-    print("| margin | seam | other columns | turned, near the seam |\n|---:|---:|---:|---:|")
+    print("| margin | seam | there, turned | other columns | equal |\n|---:|---:|---:|---:|---:|")
     for share in SHARES:
-        seams, others, equal = [], [], []
+        seams, insides, others, equal = [], [], [], []
         for photo, shape in zip(photos, shapes, strict=True):
             margin = round(share * shape[1] / panoramas.SHAPE_MULTIPLE) * panoramas.SHAPE_MULTIPLE
             half, near = photo.shape[1] // 2, int(photo.shape[1] * NEAR)
@@ -52,10 +53,11 @@ def main() -> None:
             beside = np.roll(mask, near, axis=1)[:, : 2 * near]
             again = turned[:, half - near : half + near]
             seams.append(np.mean(mask[:, 0] != mask[:, -1]))
+            insides.append(np.mean(turned[:, half] != turned[:, half - 1]))
             others.append(np.mean(mask[:, 1:] != mask[:, :-1]))
             equal.append(np.mean(beside == again))
-        found = " | ".join(f"{np.mean(shares):.2%}" for shares in (seams, others, equal))
-        print(f"| {share:g} | {found} |")
+        cells = " | ".join(f"{np.mean(found):.2%}" for found in (seams, insides, others, equal))
+        print(f"| {share:.3g} | {cells} |")
 
 
 def segment(engine: Engine, photo: np.ndarray, shape: tuple[int, int], margin: int) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 
 from models.inputs import SHAPE_MULTIPLE
 
-MARGIN = 1 / 4
+MARGIN = 1 / 3
 """Margin on either side, as a share of the width of the network's input."""
 
 ZENITH = math.pi / 2

@@ -186,10 +186,16 @@ class TestShippedModel:
         return logits_to_mask(logits, 512, 1024, columns)[0]
 
     def test_the_seam_is_as_whole_as_any_two_columns(self, engine, street):
-        mask = self.segment(engine, street)
-        assert seam(mask) <= max(0.01, breaks(mask).mean() * 2)
-        flat, _ = logits_to_mask(engine.predict(street[None])[0], 512, 1024)
-        assert seam(flat) > 5 * seam(mask) + 0.02, "the street shows what a flat picture does"
+        """On average over turns that put no edge of a house at the seam."""
+        seams, elsewhere, of_flat = [], [], []
+        for turn in range(30, 640, 40):
+            turned = np.roll(street, turn, axis=1)
+            mask = self.segment(engine, turned)
+            seams.append(seam(mask))
+            elsewhere.append(breaks(mask).mean())
+            of_flat.append(seam(logits_to_mask(engine.predict(turned[None])[0], 512, 1024)[0]))
+        assert np.mean(seams) <= max(0.01, np.mean(elsewhere) * 2)
+        assert np.mean(of_flat) > 5 * np.mean(seams) + 0.02, "a flat picture has a seam there"
 
     def test_a_turned_panorama_has_the_turned_mask(self, engine, street):
         mask = self.segment(engine, street)
