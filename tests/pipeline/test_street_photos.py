@@ -141,10 +141,13 @@ def test_panoramas_and_flat_photos_get_masks_of_their_size(run, metadata):
 
 
 def test_streets_look_like_streets(run):
-    """A sanity check of the whole way: photos of a street show road, buildings and sky."""
+    """A sanity check of the whole way: photos of a street show ground, buildings and sky.
+
+    The lane is cobbled from wall to wall, without a kerb: road or pavement, whichever one sees.
+    """
     lund = run.rows.loc[[f"{number:02}.jpg" for number in range(1, 9)]]
     shares = lund[PIXELS].sum() / lund[PIXELS].to_numpy().sum()
-    assert shares["pixels_road"] > 0.1
+    assert shares["pixels_road"] + shares["pixels_pavement"] > 0.2
     assert shares["pixels_building"] > 0.1
     assert shares["pixels_sky"] > 0.02
 
