@@ -15,7 +15,7 @@ EXPORTS_VENV ?= .venv-exports
 PEERS_VENV ?= .venv-peers
 PEERS := benchmarks/peers-requirements.txt
 
-.PHONY: demo test test-airflow test-exports lint bench bench-short gpu-check clean
+.PHONY: demo test test-faults test-airflow test-exports lint bench bench-short gpu-check clean
 
 demo: $(VENV)/installed
 	$(BIN)/citymask run demo/photos --output demo-output --overlay
@@ -24,9 +24,16 @@ demo: $(VENV)/installed
 	@echo "summary:            demo-output/summary.json and summary.csv"
 
 # Reordered, files of few tests would come last, and those are the slowest ones.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
+	--dist loadfile --no-loadscope-reorder
+FAULTS := tests/faults
+
 test: $(VENV)/installed-for-tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
-		--dist loadfile --no-loadscope-reorder
+	$(PYTEST) --ignore $(FAULTS)
+
+# Kills, full disks and power cuts: some minutes more.
+test-faults: $(VENV)/installed-for-tests
+	$(PYTEST) $(FAULTS)
 
 test-airflow: $(AIRFLOW_VENV)/installed
 	$(AIRFLOW_VENV)/bin/python -m pytest --noconftest -p no:cacheprovider \
