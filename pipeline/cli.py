@@ -22,7 +22,7 @@ Python's default of 700 would collect some 500 times during the imports, to no u
 
 COMMANDS = (
     "run", "nightly", "compact", "train", "import", "quantise", "calibrate", "evaluate", "models",
-    "verify", "report", "export", "indicators",
+    "verify", "report", "export", "indicators", "workers",
 )  # fmt: skip
 
 MODULES = {"import": "import_model"}

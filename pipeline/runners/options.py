@@ -18,6 +18,9 @@ LOCAL_RUNNER = "DirectRunner"
 LOCAL_WORKERS = {"direct_num_workers", "direct_running_mode"}
 """Beam's options for parallelism of the local runner."""
 
+PRELOADED = "pipeline.runners.preloaded"
+"""The module that workers import before anything else."""
+
 IN_PROCESSES = "multi_processing"
 """Beam's name for several worker processes on this machine."""
 
@@ -40,7 +43,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]
 
 def pipeline_options(given: dict[str, Any]) -> PipelineOptions:
     """Options for a pipeline; the local runner is Beam's in-process runner."""
-    options = dict(given)
+    options = {**given, "beam_plugins": [*(given.get("beam_plugins") or ()), PRELOADED]}
     if is_local(options):
         options["runner"] = IN_PROCESS_RUNNER
     return _Options(flags=[], **options)

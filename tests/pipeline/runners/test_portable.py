@@ -73,18 +73,18 @@ class Services:
 
     def engines(self) -> int:
         """How many processes have loaded an engine, which they do with their first unit."""
-        return len(re.findall(r"\| +models\.engines$", self.log.read_text(), re.MULTILINE))
+        return len(re.findall(r"\| +openvino$", self.log.read_text(), re.MULTILINE))
 
 
 @pytest.fixture(scope="module")
 def services(tmp_path_factory) -> Iterator[Services]:
     folder = tmp_path_factory.mktemp("services")
     (port,) = free_ports(1)
-    pool = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main"]
+    pool = [sys.executable, "-m", "pipeline", "workers"]
     log = folder / "workers.log"
     settings = {"env": {**environment(folder), "PYTHONPROFILEIMPORTTIME": "1"}, "cwd": "/"}
     with (
-        started([*pool, f"--service_port={port}"], log, **settings) as workers,
+        started([*pool, f"--port={port}"], log, **settings) as workers,
         started(
             [sys.executable, portable_services.__file__],
             folder / "services.log",
@@ -359,12 +359,11 @@ def test_the_commands_of_the_page(archive, tiny_model, expected, output, tmp_pat
     words = {
         "PHOTOS": str(archive), "OUT": str(output.path), "MODEL": str(tiny_model),
         "8099": str(job_port), "50000": str(pool_port),
-        "--service_port=50000": f"--service_port={pool_port}",
         "localhost:8099": f"localhost:{job_port}", "localhost:50000": f"localhost:{pool_port}",
     }  # fmt: skip
     blocks = re.findall(r"^```\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     lines = [block.replace("\\\n", "") for block in blocks]
-    service, pool, run = ([words.get(w, w) for w in shlex.split(line)] for line in lines)
+    service, pool, run = ([words.get(w, w) for w in shlex.split(line)] for line in lines[:3])
     settings = {"env": environment(tmp_path), "cwd": tmp_path}
     with (
         started(service, tmp_path / "service.log", **settings),
