@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from apache_beam.portability.api import beam_fn_api_pb2
+from apache_beam.runners.worker.sdk_worker import SdkHarness
 from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
 
 from pipeline import streams
@@ -69,8 +70,6 @@ def work(endpoint: str, worker_id: str) -> None:
         endpoint: `HOST:PORT` from which the runner gives work.
         worker_id: by which the runner knows this worker.
     """
-    from apache_beam.runners.worker.sdk_worker import SdkHarness
-
     import pipeline.runners.preloaded  # noqa: F401 - before there are threads
 
     # Two settings of Beam's own pool: no state is kept, and output is not held back.

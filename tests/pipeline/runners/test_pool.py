@@ -10,6 +10,7 @@ import grpc
 import pytest
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 
+from pipeline.runners.options import PRELOADED, pipeline_options
 from tests.portable_services import PATIENCE, environment, free_ports, started, wait_for, workers_of
 from tests.waiting import until
 
@@ -68,7 +69,5 @@ def test_workers_have_imported_all_modules_before_there_are_threads():
 
 
 def test_workers_of_other_runners_import_them_too():
-    from pipeline.runners.options import PRELOADED, pipeline_options
-
     options = pipeline_options({"runner": "DataflowRunner", "beam_plugins": ["mine"]})
     assert options.get_all_options()["beam_plugins"] == ["mine", PRELOADED]
